@@ -1,0 +1,9 @@
+//! Choices and state machines of both roles of a tunnel, without I/O.
+//!
+//! Everything here is a pure function of *bytes + time + seed*: callers pass the clock and the seed in
+//! and perform the effects that come out. The crate never names a socket, a file, a runtime or a clock,
+//! which `.clippy.toml` and the tidy test enforce.
+
+#![forbid(unsafe_code)]
+
+// Modules in the order a request meets them.
