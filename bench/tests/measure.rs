@@ -1,0 +1,107 @@
+//! The real binary measures its own origin.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+const BENCH: &str = env!("CARGO_BIN_EXE_adit-bench");
+
+/// An origin that ends with the test.
+struct Origin {
+    process: Child,
+    url: String,
+}
+
+impl Origin {
+    fn start() -> Self {
+        let mut command = Command::new(BENCH);
+        command
+            .args(["origin", "--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        Self { process, url }
+    }
+
+    fn pid(&self) -> String {
+        format!("origin={}", self.process.id())
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+fn measure(arguments: &[&str]) -> Value {
+    let output = Command::new(BENCH).args(arguments).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn every_due_request_is_answered_and_every_process_is_reported() {
+    let origin = Origin::start();
+    let (url, pid) = (format!("{}/", origin.url), origin.pid());
+    let report = measure(&[
+        "load",
+        &url,
+        "--rate",
+        "500",
+        "--duration",
+        "500ms",
+        "--pid",
+        &pid,
+        "--json",
+    ]);
+    assert_eq!(report["due"], 250);
+    assert_eq!(report["statuses"]["200"], 250);
+    assert!(report["latency_us"]["p50"].as_u64().unwrap() > 0);
+    assert_eq!(report["processes"][0]["name"], "origin");
+    assert_eq!(report["processes"][1]["name"], "adit-bench");
+}
+
+#[test]
+fn bulk_moves_every_byte_each_way() {
+    let origin = Origin::start();
+    let report = measure(&[
+        "bulk",
+        &origin.url,
+        "--download",
+        "5M",
+        "--upload",
+        "5M",
+        "--parallel",
+        "2",
+        "--json",
+    ]);
+    assert_eq!(report[0]["direction"], "download");
+    assert_eq!(report[0]["bytes"], 10_000_000);
+    assert_eq!(report[1]["direction"], "upload");
+    assert_eq!(report[1]["bytes"], 10_000_000);
+}
+
+#[test]
+fn a_run_without_answers_is_a_failure() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let output = Command::new(BENCH)
+        .args(["load", &format!("http://{free}/")])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot connect"));
+}
