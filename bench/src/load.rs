@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,8 @@ struct Run {
     schedule: OnceLock<Schedule>,
     connected: Barrier,
     scheduled: Barrier,
+    /// Set before `connected` by a thread that could not connect.
+    failed: AtomicBool,
 }
 
 /// Runs `load` and prints its report.
@@ -62,6 +65,7 @@ pub(crate) fn run(load: &Load) -> Result<()> {
         schedule: OnceLock::new(),
         connected: Barrier::new(threads + 1),
         scheduled: Barrier::new(threads + 1),
+        failed: AtomicBool::new(false),
     });
     let per_connection = if load.to.h2 { load.streams as usize } else { 1 };
     let share = |thread: usize| {
@@ -85,7 +89,9 @@ pub(crate) fn run(load: &Load) -> Result<()> {
         .schedule
         .get_or_init(|| Schedule::new(begin, load.rate, total));
     run.scheduled.wait();
-    schedule.release(workers);
+    if !run.failed.load(Ordering::Acquire) {
+        schedule.release(workers);
+    }
     let mut tally = Tally::new()?;
     for handle in handles {
         let counted = handle
@@ -114,10 +120,17 @@ fn drive(run: &Arc<Run>, connections: usize, per_connection: usize) -> Result<Ta
         }
         anyhow::Ok(opened)
     });
+    if opened.is_err() {
+        run.failed.store(true, Ordering::Release);
+    }
     // The barriers come before any error leaves: the other threads wait at them.
     run.connected.wait();
     run.scheduled.wait();
     let opened = opened?;
+    ensure!(
+        !run.failed.load(Ordering::Acquire),
+        "another thread could not connect"
+    );
     let schedule = run.schedule.get().context("there is no schedule")?;
     let tally = Rc::new(RefCell::new(Tally::new()?));
     let set = LocalSet::new();

@@ -19,12 +19,16 @@ impl Origin {
         command
             .args(["origin", "--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped());
-        let mut process = command.spawn().unwrap();
+        let mut process = command.spawn().expect("the binary starts");
         let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap())
+        BufReader::new(process.stdout.take().expect("its output is piped"))
             .read_line(&mut line)
-            .unwrap();
-        let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+            .expect("it prints a line");
+        let url = line
+            .trim()
+            .strip_prefix("listening on ")
+            .expect("the line tells the address")
+            .to_owned();
         Self { process, url }
     }
 
@@ -35,19 +39,22 @@ impl Origin {
 
 impl Drop for Origin {
     fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        self.process.kill().expect("it can be killed");
+        self.process.wait().expect("it ends");
     }
 }
 
 fn measure(arguments: &[&str]) -> Value {
-    let output = Command::new(BENCH).args(arguments).output().unwrap();
+    let output = Command::new(BENCH)
+        .args(arguments)
+        .output()
+        .expect("the binary runs");
     assert!(
         output.status.success(),
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    serde_json::from_slice(&output.stdout).unwrap()
+    serde_json::from_slice(&output.stdout).expect("it prints JSON")
 }
 
 #[test]
