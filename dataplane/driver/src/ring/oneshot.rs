@@ -1,0 +1,101 @@
+//! Single-completion operations on the runtime's ring.
+//!
+//! An operation owns its socket and whatever memory the kernel may touch. Dropping it leaves both with
+//! tokio-uring until the completion has arrived, so dropping is always sound; but it does not end the
+//! operation. What ends one: data, the peer, [`Socket::shutdown`], or [`cancel_all`].
+//!
+//! Submission is deferred to the end of the runtime's turn: many operations, one `io_uring_enter`.
+
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use io_uring_06::{cqueue, opcode, squeue, types};
+use socket2::SockAddr;
+use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
+
+use super::socket::Socket;
+
+/// An operation in flight that has borrowed `Lent`; completes with the kernel's result and gives it back.
+pub(crate) struct Oneshot<Lent: Unpin + 'static> {
+    in_flight: InFlightOneshot<Held<Lent>, GiveBack<Lent>>,
+}
+
+/// Kept at the same heap addresses until the completion: by the future, or by the ring if that is dropped.
+struct Held<Lent> {
+    lent: Lent,
+    _socket: Rc<Socket>,
+}
+
+struct GiveBack<Lent>(PhantomData<fn() -> Lent>);
+
+impl<Lent> OneshotOutputTransform for GiveBack<Lent> {
+    type Output = (io::Result<usize>, Lent);
+    type StoredData = Held<Lent>;
+
+    fn transform_oneshot_output(self, held: Held<Lent>, completion: cqueue::Entry) -> Self::Output {
+        let result = completion.result();
+        let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
+        (result, held.lent)
+    }
+}
+
+impl<Lent: Unpin + 'static> Oneshot<Lent> {
+    /// Queues `entry`, which may point at `socket`'s descriptor and at heap memory owned by `lent`, and at
+    /// nothing else. Private: each operation below keeps that promise in one place.
+    fn submit(socket: &Rc<Socket>, lent: Lent, entry: squeue::Entry) -> Self {
+        let held = Held {
+            lent,
+            _socket: Rc::clone(socket),
+        };
+        let in_flight = UnsubmittedOneshot::new(held, GiveBack(PhantomData), entry).submit();
+        Self { in_flight }
+    }
+}
+
+impl<Lent: Unpin + 'static> Future for Oneshot<Lent> {
+    type Output = (io::Result<usize>, Lent);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.in_flight).poll(cx)
+    }
+}
+
+/// Receives up to `buffer.len()` bytes into `buffer` as soon as there are any; 0 is the end of the stream.
+pub(super) fn receive(socket: &Rc<Socket>, mut buffer: Vec<u8>) -> Oneshot<Vec<u8>> {
+    let length = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
+    let entry = opcode::Recv::new(socket.target(), buffer.as_mut_ptr(), length).build();
+    Oneshot::submit(socket, buffer, entry)
+}
+
+/// Waits until the socket takes more bytes, or has failed.
+pub(super) fn writable(socket: &Rc<Socket>) -> Oneshot<()> {
+    let events = libc::POLLOUT as u32;
+    Oneshot::submit(socket, (), opcode::PollAdd::new(socket.target(), events).build())
+}
+
+/// Waits for a connection; the result is its descriptor. Asks for no address, so the kernel is lent
+/// nothing.
+pub(super) fn accept(socket: &Rc<Socket>) -> Oneshot<()> {
+    let entry = opcode::Accept::new(socket.target(), std::ptr::null_mut(), std::ptr::null_mut());
+    Oneshot::submit(socket, (), entry.flags(libc::SOCK_CLOEXEC).build())
+}
+
+/// Connects the socket.
+pub(super) fn connect(socket: &Rc<Socket>, address: Box<SockAddr>) -> Oneshot<Box<SockAddr>> {
+    let entry = opcode::Connect::new(socket.target(), address.as_ptr().cast(), address.len()).build();
+    Oneshot::submit(socket, address, entry)
+}
+
+/// Makes every operation on the socket complete with ECANCELED, without waiting for that.
+pub(super) fn cancel_all(socket: &Rc<Socket>) {
+    let all = types::CancelBuilder::fd(socket.target()).all();
+    drop(Oneshot::submit(
+        socket,
+        (),
+        opcode::AsyncCancel2::new(all).build(),
+    ));
+}
