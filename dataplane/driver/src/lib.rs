@@ -19,7 +19,12 @@ pub(crate) mod sockopt;
 pub mod tcp;
 pub mod unix;
 pub mod stream;
-#[expect(unsafe_code, reason = "operations that lend memory to the kernel live here and nowhere else")]
+pub mod udp;
+pub mod quic;
+#[expect(
+    unsafe_code,
+    reason = "operations that lend memory to the kernel live here and nowhere else"
+)]
 mod ring;
 
 #[cfg(test)]

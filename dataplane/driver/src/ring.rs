@@ -15,3 +15,7 @@ pub(crate) mod probe;
 pub(crate) mod runtime;
 pub(crate) mod socket;
 pub(crate) mod stream;
+pub(crate) mod cmsg;
+pub(crate) mod readiness;
+pub(crate) mod steer;
+pub(crate) mod udp;

@@ -1,0 +1,342 @@
+//! The two halves of a stream, as tasks read and write them.
+//!
+//! Reading takes quinn-proto's own `Bytes` (slices of the received datagrams) and writing hands `Bytes`
+//! over, so neither copies. Back-pressure is the peer's flow control on one side and our send window on
+//! the other: a writer waits while either is full, a reader frees window only by reading.
+//!
+//! A half dropped early tells the peer: RESET_STREAM for writing, STOP_SENDING for reading, code 0.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use quinn_proto::{StreamId, VarInt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::connection::{ConnectionCell, ConnectionError, ConnectionState, park};
+
+/// Bytes taken from one write call of a byte-oriented writer (RPC, TLS).
+const COPIED_WRITE_BYTES_MAX: usize = 16 << 10;
+
+/// Why a write failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The peer does not want more (STOP_SENDING), with its code.
+    #[error("peer stopped the stream with code {0}")]
+    Stopped(u64),
+    /// The connection ended.
+    #[error("connection lost")]
+    ConnectionLost(#[from] ConnectionError),
+    /// We finished or reset it.
+    #[error("stream is closed")]
+    Closed,
+}
+
+/// Why a read failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The peer gave the stream up (RESET_STREAM), with its code.
+    #[error("peer reset the stream with code {0}")]
+    Reset(u64),
+    /// The connection ended.
+    #[error("connection lost")]
+    ConnectionLost(#[from] ConnectionError),
+    /// We stopped it, or it ended before.
+    #[error("stream is closed")]
+    Closed,
+}
+
+/// The sending half.
+pub struct SendStream {
+    connection: Rc<ConnectionCell>,
+    id: StreamId,
+    is_over: bool,
+}
+
+/// The receiving half.
+pub struct RecvStream {
+    connection: Rc<ConnectionCell>,
+    id: StreamId,
+    is_over: bool,
+    /// Rest of a chunk that a byte-oriented reader has not taken yet.
+    rest: Bytes,
+}
+
+impl SendStream {
+    pub(crate) fn new(connection: Rc<ConnectionCell>, id: StreamId) -> Self {
+        Self {
+            connection,
+            id,
+            is_over: false,
+        }
+    }
+
+    /// The stream's number on the wire (RFC 9000 §2.1).
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        VarInt::from(self.id).into_inner()
+    }
+
+    /// Sends all of `data`, waiting for flow control.
+    ///
+    /// Cancelling it may leave a part of `data` sent.
+    ///
+    /// # Errors
+    /// [`WriteError`]; what was sent before stays sent.
+    pub async fn write(&mut self, data: Bytes) -> Result<(), WriteError> {
+        let mut chunk = [data];
+        poll_fn(|cx| self.poll_chunk(cx, &mut chunk)).await
+    }
+
+    /// Ends the stream after all that was written.
+    pub fn finish(&mut self) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            // A stream the peer has stopped needs no end.
+            let _ = self
+                .connection
+                .state
+                .borrow_mut()
+                .proto
+                .send_stream(self.id)
+                .finish();
+            self.connection.touch();
+        }
+    }
+
+    /// Gives the stream up; the peer may lose what it has not read.
+    pub fn reset(&mut self, code: u32) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            // Fails only for a stream that is gone already.
+            let _ = self
+                .connection
+                .state
+                .borrow_mut()
+                .proto
+                .send_stream(self.id)
+                .reset(VarInt::from_u32(code));
+            self.connection.touch();
+        }
+    }
+
+    /// Waits until the peer stops the stream (`Some(code)`), or has received all of it or the connection
+    /// is gone (`None`).
+    pub async fn stopped(&mut self) -> Option<u64> {
+        poll_fn(|cx| {
+            let mut state = self.connection.state.borrow_mut();
+            match state.proto.send_stream(self.id).stopped() {
+                Ok(Some(code)) => return Poll::Ready(Some(code.into_inner())),
+                Ok(None) if state.error.is_none() => {}
+                Ok(None) | Err(_) => return Poll::Ready(None),
+            }
+            park(&mut state.streams.entry(self.id).or_default().stopped, cx);
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>, chunk: &mut [Bytes; 1]) -> Poll<Result<(), WriteError>> {
+        let mut state = self.connection.state.borrow_mut();
+        loop {
+            if chunk[0].is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(error) = &state.error {
+                return Poll::Ready(Err(error.clone().into()));
+            }
+            match state.proto.send_stream(self.id).write_chunks(chunk) {
+                Ok(_) => self.connection.touch(),
+                Err(quinn_proto::WriteError::Blocked) => {
+                    park(&mut state.streams.entry(self.id).or_default().write, cx);
+                    return Poll::Pending;
+                }
+                Err(quinn_proto::WriteError::Stopped(code)) => {
+                    return Poll::Ready(Err(WriteError::Stopped(code.into_inner())));
+                }
+                Err(quinn_proto::WriteError::ClosedStream) => return Poll::Ready(Err(WriteError::Closed)),
+            }
+        }
+    }
+}
+
+impl Drop for SendStream {
+    fn drop(&mut self) {
+        self.reset(0);
+        forget(&self.connection, self.id, |waiters| {
+            waiters.write = None;
+            waiters.stopped = None;
+        });
+    }
+}
+
+impl RecvStream {
+    pub(crate) fn new(connection: Rc<ConnectionCell>, id: StreamId) -> Self {
+        Self {
+            connection,
+            id,
+            is_over: false,
+            rest: Bytes::new(),
+        }
+    }
+
+    /// The stream's number on the wire (RFC 9000 §2.1).
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        VarInt::from(self.id).into_inner()
+    }
+
+    /// The next bytes in order, as they arrived; `None` at the end of the stream.
+    ///
+    /// # Errors
+    /// [`ReadError`]; bytes not read before a reset are lost.
+    pub async fn read_chunk(&mut self) -> Result<Option<Bytes>, ReadError> {
+        poll_fn(|cx| self.poll_chunk(cx, usize::MAX)).await
+    }
+
+    /// Like [`read_chunk`](Self::read_chunk), for poll-based callers.
+    pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ReadError>> {
+        self.poll_chunk(cx, usize::MAX)
+    }
+
+    /// Tells the peer to send no more.
+    pub fn stop(&mut self, code: u32) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            // Fails only for a stream that is gone already.
+            let _ = self
+                .connection
+                .state
+                .borrow_mut()
+                .proto
+                .recv_stream(self.id)
+                .stop(VarInt::from_u32(code));
+            self.connection.touch();
+        }
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, ReadError>> {
+        if !self.rest.is_empty() {
+            return Poll::Ready(Ok(Some(std::mem::take(&mut self.rest))));
+        }
+        if self.is_over {
+            return Poll::Ready(Ok(None));
+        }
+        let mut state = self.connection.state.borrow_mut();
+        let (read, must_transmit) = next_chunk(&mut state, self.id, max);
+        if must_transmit {
+            self.connection.touch();
+        }
+        match read {
+            Ok(Some(bytes)) => Poll::Ready(Ok(Some(bytes))),
+            Ok(None) => {
+                self.is_over = true;
+                Poll::Ready(Ok(None))
+            }
+            Err(quinn_proto::ReadError::Reset(code)) => {
+                self.is_over = true;
+                Poll::Ready(Err(ReadError::Reset(code.into_inner())))
+            }
+            Err(quinn_proto::ReadError::Blocked) => {
+                if let Some(error) = &state.error {
+                    return Poll::Ready(Err(error.clone().into()));
+                }
+                park(&mut state.streams.entry(self.id).or_default().read, cx);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Reads one chunk and says whether the window it freed must be announced.
+fn next_chunk(
+    state: &mut ConnectionState,
+    id: StreamId,
+    max: usize,
+) -> (Result<Option<Bytes>, quinn_proto::ReadError>, bool) {
+    let mut stream = state.proto.recv_stream(id);
+    // The stream is gone only after its end was read, which `is_over` remembers.
+    let Ok(mut chunks) = stream.read(true) else {
+        return (Ok(None), false);
+    };
+    let read = chunks.next(max).map(|chunk| chunk.map(|chunk| chunk.bytes));
+    (read, chunks.finalize().should_transmit())
+}
+
+impl Drop for RecvStream {
+    fn drop(&mut self) {
+        self.stop(0);
+        forget(&self.connection, self.id, |waiters| waiters.read = None);
+    }
+}
+
+/// Drops the wakers of one half, and the entry when the other half has none.
+fn forget(
+    connection: &ConnectionCell,
+    id: StreamId,
+    clear: impl FnOnce(&mut super::connection::StreamWaiters),
+) {
+    let mut state = connection.state.borrow_mut();
+    if let Some(waiters) = state.streams.get_mut(&id) {
+        clear(waiters);
+        if waiters.read.is_none() && waiters.write.is_none() && waiters.stopped.is_none() {
+            state.streams.remove(&id);
+        }
+    }
+}
+
+impl AsyncWrite for SendStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let taken = data.len().min(COPIED_WRITE_BYTES_MAX);
+        let mut state = self.connection.state.borrow_mut();
+        if let Some(error) = &state.error {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error.clone())));
+        }
+        match state
+            .proto
+            .send_stream(self.id)
+            .write(data.get(..taken).unwrap_or(data))
+        {
+            Ok(written) => {
+                drop(state);
+                self.as_mut().connection.touch();
+                Poll::Ready(Ok(written))
+            }
+            Err(quinn_proto::WriteError::Blocked) => {
+                park(&mut state.streams.entry(self.id).or_default().write, cx);
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, error))),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.finish();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for RecvStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = ready!(self.poll_chunk(cx, buffer.remaining()));
+        match read {
+            Ok(Some(mut bytes)) => {
+                let taken = bytes.len().min(buffer.remaining());
+                buffer.put_slice(&bytes[..taken]);
+                bytes.advance(taken);
+                self.rest = bytes;
+                Poll::Ready(Ok(()))
+            }
+            Ok(None) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error))),
+        }
+    }
+}
