@@ -1,1 +1,33 @@
-//! Skeleton.
+//! Control: knows accounts, tunnels, secrets and routes, tells edges, and answers the REST API.
+//!
+//! ```text
+//! REST request ─► change (pure) ─► store (durable) ─► facts ─► plan (pure) ─► snapshot ─► every edge
+//! edge ─► edge_link ─► registrar (pure) ─► accepted / refused
+//! ```
+//! An answer to a write leaves only after the store has it on disk. Which connections live is not stored: edges
+//! know, and tell it whenever they attach.
+//!
+//! Does not: see a visitor's request, speak to a connector, or stand in the way of either when it is down.
+#![forbid(unsafe_code)]
+
+// In the order a write travels, then what edges ask, then the process around it.
+pub mod config;
+pub mod facts;
+pub mod change;
+pub mod store;
+pub mod plan;
+pub mod registrar;
+pub mod ca;
+mod files;
+mod state;
+mod rest;
+mod edge_link;
+mod metrics;
+mod bootstrap;
+mod run;
+
+pub use bootstrap::BootstrapError;
+pub use ca::{CaError, issue_edge_files};
+pub use config::{Config, ConfigError};
+pub use edge_link::TlsError;
+pub use run::{ControlError, run};

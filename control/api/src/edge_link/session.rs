@@ -12,7 +12,7 @@ use super::{
 use crate::digest::SecretDigest;
 use crate::edge_link_capnp::edge_session;
 
-/// The edge's handle on its session with control. Cheap to clone; dropping the last one ends the session.
+/// The edge's handle on its session with control. Cheap to clone. The session lasts as long as the link.
 #[derive(Clone)]
 pub struct EdgeSession {
     client: edge_session::Client,

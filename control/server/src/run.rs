@@ -1,0 +1,208 @@
+//! The process: set up, serve until told to stop, stop in order.
+//!
+//! One thread serves everything; only disk syncs run beside it. SIGTERM and SIGINT stop it: listeners close,
+//! requests that run are finished within [`STOP_TIME`], links drop (edges serve on without control).
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{JoinSet, LocalSet};
+
+use crate::bootstrap::{self, BootstrapError};
+use crate::ca::{Ca, CaError};
+use crate::config::Config;
+use crate::edge_link::{self, EdgeLinks, TlsError};
+use crate::files::{self, Readable};
+use crate::plan::PlanSettings;
+use crate::rest;
+use crate::state::State;
+use crate::store::{RedbStore, StoreError};
+
+/// How long running requests may take after the signal to stop.
+const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// How often overdue pending connections are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Control cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The state directory cannot be made or written.
+    #[error("the state directory's {} cannot be made or written", path.display())]
+    StateDir {
+        /// Which path.
+        path: PathBuf,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// An address is taken or not allowed.
+    #[error("cannot listen on {address} ({key})")]
+    Listen {
+        /// The configuration key.
+        key: &'static str,
+        /// Where.
+        address: String,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The runtime or the signal handlers cannot be set up.
+    #[error("the process cannot be set up")]
+    Process(#[source] io::Error),
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The account cannot be set up.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// The CA fails.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The remote edges' listener cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Runs control until SIGTERM or SIGINT. Blocks.
+///
+/// # Errors
+/// Any [`ControlError`] that prevents the start. Afterwards it ends only in order.
+pub fn run(config: Config) -> Result<(), ControlError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ControlError::Process)?;
+    let result = LocalSet::new().block_on(&runtime, serve(config));
+    // A disk sync that runs is waited for: its write may be acknowledged by what it leaves behind.
+    runtime.shutdown_timeout(STOP_TIME);
+    result
+}
+
+async fn serve(config: Config) -> Result<(), ControlError> {
+    // Before anything can be seen from outside, so that no signal is missed.
+    let mut terminate = signal(SignalKind::terminate()).map_err(ControlError::Process)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ControlError::Process)?;
+    tracing::info!(
+        listen = %config.listen,
+        edge_socket = %config.edge_socket.display(),
+        edge_listen = config.edge_listen.map(|address| address.to_string()),
+        state_dir = %config.state_dir.display(),
+        account = config.account,
+        replicas_max = config.replicas_max,
+        "control starts"
+    );
+    let (state, ca) = open(&config)?;
+    let api = listen("listen", config.listen).await?;
+    let links = EdgeLinks::new(state.clone(), Rc::new(ca));
+    let socket = edge_link::bind_unix(&config.edge_socket).map_err(|source| ControlError::Listen {
+        key: "edge-socket",
+        address: config.edge_socket.display().to_string(),
+        source,
+    })?;
+    let remote = match config.edge_listen {
+        Some(address) => Some((
+            listen("edge-listen.address", address).await?,
+            edge_link::acceptor(links.ca())?,
+        )),
+        None => None,
+    };
+    write_addresses(&config, &api, remote.as_ref().map(|(listener, _)| listener))?;
+
+    // Dropped, and thereby ended, when this function returns.
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(links.clone().serve_unix(socket));
+    if let Some((listener, acceptor)) = remote {
+        tasks.spawn_local(links.serve_tcp(listener, acceptor));
+    }
+    tasks.spawn_local(sweep(state.clone()));
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("control stops");
+    };
+    rest::serve(api, state, stop, STOP_TIME).await;
+    tasks.shutdown().await;
+    // A stale socket or address would make others wait for a process that is gone.
+    for path in [&config.edge_socket, &config.state_dir.join("addresses.json")] {
+        files::remove(path).map_err(|source| ControlError::StateDir {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+fn open(config: &Config) -> Result<(Arc<State>, Ca), ControlError> {
+    let dir = |path: &std::path::Path| {
+        let path = path.to_owned();
+        move |source| ControlError::StateDir { path, source }
+    };
+    files::make_private_dir(&config.state_dir).map_err(dir(&config.state_dir))?;
+    let store = RedbStore::open(config.state_dir.join("store.redb"))?;
+    // The store is ours alone from here on, so what an earlier run left behind can be replaced.
+    let addresses = config.state_dir.join("addresses.json");
+    files::remove(&addresses).map_err(dir(&addresses))?;
+    let ca = Ca::open(&config.state_dir)?;
+    bootstrap::ensure_account(&store, &config.account, &config.state_dir)?;
+    let state = State::open(
+        Arc::new(store),
+        PlanSettings {
+            replicas_max: config.replicas_max,
+        },
+    )?;
+    Ok((state, ca))
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ControlError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ControlError::Listen {
+            key,
+            address: address.to_string(),
+            source,
+        })
+}
+
+/// Tells where everything listens, once it does: with port 0 nobody could know otherwise.
+fn write_addresses(
+    config: &Config,
+    api: &TcpListener,
+    remote: Option<&TcpListener>,
+) -> Result<(), ControlError> {
+    let path = config.state_dir.join("addresses.json");
+    let at = |source| ControlError::StateDir {
+        path: path.clone(),
+        source,
+    };
+    let mut addresses = serde_json::json!({
+        "api": format!("http://{}{}", api.local_addr().map_err(at)?, rest::BASE),
+        "edge_socket": config.edge_socket,
+    });
+    if let Some(remote) = remote {
+        addresses["edge_listen"] = remote.local_addr().map_err(at)?.to_string().into();
+    }
+    files::write(&path, addresses.to_string().as_bytes(), Readable::All).map_err(at)
+}
+
+async fn sweep(state: Arc<State>) {
+    let mut clock = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        clock.tick().await;
+        let forgotten = state.sweep();
+        if forgotten > 0 {
+            tracing::info!(
+                forgotten,
+                "connections of edges that did not return are forgotten"
+            );
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! What the process holds in memory: the facts and the snapshot planned from them, and the registrar.
+//!
+//! ```text
+//! write: decide (pure) → commit (blocking thread) → facts → plan → publish ──watch──► every edge's pusher
+//! edge event: registrar (pure) ─────────────────────────────────► effects ──queue──► that edge's pusher
+//! ```
+//! Writes take turns; a turn lasts one disk sync. Reads and registrations never wait for a write: they see the
+//! last published state. A write that began goes on to its end even when its caller has left.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use adit_control_api::digest::SecretDigest;
+use adit_control_api::edge_link::{
+    Connection, ConnectionKey, Disconnect, EdgeInfo, PART_BYTES_MAX, RegisterOutcome, Rejection,
+};
+use adit_control_api::problem::{ApiError, Code};
+use adit_control_api::snapshot::RouteSnapshot;
+use adit_control_api::{ConnectorId, TunnelId};
+use tokio::sync::{mpsc, watch};
+
+use crate::change::{Decided, Decision};
+use crate::facts::{Change, Facts};
+use crate::metrics::Metrics;
+use crate::plan::{PlanSettings, plan};
+use crate::registrar::{Effect, Registrar, SessionEnded, SessionId, TooManyEdges, Verdict};
+use crate::store::{Store, StoreError};
+
+/// Disconnects waiting for one edge. When it is full the edge has to attach again, which tells it the same.
+const ORDERS_MAX: usize = 1_024;
+
+/// Largest generation taken over from an edge; above it lies room for a million writes a second for ever.
+const GENERATION_MAX: u64 = u64::MAX / 2;
+
+/// All of it.
+pub(crate) struct State {
+    store: Arc<dyn Store>,
+    settings: PlanSettings,
+    /// Held for the length of a write.
+    turn: tokio::sync::Mutex<()>,
+    published: watch::Sender<Published>,
+    live: Mutex<Live>,
+    /// Counters of the whole process.
+    pub(crate) metrics: Metrics,
+}
+
+/// One generation, as everybody sees it.
+#[derive(Clone)]
+pub(crate) struct Published {
+    /// What is known.
+    pub(crate) facts: Arc<Facts>,
+    /// What edges need of it.
+    pub(crate) snapshot: Arc<RouteSnapshot>,
+    /// The step from the generation before, unless it is too long for one message.
+    pub(crate) delta: Option<Arc<EncodedDelta>>,
+}
+
+/// A delta in its JSON form, encoded once for all edges.
+pub(crate) struct EncodedDelta {
+    /// Generation it starts from.
+    pub(crate) from: u64,
+    /// The JSON.
+    pub(crate) json: Vec<u8>,
+}
+
+/// An edge that just attached.
+pub(crate) struct Attachment {
+    /// Its session.
+    pub(crate) session: SessionId,
+    /// What to close there; ends when the session does.
+    pub(crate) orders: mpsc::Receiver<Disconnect>,
+    /// News for it.
+    pub(crate) published: watch::Receiver<Published>,
+}
+
+/// An edge cannot attach.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AttachError {
+    /// Too many are attached.
+    #[error(transparent)]
+    TooMany(#[from] TooManyEdges),
+    /// It holds a generation that no control has made.
+    #[error("generation {0} cannot be true")]
+    Generation(u64),
+    /// The store does not take the generation.
+    #[error("control cannot raise its generation above the edge's")]
+    Store,
+}
+
+#[derive(Default)]
+struct Live {
+    registrar: Registrar,
+    orders: BTreeMap<SessionId, mpsc::Sender<Disconnect>>,
+}
+
+impl State {
+    /// Loads the facts and starts a new generation, so that changed settings reach every edge.
+    pub(crate) fn open(store: Arc<dyn Store>, settings: PlanSettings) -> Result<Arc<Self>, StoreError> {
+        let mut facts = store.load()?;
+        let next = Change::Generation(facts.generation + 1);
+        store.commit(std::slice::from_ref(&next))?;
+        facts.apply(next);
+        let snapshot = plan(&facts, settings);
+        let published = Published {
+            facts: Arc::new(facts),
+            snapshot: Arc::new(snapshot),
+            delta: None,
+        };
+        Ok(Arc::new(Self {
+            store,
+            settings,
+            turn: tokio::sync::Mutex::default(),
+            published: watch::Sender::new(published),
+            live: Mutex::default(),
+            metrics: Metrics::default(),
+        }))
+    }
+
+    /// The facts as last published.
+    pub(crate) fn facts(&self) -> Arc<Facts> {
+        self.published.borrow().facts.clone()
+    }
+
+    /// Decides a write on the newest facts and makes it durable.
+    pub(crate) async fn write<T: Send + 'static>(
+        self: &Arc<Self>,
+        decide: impl FnOnce(&Facts) -> Decided<T> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let state = self.clone();
+        let write = tokio::spawn(async move {
+            let _turn = state.turn.lock().await;
+            let facts = state.facts();
+            let Decision { changes, answer } = decide(&facts)?;
+            if !changes.is_empty() {
+                let next = facts.generation + 1;
+                state
+                    .commit(&facts, changes, next)
+                    .await
+                    .map_err(|error| refusal(&error))?;
+            }
+            Ok(answer)
+        });
+        write
+            .await
+            .unwrap_or_else(|_| Err(Code::Unavailable.error("control is stopping")))
+    }
+
+    /// Takes an edge in. Its generation may be ahead of ours when our store was lost or restored; then ours is
+    /// raised above it, so that edges never have to go back.
+    pub(crate) async fn attach(self: &Arc<Self>, edge: &EdgeInfo) -> Result<Attachment, AttachError> {
+        if edge.generation > GENERATION_MAX {
+            return Err(AttachError::Generation(edge.generation));
+        }
+        if edge.generation > self.facts().generation {
+            let _turn = self.turn.lock().await;
+            let facts = self.facts();
+            if edge.generation > facts.generation {
+                self.commit(&facts, Vec::new(), edge.generation + 1)
+                    .await
+                    .map_err(|_| AttachError::Store)?;
+            }
+        }
+        let (sender, orders) = mpsc::channel(ORDERS_MAX);
+        let mut live = self.live();
+        let (session, previous) = live.registrar.handle_attach(edge, Instant::now())?;
+        if let Some(previous) = previous {
+            live.orders.remove(&previous);
+        }
+        live.orders.insert(session, sender);
+        Ok(Attachment {
+            session,
+            orders,
+            published: self.published.subscribe(),
+        })
+    }
+
+    /// An edge's link is gone.
+    pub(crate) fn detach(&self, session: SessionId) {
+        let mut live = self.live();
+        live.orders.remove(&session);
+        live.registrar.handle_detach(session, Instant::now());
+    }
+
+    /// A connector registers.
+    pub(crate) fn register(
+        &self,
+        session: SessionId,
+        connection: Connection,
+        secret: &SecretDigest,
+    ) -> Result<RegisterOutcome, SessionEnded> {
+        let snapshot = self.published.borrow().snapshot.clone();
+        let mut live = self.live();
+        let (verdict, effects) = live
+            .registrar
+            .handle_register(session, connection, secret, &snapshot)?;
+        self.carry_out(&mut live, effects);
+        match verdict {
+            Verdict::Accepted(_) => self.metrics.registration_accepted(),
+            Verdict::Refused(reason) => self.metrics.registration_refused(reason.code()),
+        }
+        Ok(verdict.outcome())
+    }
+
+    /// A connection is gone.
+    pub(crate) fn unregister(&self, session: SessionId, key: &ConnectionKey) -> Result<(), SessionEnded> {
+        self.live().registrar.handle_unregister(session, key)
+    }
+
+    /// A part of an edge's report.
+    pub(crate) fn report(
+        &self,
+        session: SessionId,
+        part: Vec<Connection>,
+        first: bool,
+        last: bool,
+    ) -> Result<Vec<Rejection>, SessionEnded> {
+        let snapshot = self.published.borrow().snapshot.clone();
+        let mut live = self.live();
+        let (rejected, effects) = live
+            .registrar
+            .handle_report(session, part, first, last, &snapshot)?;
+        self.carry_out(&mut live, effects);
+        Ok(rejected)
+    }
+
+    /// A connector's own configuration.
+    pub(crate) fn local_configuration(&self, tunnel: TunnelId, connector: ConnectorId, config: Arc<[u8]>) {
+        self.live()
+            .registrar
+            .handle_local_configuration(tunnel, connector, config);
+    }
+
+    /// Forgets connections and has their edges close them.
+    pub(crate) fn cleanup(&self, tunnel: TunnelId, connector: Option<ConnectorId>, reason: &str) {
+        let mut live = self.live();
+        let effects = live.registrar.handle_cleanup(tunnel, connector, reason);
+        self.carry_out(&mut live, effects);
+    }
+
+    /// Forgets what has been out of sight for too long.
+    pub(crate) fn sweep(&self) -> usize {
+        self.live().registrar.handle_timeout(Instant::now())
+    }
+
+    /// Asks the registrar.
+    pub(crate) fn ask<T>(&self, question: impl FnOnce(&Registrar) -> T) -> T {
+        question(&self.live().registrar)
+    }
+
+    async fn commit(
+        &self,
+        facts: &Facts,
+        mut changes: Vec<Change>,
+        generation: u64,
+    ) -> Result<(), StoreError> {
+        changes.push(Change::Generation(generation));
+        let store = self.store.clone();
+        let commit = tokio::task::spawn_blocking(move || match store.commit(&changes) {
+            Ok(()) => Committed::Yes(changes),
+            Err(error) => Committed::Unknown {
+                error,
+                reloaded: store.load().ok(),
+            },
+        });
+        let Ok(done) = commit.await else {
+            std::panic::resume_unwind(Box::new("the store's thread has failed"))
+        };
+        match done {
+            Committed::Yes(changes) => {
+                let mut next = facts.clone();
+                changes.into_iter().for_each(|change| next.apply(change));
+                self.publish(next);
+                Ok(())
+            }
+            Committed::Unknown { error, reloaded } => {
+                self.metrics.commit_failed();
+                tracing::error!(error = %Chain(&error), "a write could not be stored");
+                if let Some(reloaded) = reloaded.filter(|reloaded| reloaded.generation != facts.generation) {
+                    self.publish(reloaded);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn publish(&self, facts: Facts) {
+        let snapshot = plan(&facts, self.settings);
+        self.published.send_modify(|published| {
+            let delta = published.snapshot.delta_to(&snapshot);
+            let json = serde_json::to_vec(&delta)
+                .ok()
+                .filter(|json| json.len() <= PART_BYTES_MAX);
+            *published = Published {
+                facts: Arc::new(facts),
+                snapshot: Arc::new(snapshot),
+                delta: json.map(|json| {
+                    Arc::new(EncodedDelta {
+                        from: delta.from,
+                        json,
+                    })
+                }),
+            };
+        });
+    }
+
+    fn carry_out(&self, live: &mut Live, effects: Vec<Effect>) {
+        for Effect { session, disconnect } in effects {
+            let sent = live
+                .orders
+                .get(&session)
+                .is_some_and(|orders| orders.try_send(disconnect).is_ok());
+            if !sent && live.orders.remove(&session).is_some() {
+                self.metrics.orders_overflowed();
+            }
+        }
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        // The registrar's steps do not panic half-way; what a panic elsewhere left is whole.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How a commit ended.
+enum Committed {
+    /// The changes are on disk.
+    Yes(Vec<Change>),
+    /// Only the store knows whether they are; this is what it says, if it says anything.
+    Unknown {
+        error: StoreError,
+        reloaded: Option<Facts>,
+    },
+}
+
+/// An error with all its sources, for one log field.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// What an API caller learns of a failed commit; paths and kernel errors stay in the log.
+fn refusal(error: &StoreError) -> ApiError {
+    Code::StoreFailed.error(match error {
+        StoreError::Full { .. } => {
+            "control's disk is full, so the write was not stored; try again when it has room"
+        }
+        StoreError::InUse { .. }
+        | StoreError::Io { .. }
+        | StoreError::Damaged { .. }
+        | StoreError::Newer { .. } => {
+            "control's store has failed, so the write was not stored; its log says why"
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

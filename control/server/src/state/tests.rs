@@ -1,0 +1,164 @@
+//! Writes that fail, generations that come from edges, and edges that fall behind.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use adit_control_api::digest::SecretDigest;
+use adit_control_api::snapshot::Applied;
+use adit_control_api::tunnel::CreateTunnel;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::*;
+use crate::change::tunnels;
+use crate::store::RedbStore;
+
+const SETTINGS: PlanSettings = PlanSettings { replicas_max: 2 };
+
+fn edge(name: &str, generation: u64) -> EdgeInfo {
+    EdgeInfo {
+        name: name.into(),
+        colo: "LAB".into(),
+        region: "WEU".into(),
+        run: Uuid::nil(),
+        generation,
+        version: "0".into(),
+    }
+}
+
+async fn create(state: &Arc<State>, n: u128) -> Result<TunnelId, ApiError> {
+    let request = CreateTunnel {
+        name: format!("t{n}"),
+        tunnel_secret: STANDARD.encode([7; 32]),
+    };
+    let account = "acct".parse().unwrap();
+    let id = TunnelId(Uuid::from_u128(n));
+    let now = OffsetDateTime::now_utc();
+    state
+        .write(move |facts| tunnels::create(facts, &account, &request, id, now))
+        .await
+        .map(|made| made.id)
+}
+
+fn connection(tunnel: TunnelId, connector: u128) -> Connection {
+    Connection {
+        key: ConnectionKey {
+            tunnel,
+            connector: Uuid::from_u128(connector).into(),
+            index: adit_control_api::ConnIndex(0),
+            connection: Uuid::from_u128(connector).into(),
+        },
+        account: "acct".parse().unwrap(),
+        version: "1".into(),
+        arch: "linux_amd64".into(),
+        features: Vec::new(),
+        origin_address: "192.0.2.1".parse().unwrap(),
+        opened_at: std::time::SystemTime::now(),
+    }
+}
+
+#[tokio::test]
+async fn a_write_on_a_full_disk_is_refused_and_changes_nothing_and_the_next_one_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let room = Arc::new(AtomicU64::new(u64::MAX));
+    let store = crate::store::small_disk(path.clone(), room.clone());
+    let state = State::open(Arc::new(store), SETTINGS).unwrap();
+    create(&state, 1).await.unwrap();
+    let before = state.facts().generation;
+    room.store(0, Ordering::SeqCst);
+    let refused = create(&state, 2).await.unwrap_err();
+    assert_eq!(refused.code, Code::StoreFailed.number());
+    assert!(refused.message.contains("disk is full"), "{refused}");
+    assert_eq!(
+        (state.facts().generation, state.facts().tunnels.len()),
+        (before, 1)
+    );
+    room.store(u64::MAX, Ordering::SeqCst);
+    create(&state, 2).await.unwrap();
+    assert_eq!(state.facts().tunnels.len(), 2);
+}
+
+#[tokio::test]
+async fn every_write_and_every_start_is_a_new_generation_and_its_delta_fits() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Arc::new(RedbStore::open(dir.path().join("store.redb")).unwrap());
+    let state = State::open(open(), SETTINGS).unwrap();
+    let mut held = RouteSnapshot::clone(&state.published.borrow().snapshot);
+    for n in 1..5 {
+        create(&state, n).await.unwrap();
+        let now = state.published.borrow().clone();
+        let delta = serde_json::from_slice(&now.delta.unwrap().json).unwrap();
+        assert_eq!(held.apply(delta), Ok(Applied::Yes));
+        assert!(held.same_content(&now.snapshot) && held.generation == now.snapshot.generation);
+    }
+    drop(state);
+    let state = State::open(open(), SETTINGS).unwrap();
+    assert!(state.facts().generation > held.generation);
+}
+
+#[tokio::test]
+async fn an_edge_that_is_ahead_raises_the_generation_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Arc::new(RedbStore::open(dir.path().join("store.redb")).unwrap());
+    let state = State::open(open(), SETTINGS).unwrap();
+    state.attach(&edge("e", 500)).await.unwrap();
+    assert!(state.facts().generation > 500);
+    assert!(matches!(
+        state.attach(&edge("e", u64::MAX)).await,
+        Err(AttachError::Generation(_))
+    ));
+    drop(state);
+    assert!(State::open(open(), SETTINGS).unwrap().facts().generation > 501);
+}
+
+#[tokio::test]
+async fn a_deleted_tunnels_connections_are_closed_and_no_new_one_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RedbStore::open(dir.path().join("store.redb")).unwrap();
+    let state = State::open(Arc::new(store), SETTINGS).unwrap();
+    let id = create(&state, 1).await.unwrap();
+    let mut attachment = state.attach(&edge("e", 0)).await.unwrap();
+    let secret = SecretDigest::of(&[7; 32]);
+    let accepted = state
+        .register(attachment.session, connection(id, 1), &secret)
+        .unwrap();
+    assert!(matches!(accepted, RegisterOutcome::Accepted(_)));
+    let now = OffsetDateTime::now_utc();
+    let account = "acct".parse().unwrap();
+    state
+        .write(move |facts| tunnels::delete(facts, &account, id, now))
+        .await
+        .unwrap();
+    state.cleanup(id, None, "the tunnel is deleted");
+    assert_eq!(attachment.orders.recv().await.unwrap().tunnel, id);
+    let refused = state
+        .register(attachment.session, connection(id, 1), &secret)
+        .unwrap();
+    let RegisterOutcome::Refused(refused) = refused else {
+        panic!("refused")
+    };
+    assert_eq!(refused.cause, "Unauthorized: Tunnel not found");
+}
+
+#[tokio::test]
+async fn an_edge_that_takes_no_orders_is_cut_off_instead_of_queued_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RedbStore::open(dir.path().join("store.redb")).unwrap();
+    let state = State::open(Arc::new(store), SETTINGS).unwrap();
+    let id = create(&state, 1).await.unwrap();
+    let mut attachment = state.attach(&edge("e", 0)).await.unwrap();
+    let secret = SecretDigest::of(&[7; 32]);
+    for _ in 0..=ORDERS_MAX {
+        state
+            .register(attachment.session, connection(id, 1), &secret)
+            .unwrap();
+        state.cleanup(id, None, "asked to");
+    }
+    let mut received = 0;
+    while attachment.orders.recv().await.is_some() {
+        received += 1;
+    }
+    assert_eq!(received, ORDERS_MAX);
+}
