@@ -213,6 +213,10 @@ where
             progress,
         } = self;
         let ended = spawn_local(async move { main(context).await }).await;
+        if context.io == IoMode::Uring {
+            // The owner may exit the process on this report; replies queued by `main` go out before.
+            ring::runtime::turn().await;
+        }
         progress.report(context.id, ended.err().map(panic_message));
         pending().await
     }

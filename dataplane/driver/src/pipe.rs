@@ -151,16 +151,13 @@ impl PipeWriter {
     /// Dropping the future loses what is not yet handed over. After `finish` or `abort` nothing is written.
     ///
     /// # Errors
-    /// [`PipeClosed`] once the reader has stopped or is gone.
+    /// [`PipeClosed`] if the reader has stopped or is gone before all is handed over.
     pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), PipeClosed> {
         debug_assert!(!self.is_ended, "nothing is written after the end");
         while !bytes.is_empty() {
             poll_fn(|cx| self.poll_push(cx, &mut bytes)).await?;
         }
-        match self.shared.stopped() {
-            Some(code) => Err(PipeClosed { code }),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Marks the end of the bytes; the reader still gets all of them.

@@ -12,6 +12,7 @@ pub(crate) mod buf_ring;
 pub(crate) mod connect;
 pub(crate) mod oneshot;
 pub(crate) mod probe;
+mod reply;
 pub(crate) mod runtime;
 pub(crate) mod socket;
 pub(crate) mod stream;

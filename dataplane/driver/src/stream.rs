@@ -4,16 +4,17 @@
 //! [`read_chunk`](Stream::read_chunk) gives bytes that need no further copy, and
 //! [`write_chunks`](Stream::write_chunks) sends many packet-sized chunks in one call.
 //!
-//! Costs: see the table in `ring/stream.rs` for io_uring and the first lines of `stream/portable.rs`.
-//! Nothing is buffered on the way out, so `flush` has nothing to do. An idle stream holds at most 2 KiB.
+//! Costs: see the table in `ring/stream.rs` for io_uring and the first lines of `stream/portable.rs`. What
+//! is written leaves at the end of the runtime's turn at the latest, flushed or not; `flush` waits for that.
+//! An idle stream holds a 2 KiB receive buffer, and the last small reply (at most 8 KiB) until flushed.
 //!
-//! Ending: `shutdown` sends FIN and leaves reading open; dropping ends both directions.
+//! Ending: `shutdown` sends FIN and leaves reading open; dropping ends both directions, after what is
+//! written.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -173,13 +174,17 @@ impl AsyncWrite for Stream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().inner {
+            Inner::Ring(stream) => stream.poll_flush(cx),
+            // Every write has gone to the kernel.
+            Inner::Portable(_) => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().inner {
-            Inner::Ring(stream) => Poll::Ready(stream.socket().shutdown(Shutdown::Write)),
+            Inner::Ring(stream) => stream.poll_shutdown(cx),
             Inner::Portable(stream) => stream.poll_shutdown(cx),
         }
     }

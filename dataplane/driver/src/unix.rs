@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 
 use crate::kernel::IoMode;
 use crate::ring;
+use crate::ring::stream::{RingStream, Transport};
 use crate::stream::Stream;
 use crate::stream::portable::PortableStream;
 
@@ -36,7 +37,10 @@ pub async fn dial(io: IoMode, path: &Path, timeout: Duration) -> io::Result<Stre
     match io {
         IoMode::Uring => {
             let socket = ring::socket::Socket::new(socket.into())?;
-            Ok(Stream::from_ring(ring::stream::RingStream::new(Rc::new(socket))))
+            Ok(Stream::from_ring(RingStream::new(
+                Rc::new(socket),
+                Transport::Unix,
+            )))
         }
         IoMode::Portable => {
             let stream = UnixStream::from_std(OwnedFd::from(socket).into())?;

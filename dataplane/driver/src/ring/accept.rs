@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use super::oneshot::{self, Oneshot};
 use super::socket::Socket;
-use super::stream::RingStream;
+use super::stream::{RingStream, Transport};
 
 /// One accept operation in flight at a time. One task accepts; a second one would take its wakeups.
 pub(crate) struct RingListener {
@@ -36,7 +36,10 @@ impl RingListener {
 
     pub(crate) async fn accept(&self) -> io::Result<RingStream> {
         let descriptor = poll_fn(|cx| self.poll_accept(cx)).await?;
-        Ok(RingStream::new(Rc::new(Socket::from_blocking(descriptor))))
+        Ok(RingStream::new(
+            Rc::new(Socket::from_blocking(descriptor)),
+            Transport::Tcp,
+        ))
     }
 
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<OwnedFd>> {

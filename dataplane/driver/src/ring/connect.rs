@@ -10,7 +10,7 @@ use socket2::SockAddr;
 
 use super::oneshot::{self, Oneshot};
 use super::socket::Socket;
-use super::stream::RingStream;
+use super::stream::{RingStream, Transport};
 
 /// Resolves to the connected stream. Dropping it (a timeout, say) cancels the attempt.
 ///
@@ -39,7 +39,7 @@ impl Future for Connecting {
             .expect("not polled again after completion");
         let (result, _) = ready!(Pin::new(operation).poll(cx));
         self.operation = None;
-        Poll::Ready(result.map(|_| RingStream::new(Rc::clone(&self.socket))))
+        Poll::Ready(result.map(|_| RingStream::new(Rc::clone(&self.socket), Transport::Tcp)))
     }
 }
 

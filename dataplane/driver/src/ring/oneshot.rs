@@ -71,6 +71,18 @@ pub(super) fn receive(socket: &Rc<Socket>, mut buffer: Vec<u8>) -> Oneshot<Vec<u
     Oneshot::submit(socket, buffer, entry)
 }
 
+/// Sends `bytes[from..]`; completes when the socket has taken all of it, or has failed.
+pub(super) fn send(socket: &Rc<Socket>, bytes: Vec<u8>, from: usize) -> Oneshot<Vec<u8>> {
+    let rest = bytes.get(from..).unwrap_or_default();
+    let length = u32::try_from(rest.len()).unwrap_or(u32::MAX);
+    let entry = opcode::Send::new(socket.target(), rest.as_ptr(), length);
+    Oneshot::submit(
+        socket,
+        bytes,
+        entry.flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL).build(),
+    )
+}
+
 /// Waits until the socket takes more bytes, or has failed.
 pub(super) fn writable(socket: &Rc<Socket>) -> Oneshot<()> {
     let events = libc::POLLOUT as u32;

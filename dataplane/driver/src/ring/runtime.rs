@@ -28,3 +28,10 @@ pub(crate) fn uring() -> io::Result<tokio_uring::Runtime> {
     builder.entries(SUBMISSIONS).uring_builder(&flags);
     tokio_uring::Runtime::new(&builder)
 }
+
+/// Waits until everything queued so far is in the kernel.
+pub(crate) async fn turn() {
+    if let Err(error) = tokio_uring::no_op().await {
+        tracing::warn!(%error, "the ring refused an empty operation");
+    }
+}

@@ -5,14 +5,16 @@
 //! received directly into the caller's memory until the socket is empty. After [`DIRECT_READS_MAX`] direct
 //! reads in a row the stream goes through the ring once, which lets every other task of the core run.
 //!
-//! Writing. Always direct; only a full socket waits, by a poll operation that borrows no memory. Bytes are
-//! therefore in the kernel when a write returns, and dropping a stream loses none of them.
+//! Writing. A small reply goes out with the turn (see [`reply`](super::reply)); everything else directly.
+//! Only a full socket waits, by a poll operation that borrows no memory. So bytes are in the kernel when a
+//! write returns, or will be at the end of the turn: dropping a stream loses none of them.
 //!
 //! | operation | system calls | copies in user space |
 //! |---|---|---|
 //! | read of up to [`AHEAD_BYTES`] | none of its own (submitted with the turn) | 1 |
 //! | read of more | 1 per buffer the caller brings | 0 (the first [`AHEAD_BYTES`]: 1) |
-//! | write | 1 | 0 |
+//! | small reply on TCP | none of its own | 1 |
+//! | other write | 1 | 0 |
 //! | write to a full socket | 2 | 0 |
 
 use std::future::Future;
@@ -20,11 +22,13 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 
 use super::oneshot::{self, Oneshot};
+use super::reply::Reply;
 use super::socket::Socket;
 use crate::stream::chunk;
 
@@ -34,14 +38,27 @@ const AHEAD_BYTES: usize = 2048;
 /// Direct reads in a row: with 64 KiB buffers half a MiB, about the time slice of one busy stream.
 const DIRECT_READS_MAX: u8 = 8;
 
+/// How long a reply that a dropped stream leaves behind may wait for a peer that takes nothing.
+const UNSENT_REPLY_MAX: Duration = Duration::from_secs(10);
+
+/// What kind of socket a stream runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    /// Written directly only: nothing would bound a reply left behind for a peer that does not read.
+    Unix,
+}
+
 pub(crate) struct RingStream {
     socket: Rc<Socket>,
+    transport: Transport,
     receiving: Option<Oneshot<Vec<u8>>>,
     ahead: Ahead,
     /// The last receive filled its buffer.
     may_have_more: bool,
     direct_reads: u8,
     until_writable: Option<Oneshot<()>>,
+    reply: Reply,
 }
 
 /// Bytes the ring has received and the caller has not taken: `memory[taken..received]`.
@@ -60,15 +77,19 @@ enum Source {
 }
 
 impl RingStream {
-    pub(crate) fn new(socket: Rc<Socket>) -> Self {
-        Self {
+    pub(crate) fn new(socket: Rc<Socket>, transport: Transport) -> Self {
+        let mut stream = Self {
             socket,
+            transport,
             receiving: None,
             ahead: Ahead::default(),
             may_have_more: false,
             direct_reads: 0,
             until_writable: None,
-        }
+            reply: Reply::default(),
+        };
+        stream.expect_reply();
+        stream
     }
 
     pub(crate) fn socket(&self) -> &Socket {
@@ -119,6 +140,10 @@ impl RingStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.reply.poll_sent(&self.socket, cx))?;
+        if let Some(length) = self.reply.take(&self.socket, slices) {
+            return Poll::Ready(Ok(length));
+        }
         loop {
             if let Some(until_writable) = &mut self.until_writable {
                 // The outcome does not matter: the next send says what is the case.
@@ -132,6 +157,23 @@ impl RingStream {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return Poll::Ready(result),
             }
+        }
+    }
+
+    /// Ready once the kernel has everything that was written.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.reply.poll_sent(&self.socket, cx)
+    }
+
+    /// Ends the writing direction after everything that was written.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_flush(cx))?;
+        Poll::Ready(self.socket.shutdown(Shutdown::Write))
+    }
+
+    fn expect_reply(&mut self) {
+        if self.transport == Transport::Tcp {
+            self.reply.expect();
         }
     }
 
@@ -162,6 +204,7 @@ impl RingStream {
             taken: 0,
             received,
         };
+        self.expect_reply();
         Poll::Ready(Ok(Source::Ahead))
     }
 
@@ -185,10 +228,17 @@ impl RingStream {
 }
 
 impl Drop for RingStream {
+    /// Operations keep the descriptor open, so they are ended here and the peer sees the end at once.
+    /// Bytes already written are still delivered.
     fn drop(&mut self) {
-        if self.receiving.is_some() || self.until_writable.is_some() {
-            // The operations keep the descriptor open; this ends them and lets the peer see the end at
-            // once. Bytes already written are still delivered.
+        let is_sent = self
+            .poll_flush(&mut Context::from_waker(Waker::noop()))
+            .is_ready();
+        if !is_sent {
+            // Not yet in the kernel, perhaps: the descriptor closes, and the peer sees the end, after it.
+            let _ = self.socket.options().set_tcp_user_timeout(Some(UNSENT_REPLY_MAX));
+            let _ = self.socket.shutdown(Shutdown::Read);
+        } else if self.receiving.is_some() || self.until_writable.is_some() {
             let _ = self.socket.shutdown(Shutdown::Both);
         }
     }

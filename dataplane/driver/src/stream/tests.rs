@@ -150,6 +150,50 @@ fn a_read_into_no_room_returns_at_once() {
 }
 
 #[test]
+fn bytes_written_before_a_drop_arrive_before_the_end() {
+    on_pairs(|mut near, mut far| async move {
+        let waits_for_an_answer = async { near.read(&mut [0; 1]).await.map(drop) };
+        let _ = futures_util::poll!(Box::pin(waits_for_an_answer));
+        near.write_all(b"the last words").await.unwrap();
+        drop(near);
+        let mut text = String::new();
+        far.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "the last words");
+    });
+}
+
+#[test]
+fn small_and_large_writes_keep_their_order() {
+    on_pairs(|mut near, mut far| async move {
+        let expected = pattern(200_000);
+        let sent = expected.clone();
+        let writing = spawn_local(async move {
+            let mut rest = &sent[..];
+            for size in [1, 8192, 8193, 20, 60_000, 100].into_iter().cycle() {
+                let (part, after) = rest.split_at(size.min(rest.len()));
+                near.write_all(part).await.unwrap();
+                // An answer makes the next small write a reply.
+                near.read_u8().await.unwrap();
+                near.write_all(&after[..after.len().min(3)]).await.unwrap();
+                rest = &after[after.len().min(3)..];
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            near.flush().await.unwrap();
+            near
+        });
+        let mut received = Vec::new();
+        while received.len() < expected.len() {
+            received.extend_from_slice(&far.read_chunk(65_536).await.unwrap().unwrap());
+            far.write_all(b"a").await.unwrap();
+        }
+        drop(writing.await.unwrap());
+        assert!(received == expected);
+    });
+}
+
+#[test]
 fn after_a_half_close_the_other_direction_still_works() {
     on_pairs(|mut near, mut far| async move {
         near.write_all(b"question").await.unwrap();
@@ -250,13 +294,16 @@ fn a_reset_by_the_peer_is_an_error() {
         let std_listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = std_listener.local_addr().unwrap();
         let peer = thread::spawn(move || {
-            let (socket, _) = std_listener.accept().unwrap();
+            let (mut socket, _) = std_listener.accept().unwrap();
+            // Not before the dial is over, which a reset would fail instead.
+            Read::read_exact(&mut socket, &mut [0; 1]).unwrap();
             socket2::SockRef::from(&socket)
                 .set_linger(Some(Duration::ZERO))
                 .unwrap();
         });
         on_core(io, move || async move {
             let mut stream = tcp::dial(io, address, &DialOptions::default()).await.unwrap();
+            stream.write_all(b"x").await.unwrap();
             let error = stream.read(&mut [0; 8]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         });
