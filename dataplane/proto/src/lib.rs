@@ -7,3 +7,7 @@
 #![forbid(unsafe_code)]
 
 // Modules in the order a request meets them.
+pub mod limits;
+pub mod directory;
+pub mod steering;
+pub mod exchange;

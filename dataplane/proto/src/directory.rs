@@ -1,0 +1,274 @@
+//! Owns which connections of which replicas are alive on an edge, and which hostnames each replica serves.
+//!
+//! ```text
+//! tunnel ─► replica (connector id) ─► slot (connection index) ─► connection
+//!              └ served hostnames        └ at most one: a reconnect replaces the one before
+//! ```
+//! Every core of an edge keeps a copy and feeds it the same events. Events of one connection can overtake
+//! each other between cores, so each carries the connection's id, and an event about a connection that no
+//! longer holds its slot changes nothing.
+//!
+//! Does not: choose among connections (see [`steering`](crate::steering)) or know routes, which are control's.
+
+use std::collections::BTreeMap;
+
+use adit_wire::{ConnIndex, ConnectionId, ConnectorId, HostPattern, Hostname, TunnelId};
+
+use crate::limits::SERVED_HOSTS_MAX;
+
+/// Where a connection belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    /// The tunnel it serves.
+    pub tunnel: TunnelId,
+    /// The replica it belongs to.
+    pub connector: ConnectorId,
+    /// Its place among the replica's connections.
+    pub index: ConnIndex,
+}
+
+/// One living connection; `T` is what the caller needs to use it.
+#[derive(Clone, Debug)]
+pub struct Live<T> {
+    /// This very connection.
+    pub id: ConnectionId,
+    /// Where it belongs.
+    pub slot: Slot,
+    /// The core it lives on.
+    pub core: u16,
+    /// Takes no new exchange.
+    pub is_draining: bool,
+    /// The caller's own.
+    pub handle: T,
+}
+
+/// Which hostnames a replica's ingress serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ServedHosts {
+    /// Every name: nothing is known, or a rule matches all.
+    #[default]
+    All,
+    /// Only these.
+    Only(Vec<HostPattern>),
+}
+
+impl ServedHosts {
+    /// Reads the `hostname` fields of ingress rules; an absent, empty or `*` hostname matches every name.
+    ///
+    /// The last rule always matches every name, so a rule that only answers with a status must not be
+    /// passed in: it would make each replica serve everything.
+    pub fn from_rules<'a>(hostnames: impl IntoIterator<Item = Option<&'a str>>) -> Self {
+        let mut patterns = Vec::new();
+        for hostname in hostnames {
+            match hostname {
+                None | Some("" | "*") => return Self::All,
+                // A name we cannot parse cannot be asked for either.
+                Some(text) => patterns.extend(text.parse::<HostPattern>().ok()),
+            }
+            if patterns.len() > SERVED_HOSTS_MAX {
+                return Self::All;
+            }
+        }
+        Self::Only(patterns)
+    }
+
+    /// Whether a request for `host` may go to this replica.
+    #[must_use]
+    pub fn serves(&self, host: &Hostname) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(patterns) => patterns.iter().any(|pattern| pattern.matches(host)),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Replica<T> {
+    hosts: ServedHosts,
+    slots: BTreeMap<ConnIndex, Live<T>>,
+}
+
+/// All living connections of one edge.
+#[derive(Clone, Debug)]
+pub struct Directory<T> {
+    tunnels: BTreeMap<TunnelId, BTreeMap<ConnectorId, Replica<T>>>,
+    slots: BTreeMap<ConnectionId, Slot>,
+}
+
+impl<T> Default for Directory<T> {
+    fn default() -> Self {
+        Self { tunnels: BTreeMap::new(), slots: BTreeMap::new() }
+    }
+}
+
+impl<T> Directory<T> {
+    /// Adds a connection; returns the one that held its slot, which must be closed.
+    pub fn join(&mut self, live: Live<T>) -> Option<Live<T>> {
+        let slot = live.slot;
+        self.slots.insert(live.id, slot);
+        let replicas = self.tunnels.entry(slot.tunnel).or_default();
+        let replica = replicas
+            .entry(slot.connector)
+            .or_insert_with(|| Replica { hosts: ServedHosts::All, slots: BTreeMap::new() });
+        let replaced = replica.slots.insert(slot.index, live);
+        if let Some(old) = &replaced {
+            self.slots.remove(&old.id);
+        }
+        replaced
+    }
+
+    /// Removes a connection, unless another holds its slot by now.
+    pub fn leave(&mut self, id: ConnectionId) -> Option<Live<T>> {
+        let slot = self.slots.remove(&id)?;
+        let replicas = self.tunnels.get_mut(&slot.tunnel)?;
+        let replica = replicas.get_mut(&slot.connector)?;
+        let left = replica.slots.remove(&slot.index);
+        if replica.slots.is_empty() {
+            replicas.remove(&slot.connector);
+        }
+        if replicas.is_empty() {
+            self.tunnels.remove(&slot.tunnel);
+        }
+        left
+    }
+
+    /// Lets a connection finish what it has and take nothing new. Never undone: a replica that comes back
+    /// does so with a new connection.
+    pub fn drain(&mut self, id: ConnectionId) {
+        let Some(slot) = self.slots.get(&id) else { return };
+        if let Some(live) = self
+            .tunnels
+            .get_mut(&slot.tunnel)
+            .and_then(|replicas| replicas.get_mut(&slot.connector))
+            .and_then(|replica| replica.slots.get_mut(&slot.index))
+        {
+            live.is_draining = true;
+        }
+    }
+
+    /// Sets what a replica serves; ignored for a replica that is not connected.
+    pub fn set_hosts(&mut self, tunnel: TunnelId, connector: ConnectorId, hosts: ServedHosts) {
+        if let Some(replica) =
+            self.tunnels.get_mut(&tunnel).and_then(|replicas| replicas.get_mut(&connector))
+        {
+            replica.hosts = hosts;
+        }
+    }
+
+    /// The connection with this id.
+    #[must_use]
+    pub fn get(&self, id: ConnectionId) -> Option<&Live<T>> {
+        let slot = self.slots.get(&id)?;
+        self.tunnels.get(&slot.tunnel)?.get(&slot.connector)?.slots.get(&slot.index)
+    }
+
+    /// Connections of a tunnel that are not draining, with whether their replica serves `host`.
+    pub fn candidates<'a>(
+        &'a self,
+        tunnel: TunnelId,
+        host: &'a Hostname,
+    ) -> impl Iterator<Item = (&'a Live<T>, bool)> {
+        self.tunnels.get(&tunnel).into_iter().flat_map(|replicas| replicas.values()).flat_map(
+            move |replica| {
+                let serves = replica.hosts.serves(host);
+                replica.slots.values().filter(|live| !live.is_draining).map(move |live| (live, serves))
+            },
+        )
+    }
+
+    /// Every connection, in order of tunnel, replica and index.
+    pub fn iter(&self) -> impl Iterator<Item = &Live<T>> {
+        self.tunnels.values().flat_map(|replicas| replicas.values()).flat_map(|replica| replica.slots.values())
+    }
+
+    /// Connections of one tunnel, or of one of its replicas.
+    pub fn of(&self, tunnel: TunnelId, connector: Option<ConnectorId>) -> impl Iterator<Item = &Live<T>> {
+        self.tunnels
+            .get(&tunnel)
+            .into_iter()
+            .flatten()
+            .filter(move |(id, _)| connector.is_none_or(|wanted| wanted == **id))
+            .flat_map(|(_, replica)| replica.slots.values())
+    }
+
+    /// How many replicas of a tunnel are connected.
+    #[must_use]
+    pub fn replicas(&self, tunnel: TunnelId) -> usize {
+        self.tunnels.get(&tunnel).map_or(0, BTreeMap::len)
+    }
+
+    /// How many connections live here.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether none lives here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn live(connector: u128, index: u8, id: u128) -> Live<()> {
+        let slot = Slot {
+            tunnel: TunnelId(Uuid::from_u128(1)),
+            connector: ConnectorId(Uuid::from_u128(connector)),
+            index: ConnIndex(index),
+        };
+        Live { id: ConnectionId(Uuid::from_u128(id)), slot, core: 0, is_draining: false, handle: () }
+    }
+
+    fn host(text: &str) -> Hostname {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn second_join_of_a_slot_replaces_the_first_and_its_late_leave_is_ignored() {
+        let mut directory = Directory::default();
+        assert!(directory.join(live(7, 0, 100)).is_none());
+        let replaced = directory.join(live(7, 0, 101)).unwrap();
+        assert_eq!(replaced.id, ConnectionId(Uuid::from_u128(100)));
+        assert!(directory.leave(replaced.id).is_none());
+        assert_eq!(directory.len(), 1);
+        assert!(directory.leave(ConnectionId(Uuid::from_u128(101))).is_some());
+        assert!(directory.is_empty());
+        assert_eq!(directory.replicas(TunnelId(Uuid::from_u128(1))), 0);
+    }
+
+    #[test]
+    fn a_draining_connection_is_no_candidate() {
+        let mut directory = Directory::default();
+        directory.join(live(7, 0, 100));
+        directory.join(live(7, 1, 101));
+        directory.drain(ConnectionId(Uuid::from_u128(100)));
+        let tunnel = TunnelId(Uuid::from_u128(1));
+        let ids: Vec<_> = directory.candidates(tunnel, &host("a.test")).map(|(live, _)| live.id).collect();
+        assert_eq!(ids, [ConnectionId(Uuid::from_u128(101))]);
+    }
+
+    #[test]
+    fn a_replica_is_a_candidate_only_for_what_its_ingress_serves() {
+        let mut directory = Directory::default();
+        directory.join(live(7, 0, 100));
+        let tunnel = TunnelId(Uuid::from_u128(1));
+        let hosts = ServedHosts::from_rules([Some("a.test"), Some("*.b.test")]);
+        directory.set_hosts(tunnel, ConnectorId(Uuid::from_u128(7)), hosts);
+        let serves =
+            |name: &str| directory.candidates(tunnel, &host(name)).next().is_some_and(|(_, serves)| serves);
+        assert!(serves("a.test") && serves("x.y.b.test"));
+        assert!(!serves("b.test") && !serves("c.test"));
+    }
+
+    #[test]
+    fn rules_without_a_hostname_serve_everything() {
+        for hostname in [None, Some(""), Some("*")] {
+            assert_eq!(ServedHosts::from_rules([Some("a.test"), hostname]), ServedHosts::All);
+        }
+    }
+}

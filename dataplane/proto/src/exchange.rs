@@ -1,0 +1,7 @@
+//! One request and its response (or one byte flow) on one data stream: the rules of both roles.
+//!
+//! Heads are translated here, byte streams are not touched: bodies pass through the drivers.
+
+pub mod edge;
+pub mod retry;
+pub mod error_code;

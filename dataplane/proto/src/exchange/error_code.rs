@@ -1,0 +1,326 @@
+//! The one table of everything that can go wrong with an exchange: stable code, status, fault, text.
+//!
+//! The same code appears on the error page, in the access log, in metrics and in `docs/errors.md`.
+//! Codes are never renamed: alerts and support tickets depend on them.
+//!
+//! Does not: decide about retries (see [`super::retry`]) or render pages (the edge does).
+
+use http::StatusCode;
+
+/// Whose fault a failure is, as logs and metrics report it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The visitor sent something wrong or went away.
+    Public,
+    /// The tunnel, its connections or the absence of them.
+    Tunnel,
+    /// The service behind the connector.
+    Origin,
+    /// This edge.
+    Us,
+}
+
+impl Side {
+    /// The word used in logs and metric labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Tunnel => "tunnel",
+            Self::Origin => "origin",
+            Self::Us => "us",
+        }
+    }
+}
+
+/// Why an exchange did not end with the origin's own complete answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum ErrorCode {
+    /// The request cannot be understood or contradicts itself.
+    BadRequest,
+    /// The request names no host.
+    HostMissing,
+    /// The request head is above the limit of bytes or of headers.
+    HeadTooLarge,
+    /// CONNECT or another use of HTTP that an edge does not carry.
+    Unsupported,
+    /// The visitor sends its body below the minimum rate.
+    BodyTooSlow,
+    /// No tunnel serves this hostname.
+    HostnameUnknown,
+    /// The tunnel has no live connection to any edge that this one can reach.
+    TunnelNoConnection,
+    /// Every connection of the tunnel is at its limit of exchanges.
+    TunnelSaturated,
+    /// The connection to the connector was lost before the answer began.
+    TunnelLost,
+    /// The connector could not reach the origin, or the origin hung up without an answer.
+    OriginUnreachable,
+    /// The origin answered with something that is not a valid HTTP response.
+    OriginBadResponse,
+    /// The origin sent no response head in time.
+    OriginTimeout,
+    /// The answer broke off after it had begun.
+    ResponseAborted,
+    /// The visitor went away before the answer was complete.
+    VisitorGone,
+    /// The edge is at its memory budget and sheds work.
+    Overloaded,
+    /// The edge is shutting down and takes no new exchange.
+    Draining,
+    /// A defect in the edge.
+    Internal,
+}
+
+/// One line of the table.
+struct Row {
+    code: ErrorCode,
+    slug: &'static str,
+    status: StatusCode,
+    side: Side,
+    title: &'static str,
+    text: &'static str,
+}
+
+const fn row(
+    code: ErrorCode,
+    slug: &'static str,
+    status: StatusCode,
+    side: Side,
+    title: &'static str,
+    text: &'static str,
+) -> Row {
+    Row { code, slug, status, side, title, text }
+}
+
+/// In the order of the enum, which [`ErrorCode::index`] relies on and the tests check.
+const TABLE: [Row; ErrorCode::COUNT] = [
+    row(
+        ErrorCode::BadRequest,
+        "bad-request",
+        StatusCode::BAD_REQUEST,
+        Side::Public,
+        "Bad request",
+        "The request could not be understood.",
+    ),
+    row(
+        ErrorCode::HostMissing,
+        "host-missing",
+        StatusCode::BAD_REQUEST,
+        Side::Public,
+        "No host in the request",
+        "The request does not say which host it is for.",
+    ),
+    row(
+        ErrorCode::HeadTooLarge,
+        "head-too-large",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Side::Public,
+        "Request head too large",
+        "The request has too many headers, or they are too long.",
+    ),
+    row(
+        ErrorCode::Unsupported,
+        "unsupported",
+        StatusCode::NOT_IMPLEMENTED,
+        Side::Public,
+        "Not supported",
+        "This edge does not carry requests of this kind.",
+    ),
+    row(
+        ErrorCode::BodyTooSlow,
+        "body-too-slow",
+        StatusCode::REQUEST_TIMEOUT,
+        Side::Public,
+        "Request body too slow",
+        "The request body arrived too slowly.",
+    ),
+    row(
+        ErrorCode::HostnameUnknown,
+        "hostname-unknown",
+        StatusCode::NOT_FOUND,
+        Side::Public,
+        "Unknown hostname",
+        "No tunnel serves this hostname here.",
+    ),
+    row(
+        ErrorCode::TunnelNoConnection,
+        "tunnel-no-connection",
+        StatusCode::SERVICE_UNAVAILABLE,
+        Side::Tunnel,
+        "Tunnel not connected",
+        "The tunnel for this hostname has no connection. Its connector may be stopped or cut off.",
+    ),
+    row(
+        ErrorCode::TunnelSaturated,
+        "tunnel-saturated",
+        StatusCode::SERVICE_UNAVAILABLE,
+        Side::Tunnel,
+        "Tunnel saturated",
+        "Every connection of this tunnel is busy. Please try again shortly.",
+    ),
+    row(
+        ErrorCode::TunnelLost,
+        "tunnel-lost",
+        StatusCode::BAD_GATEWAY,
+        Side::Tunnel,
+        "Tunnel connection lost",
+        "The connection to the connector was lost before it answered.",
+    ),
+    row(
+        ErrorCode::OriginUnreachable,
+        "origin-unreachable",
+        StatusCode::BAD_GATEWAY,
+        Side::Origin,
+        "Origin unreachable",
+        "The connector could not get an answer from the service behind it.",
+    ),
+    row(
+        ErrorCode::OriginBadResponse,
+        "origin-bad-response",
+        StatusCode::BAD_GATEWAY,
+        Side::Origin,
+        "Invalid answer from the origin",
+        "The service behind the tunnel sent an answer that is not valid HTTP.",
+    ),
+    row(
+        ErrorCode::OriginTimeout,
+        "origin-timeout",
+        StatusCode::GATEWAY_TIMEOUT,
+        Side::Origin,
+        "Origin silent",
+        "The service behind the tunnel did not answer in time.",
+    ),
+    row(
+        ErrorCode::ResponseAborted,
+        "response-aborted",
+        StatusCode::BAD_GATEWAY,
+        Side::Origin,
+        "Answer broken off",
+        "The answer broke off before it was complete.",
+    ),
+    row(
+        ErrorCode::VisitorGone,
+        "visitor-gone",
+        CLIENT_CLOSED_REQUEST,
+        Side::Public,
+        "Visitor gone",
+        "The visitor closed the connection before the answer was complete.",
+    ),
+    row(
+        ErrorCode::Overloaded,
+        "overloaded",
+        StatusCode::SERVICE_UNAVAILABLE,
+        Side::Us,
+        "Edge overloaded",
+        "This edge is at its limit. Please try again shortly.",
+    ),
+    row(
+        ErrorCode::Draining,
+        "draining",
+        StatusCode::SERVICE_UNAVAILABLE,
+        Side::Us,
+        "Edge shutting down",
+        "This edge is shutting down. Please try again.",
+    ),
+    row(
+        ErrorCode::Internal,
+        "internal",
+        StatusCode::INTERNAL_SERVER_ERROR,
+        Side::Us,
+        "Internal error",
+        "Something went wrong in this edge.",
+    ),
+];
+
+/// 499, the customary log-only status for a visitor that left; never sent.
+const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::BAD_REQUEST,
+};
+
+impl ErrorCode {
+    /// Number of codes: the size of arrays indexed by [`Self::index`].
+    pub const COUNT: usize = 17;
+
+    /// Every code in table order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        TABLE.iter().map(|row| row.code)
+    }
+
+    /// 0-based position in the table, for counters.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The stable code, as shown to visitors and used in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        TABLE[self as usize].slug
+    }
+
+    /// Status the visitor gets, if anything can still be sent.
+    pub const fn status(self) -> StatusCode {
+        TABLE[self as usize].status
+    }
+
+    /// Whose fault it is.
+    pub const fn side(self) -> Side {
+        TABLE[self as usize].side
+    }
+
+    /// Heading of the error page.
+    pub const fn title(self) -> &'static str {
+        TABLE[self as usize].title
+    }
+
+    /// One sentence for the visitor; never an internal message.
+    pub const fn text(self) -> &'static str {
+        TABLE[self as usize].text
+    }
+
+    /// Whether the same request may succeed if it is sent again soon, as `Retry-After` tells.
+    pub const fn is_temporary(self) -> bool {
+        matches!(
+            self,
+            Self::TunnelNoConnection | Self::TunnelSaturated | Self::Overloaded | Self::Draining
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn table_is_in_the_order_of_the_enum() {
+        for (index, row) in TABLE.iter().enumerate() {
+            assert_eq!(row.code.index(), index, "{}", row.slug);
+        }
+    }
+
+    #[test]
+    fn codes_are_unique_slugs() {
+        let slugs: BTreeSet<_> = ErrorCode::all().map(ErrorCode::as_str).collect();
+        assert_eq!(slugs.len(), ErrorCode::COUNT);
+        for slug in slugs {
+            assert!(slug.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{slug}");
+        }
+    }
+
+    #[test]
+    fn statuses_say_what_operators_expect() {
+        let cases = [
+            (ErrorCode::OriginUnreachable, 502),
+            (ErrorCode::OriginTimeout, 504),
+            (ErrorCode::TunnelNoConnection, 503),
+            (ErrorCode::HostnameUnknown, 404),
+            (ErrorCode::Overloaded, 503),
+            (ErrorCode::HeadTooLarge, 431),
+            (ErrorCode::VisitorGone, 499),
+        ];
+        for (code, status) in cases {
+            assert_eq!(code.status().as_u16(), status, "{}", code.as_str());
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Chooses which connection takes an exchange. Pure: same directory, same request, same seed, same answer.
+//!
+//! Order of preference: the visitor's core, then the other cores of this edge. Within a level: not tried
+//! before, not full, and the less loaded of two random choices. Two choices spread load nearly as well as
+//! full knowledge does, and need no scan. A level whose connections are all full spills to the next.
+//!
+//! Does not: open the stream (the caller does) or retry (see `exchange`).
+
+use adit_wire::{ConnectionId, Hostname, TunnelId};
+
+use crate::directory::{Directory, Live};
+use crate::limits::EXCHANGES_PER_CONNECTION_MAX;
+
+/// Why no connection can take an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoConnection {
+    /// No replica of the tunnel is connected here, or all are draining.
+    #[error("the tunnel has no connection")]
+    Down,
+    /// Replicas are connected, but none serves this hostname.
+    #[error("no replica of the tunnel serves this hostname")]
+    NotServed,
+    /// Every connection has been tried for this exchange.
+    #[error("every connection of the tunnel has been tried")]
+    AllTried,
+    /// Every connection is at its limit of exchanges.
+    #[error("every connection of the tunnel is full")]
+    Full,
+}
+
+/// What a request asks of steering.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The tunnel its hostname leads to.
+    pub tunnel: TunnelId,
+    /// The hostname.
+    pub host: &'a Hostname,
+    /// The core the visitor is on.
+    pub core: u16,
+    /// Connections tried before.
+    pub tried: &'a [ConnectionId],
+    /// Picks the two random choices.
+    pub seed: u64,
+}
+
+/// Picks a connection; `load` tells the exchanges in flight on one.
+///
+/// # Errors
+/// [`NoConnection`], the most specific reason that holds.
+pub fn choose<'a, T>(
+    directory: &'a Directory<T>,
+    ask: &Ask<'a>,
+    load: impl Fn(&T) -> u32,
+) -> Result<&'a Live<T>, NoConnection> {
+    let mut why = NoConnection::Down;
+    let mut near = Pick::new(ask.seed);
+    let mut far = Pick::new(ask.seed);
+    for (live, serves) in directory.candidates(ask.tunnel, ask.host) {
+        let refusal = if !serves {
+            NoConnection::NotServed
+        } else if ask.tried.contains(&live.id) {
+            NoConnection::AllTried
+        } else if load(&live.handle) >= EXCHANGES_PER_CONNECTION_MAX {
+            NoConnection::Full
+        } else {
+            let level = if live.core == ask.core { &mut near } else { &mut far };
+            level.offer(live);
+            continue;
+        };
+        why = more_specific(why, refusal);
+    }
+    near.best(&load).or_else(|| far.best(&load)).ok_or(why)
+}
+
+fn more_specific(a: NoConnection, b: NoConnection) -> NoConnection {
+    let rank = |why| match why {
+        NoConnection::Down => 0,
+        NoConnection::NotServed => 1,
+        NoConnection::AllTried => 2,
+        NoConnection::Full => 3,
+    };
+    if rank(b) > rank(a) { b } else { a }
+}
+
+/// Keeps two random candidates of a stream of unknown length (reservoir sampling).
+struct Pick<'a, T> {
+    seen: u64,
+    state: u64,
+    first: Option<&'a Live<T>>,
+    second: Option<&'a Live<T>>,
+}
+
+impl<'a, T> Pick<'a, T> {
+    fn new(seed: u64) -> Self {
+        Self { seen: 0, state: seed, first: None, second: None }
+    }
+
+    fn offer(&mut self, live: &'a Live<T>) {
+        self.seen += 1;
+        if self.first.is_none() {
+            self.first = Some(live);
+        } else if self.second.is_none() {
+            self.second = Some(live);
+        } else {
+            match self.random() % self.seen {
+                0 => self.first = Some(live),
+                1 => self.second = Some(live),
+                _ => {}
+            }
+        }
+    }
+
+    /// The less loaded; a random one of two equals, so that idle connections share the work.
+    fn best(mut self, load: impl Fn(&T) -> u32) -> Option<&'a Live<T>> {
+        let (Some(first), Some(second)) = (self.first, self.second) else { return self.first };
+        match load(&first.handle).cmp(&load(&second.handle)) {
+            std::cmp::Ordering::Less => Some(first),
+            std::cmp::Ordering::Greater => Some(second),
+            std::cmp::Ordering::Equal if self.random().is_multiple_of(2) => Some(first),
+            std::cmp::Ordering::Equal => Some(second),
+        }
+    }
+
+    /// SplitMix64: enough to spread choices, and reproducible.
+    fn random(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::{ServedHosts, Slot};
+    use adit_wire::{ConnIndex, ConnectorId};
+    use std::collections::BTreeMap;
+    use uuid::Uuid;
+
+    const TUNNEL: TunnelId = TunnelId(Uuid::from_u128(1));
+
+    fn directory(cores: &[u16], loads: &[u32]) -> Directory<u32> {
+        let mut directory = Directory::default();
+        for (index, (core, load)) in cores.iter().zip(loads).enumerate() {
+            directory.join(Live {
+                id: id(index),
+                slot: Slot {
+                    tunnel: TUNNEL,
+                    connector: ConnectorId(Uuid::from_u128(9)),
+                    index: ConnIndex(index as u8),
+                },
+                core: *core,
+                is_draining: false,
+                handle: *load,
+            });
+        }
+        directory
+    }
+
+    fn id(index: usize) -> ConnectionId {
+        ConnectionId(Uuid::from_u128(100 + index as u128))
+    }
+
+    fn pick(
+        directory: &Directory<u32>,
+        tried: &[ConnectionId],
+        seed: u64,
+    ) -> Result<ConnectionId, NoConnection> {
+        let host = "a.test".parse().unwrap();
+        let ask = Ask { tunnel: TUNNEL, host: &host, core: 0, tried, seed };
+        choose(directory, &ask, |load| *load).map(|live| live.id)
+    }
+
+    #[test]
+    fn the_visitors_core_wins_until_its_connections_are_full_or_tried() {
+        let near_is_busy = directory(&[0, 1], &[4_000, 0]);
+        assert_eq!(pick(&near_is_busy, &[], 1), Ok(id(0)));
+        assert_eq!(pick(&near_is_busy, &[id(0)], 1), Ok(id(1)));
+        let near_is_full = directory(&[0, 1], &[EXCHANGES_PER_CONNECTION_MAX, 0]);
+        assert_eq!(pick(&near_is_full, &[], 1), Ok(id(1)));
+    }
+
+    #[test]
+    fn the_less_loaded_of_two_wins_and_equals_share() {
+        let uneven = directory(&[0, 0], &[5, 3]);
+        let even = directory(&[0, 0, 0, 0], &[0; 4]);
+        let mut counts = BTreeMap::new();
+        for seed in 0..4_000 {
+            assert_eq!(pick(&uneven, &[], seed), Ok(id(1)));
+            *counts.entry(pick(&even, &[], seed).unwrap()).or_insert(0) += 1;
+        }
+        assert_eq!(counts.len(), 4);
+        assert!(counts.values().all(|count| (700..1_300).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn the_reason_for_no_connection_is_the_most_specific() {
+        let nothing = directory(&[], &[]);
+        assert_eq!(pick(&nothing, &[], 1), Err(NoConnection::Down));
+        let mut one = directory(&[0], &[0]);
+        assert_eq!(pick(&one, &[id(0)], 1), Err(NoConnection::AllTried));
+        one.set_hosts(
+            TUNNEL,
+            ConnectorId(Uuid::from_u128(9)),
+            ServedHosts::from_rules([Some("other.test")]),
+        );
+        assert_eq!(pick(&one, &[], 1), Err(NoConnection::NotServed));
+        let full = directory(&[0, 1], &[EXCHANGES_PER_CONNECTION_MAX; 2]);
+        assert_eq!(pick(&full, &[], 1), Err(NoConnection::Full));
+    }
+}
