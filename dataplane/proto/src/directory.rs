@@ -4,16 +4,19 @@
 //! tunnel ─► replica (connector id) ─► slot (connection index) ─► connection
 //!              └ served hostnames        └ at most one: a reconnect replaces the one before
 //! ```
-//! Every core of an edge keeps a copy and feeds it the same events. Events of one connection can overtake
-//! each other between cores, so each carries the connection's id, and an event about a connection that no
-//! longer holds its slot changes nothing.
+//! Every core of an edge keeps a copy and feeds it the same events. Those of one connection come from the
+//! core that owns it and keep their order; those of different connections overtake each other. So a join
+//! carries its place in the order of all joins of this edge, the later one keeps the slot wherever it is
+//! heard first, and an event about a connection that does not hold its slot changes nothing.
 //!
 //! Does not: choose among connections (see [`steering`](crate::steering)) or know routes, which are control's.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use adit_wire::{ConnIndex, ConnectionId, ConnectorId, HostPattern, Hostname, TunnelId};
 
+use crate::host_map::HostMap;
 use crate::limits::SERVED_HOSTS_MAX;
 
 /// Where a connection belongs.
@@ -34,6 +37,8 @@ pub struct Live<T> {
     pub id: ConnectionId,
     /// Where it belongs.
     pub slot: Slot,
+    /// Its place in the order in which the connections of this edge registered.
+    pub order: u64,
     /// The core it lives on.
     pub core: u16,
     /// Takes no new exchange.
@@ -48,8 +53,8 @@ pub enum ServedHosts {
     /// Every name: nothing is known, or a rule matches all.
     #[default]
     All,
-    /// Only these.
-    Only(Vec<HostPattern>),
+    /// Only these. Shared, because every core keeps it.
+    Only(Arc<HostMap<()>>),
 }
 
 impl ServedHosts {
@@ -58,18 +63,22 @@ impl ServedHosts {
     /// The last rule always matches every name, so a rule that only answers with a status must not be
     /// passed in: it would make each replica serve everything.
     pub fn from_rules<'a>(hostnames: impl IntoIterator<Item = Option<&'a str>>) -> Self {
-        let mut patterns = Vec::new();
+        let mut patterns = HostMap::default();
         for hostname in hostnames {
             match hostname {
                 None | Some("" | "*") => return Self::All,
-                // A name we cannot parse cannot be asked for either.
-                Some(text) => patterns.extend(text.parse::<HostPattern>().ok()),
+                Some(text) => {
+                    // A name we cannot parse cannot be asked for either.
+                    if let Ok(pattern) = text.parse::<HostPattern>() {
+                        patterns.insert(pattern, ());
+                    }
+                }
             }
             if patterns.len() > SERVED_HOSTS_MAX {
                 return Self::All;
             }
         }
-        Self::Only(patterns)
+        Self::Only(Arc::new(patterns))
     }
 
     /// Whether a request for `host` may go to this replica.
@@ -77,7 +86,7 @@ impl ServedHosts {
     pub fn serves(&self, host: &Hostname) -> bool {
         match self {
             Self::All => true,
-            Self::Only(patterns) => patterns.iter().any(|pattern| pattern.matches(host)),
+            Self::Only(patterns) => patterns.get(host).is_some(),
         }
     }
 }
@@ -97,19 +106,31 @@ pub struct Directory<T> {
 
 impl<T> Default for Directory<T> {
     fn default() -> Self {
-        Self { tunnels: BTreeMap::new(), slots: BTreeMap::new() }
+        Self {
+            tunnels: BTreeMap::new(),
+            slots: BTreeMap::new(),
+        }
     }
 }
 
 impl<T> Directory<T> {
-    /// Adds a connection; returns the one that held its slot, which must be closed.
+    /// Adds a connection, and returns the one that loses the slot to another: the one that held it, or
+    /// `live` itself if a later one has been heard of first. The loser must be closed where it lives.
     pub fn join(&mut self, live: Live<T>) -> Option<Live<T>> {
         let slot = live.slot;
-        self.slots.insert(live.id, slot);
         let replicas = self.tunnels.entry(slot.tunnel).or_default();
-        let replica = replicas
-            .entry(slot.connector)
-            .or_insert_with(|| Replica { hosts: ServedHosts::All, slots: BTreeMap::new() });
+        let replica = replicas.entry(slot.connector).or_insert_with(|| Replica {
+            hosts: ServedHosts::All,
+            slots: BTreeMap::new(),
+        });
+        if replica
+            .slots
+            .get(&slot.index)
+            .is_some_and(|held| held.order > live.order)
+        {
+            return Some(live);
+        }
+        self.slots.insert(live.id, slot);
         let replaced = replica.slots.insert(slot.index, live);
         if let Some(old) = &replaced {
             self.slots.remove(&old.id);
@@ -148,8 +169,10 @@ impl<T> Directory<T> {
 
     /// Sets what a replica serves; ignored for a replica that is not connected.
     pub fn set_hosts(&mut self, tunnel: TunnelId, connector: ConnectorId, hosts: ServedHosts) {
-        if let Some(replica) =
-            self.tunnels.get_mut(&tunnel).and_then(|replicas| replicas.get_mut(&connector))
+        if let Some(replica) = self
+            .tunnels
+            .get_mut(&tunnel)
+            .and_then(|replicas| replicas.get_mut(&connector))
         {
             replica.hosts = hosts;
         }
@@ -159,7 +182,11 @@ impl<T> Directory<T> {
     #[must_use]
     pub fn get(&self, id: ConnectionId) -> Option<&Live<T>> {
         let slot = self.slots.get(&id)?;
-        self.tunnels.get(&slot.tunnel)?.get(&slot.connector)?.slots.get(&slot.index)
+        self.tunnels
+            .get(&slot.tunnel)?
+            .get(&slot.connector)?
+            .slots
+            .get(&slot.index)
     }
 
     /// Connections of a tunnel that are not draining, with whether their replica serves `host`.
@@ -168,17 +195,26 @@ impl<T> Directory<T> {
         tunnel: TunnelId,
         host: &'a Hostname,
     ) -> impl Iterator<Item = (&'a Live<T>, bool)> {
-        self.tunnels.get(&tunnel).into_iter().flat_map(|replicas| replicas.values()).flat_map(
-            move |replica| {
+        self.tunnels
+            .get(&tunnel)
+            .into_iter()
+            .flat_map(|replicas| replicas.values())
+            .flat_map(move |replica| {
                 let serves = replica.hosts.serves(host);
-                replica.slots.values().filter(|live| !live.is_draining).map(move |live| (live, serves))
-            },
-        )
+                replica
+                    .slots
+                    .values()
+                    .filter(|live| !live.is_draining)
+                    .map(move |live| (live, serves))
+            })
     }
 
     /// Every connection, in order of tunnel, replica and index.
     pub fn iter(&self) -> impl Iterator<Item = &Live<T>> {
-        self.tunnels.values().flat_map(|replicas| replicas.values()).flat_map(|replica| replica.slots.values())
+        self.tunnels
+            .values()
+            .flat_map(|replicas| replicas.values())
+            .flat_map(|replica| replica.slots.values())
     }
 
     /// Connections of one tunnel, or of one of its replicas.
@@ -221,7 +257,15 @@ mod tests {
             connector: ConnectorId(Uuid::from_u128(connector)),
             index: ConnIndex(index),
         };
-        Live { id: ConnectionId(Uuid::from_u128(id)), slot, core: 0, is_draining: false, handle: () }
+        let (id, order) = (ConnectionId(Uuid::from_u128(id)), id as u64);
+        Live {
+            id,
+            slot,
+            order,
+            core: 0,
+            is_draining: false,
+            handle: (),
+        }
     }
 
     fn host(text: &str) -> Hostname {
@@ -242,13 +286,26 @@ mod tests {
     }
 
     #[test]
+    fn an_earlier_join_heard_of_late_does_not_take_the_slot() {
+        let mut directory = Directory::default();
+        assert!(directory.join(live(7, 0, 101)).is_none());
+        let loser = directory.join(live(7, 0, 100)).unwrap();
+        assert_eq!(loser.id, ConnectionId(Uuid::from_u128(100)));
+        assert!(directory.leave(loser.id).is_none());
+        assert!(directory.get(ConnectionId(Uuid::from_u128(101))).is_some());
+    }
+
+    #[test]
     fn a_draining_connection_is_no_candidate() {
         let mut directory = Directory::default();
         directory.join(live(7, 0, 100));
         directory.join(live(7, 1, 101));
         directory.drain(ConnectionId(Uuid::from_u128(100)));
         let tunnel = TunnelId(Uuid::from_u128(1));
-        let ids: Vec<_> = directory.candidates(tunnel, &host("a.test")).map(|(live, _)| live.id).collect();
+        let ids: Vec<_> = directory
+            .candidates(tunnel, &host("a.test"))
+            .map(|(live, _)| live.id)
+            .collect();
         assert_eq!(ids, [ConnectionId(Uuid::from_u128(101))]);
     }
 
@@ -259,8 +316,12 @@ mod tests {
         let tunnel = TunnelId(Uuid::from_u128(1));
         let hosts = ServedHosts::from_rules([Some("a.test"), Some("*.b.test")]);
         directory.set_hosts(tunnel, ConnectorId(Uuid::from_u128(7)), hosts);
-        let serves =
-            |name: &str| directory.candidates(tunnel, &host(name)).next().is_some_and(|(_, serves)| serves);
+        let serves = |name: &str| {
+            directory
+                .candidates(tunnel, &host(name))
+                .next()
+                .is_some_and(|(_, serves)| serves)
+        };
         assert!(serves("a.test") && serves("x.y.b.test"));
         assert!(!serves("b.test") && !serves("c.test"));
     }
@@ -268,7 +329,10 @@ mod tests {
     #[test]
     fn rules_without_a_hostname_serve_everything() {
         for hostname in [None, Some(""), Some("*")] {
-            assert_eq!(ServedHosts::from_rules([Some("a.test"), hostname]), ServedHosts::All);
+            assert_eq!(
+                ServedHosts::from_rules([Some("a.test"), hostname]),
+                ServedHosts::All
+            );
         }
     }
 }

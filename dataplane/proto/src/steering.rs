@@ -63,7 +63,11 @@ pub fn choose<'a, T>(
         } else if load(&live.handle) >= EXCHANGES_PER_CONNECTION_MAX {
             NoConnection::Full
         } else {
-            let level = if live.core == ask.core { &mut near } else { &mut far };
+            let level = if live.core == ask.core {
+                &mut near
+            } else {
+                &mut far
+            };
             level.offer(live);
             continue;
         };
@@ -92,7 +96,12 @@ struct Pick<'a, T> {
 
 impl<'a, T> Pick<'a, T> {
     fn new(seed: u64) -> Self {
-        Self { seen: 0, state: seed, first: None, second: None }
+        Self {
+            seen: 0,
+            state: seed,
+            first: None,
+            second: None,
+        }
     }
 
     fn offer(&mut self, live: &'a Live<T>) {
@@ -112,7 +121,9 @@ impl<'a, T> Pick<'a, T> {
 
     /// The less loaded; a random one of two equals, so that idle connections share the work.
     fn best(mut self, load: impl Fn(&T) -> u32) -> Option<&'a Live<T>> {
-        let (Some(first), Some(second)) = (self.first, self.second) else { return self.first };
+        let (Some(first), Some(second)) = (self.first, self.second) else {
+            return self.first;
+        };
         match load(&first.handle).cmp(&load(&second.handle)) {
             std::cmp::Ordering::Less => Some(first),
             std::cmp::Ordering::Greater => Some(second),
@@ -151,6 +162,7 @@ mod tests {
                     connector: ConnectorId(Uuid::from_u128(9)),
                     index: ConnIndex(index as u8),
                 },
+                order: index as u64,
                 core: *core,
                 is_draining: false,
                 handle: *load,
@@ -169,7 +181,13 @@ mod tests {
         seed: u64,
     ) -> Result<ConnectionId, NoConnection> {
         let host = "a.test".parse().unwrap();
-        let ask = Ask { tunnel: TUNNEL, host: &host, core: 0, tried, seed };
+        let ask = Ask {
+            tunnel: TUNNEL,
+            host: &host,
+            core: 0,
+            tried,
+            seed,
+        };
         choose(directory, &ask, |load| *load).map(|live| live.id)
     }
 
@@ -192,7 +210,10 @@ mod tests {
             *counts.entry(pick(&even, &[], seed).unwrap()).or_insert(0) += 1;
         }
         assert_eq!(counts.len(), 4);
-        assert!(counts.values().all(|count| (700..1_300).contains(count)), "{counts:?}");
+        assert!(
+            counts.values().all(|count| (700..1_300).contains(count)),
+            "{counts:?}"
+        );
     }
 
     #[test]
