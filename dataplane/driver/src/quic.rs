@@ -13,10 +13,12 @@ pub mod cid;
 pub(crate) mod pump;
 pub mod endpoint;
 pub mod connection;
+pub mod outcome;
 pub mod stream;
 pub mod settings;
 
-pub use connection::{Connection, ConnectionError, ConnectionStats};
+pub use connection::Connection;
+pub use outcome::{ConnectionError, ConnectionStats};
 pub use endpoint::{DialError, Endpoint, EndpointOptions, EndpointStats, StrayPacket};
 pub use settings::{
     ClientConfig, ServerConfig, SettingsError, TransportSettings, client_config, server_config,

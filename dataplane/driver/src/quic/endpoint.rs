@@ -20,7 +20,8 @@ use bytes::{Bytes, BytesMut};
 use quinn_proto::{ConnectionHandle, EndpointConfig};
 
 use super::cid::{CoreIds, ServerId};
-use super::connection::{Connection, ConnectionCell, ConnectionError};
+use super::connection::{Connection, ConnectionCell};
+use super::outcome::ConnectionError;
 use super::pump;
 use super::settings::{ClientConfig, ServerConfig};
 use crate::core::{CoreContext, CoreId};

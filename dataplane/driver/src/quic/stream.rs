@@ -16,7 +16,8 @@ use bytes::{Buf, Bytes};
 use quinn_proto::{StreamId, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::{ConnectionCell, ConnectionError, ConnectionState, park};
+use super::connection::{ConnectionCell, ConnectionState, park};
+use super::outcome::ConnectionError;
 
 /// Bytes taken from one write call of a byte-oriented writer (RPC, TLS).
 const COPIED_WRITE_BYTES_MAX: usize = 16 << 10;
