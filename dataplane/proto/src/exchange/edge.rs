@@ -1,8 +1,119 @@
-//! The edge's side of heads: a visitor's request becomes a stream head, a stream's response head becomes
-//! what the visitor gets. Source: protocol/data-streams.md §2 and §3.
+//! The edge's side of an exchange: a visitor's request head becomes a [`ConnectRequest`], a
+//! [`ConnectResponse`](adit_wire::connect::ConnectResponse) becomes a response head.
+//!
+//! ```text
+//! authority()      which host is asked for            ─► route, choose (not here)
+//! tunnel_request() what the connector is sent         ─► one data stream
+//! public_response() what the visitor is answered      ◄─ first bytes of that stream
+//! ```
+//! Rules: connection headers of either side stay on their side (RFC 9110 §7.6.1). What a visitor says
+//! about itself (X-Forwarded-For, Forwarded, Cf-Connecting-IP, …) counts only from trusted proxies.
+//! Values are bytes, not text. Source: protocol/data-streams.md §2 and §3.
+//!
+//! Does not: read bodies, choose connections, render error pages.
 
+mod cidr;
+mod forwarded;
+mod hop_by_hop;
 mod request;
 mod response;
 
-pub use request::{BodyLength, HeaderPolicy, RequestError, RequestHead, Visitor, encode};
-pub use response::{ResponseError, ResponseHead, read};
+use std::fmt;
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method, Uri, Version};
+
+pub use cidr::{Cidr, CidrError};
+pub use request::{Authority, TunnelRequest, authority, tunnel_request};
+pub use response::{PublicResponse, ResponseBody, ResponseError, public_response};
+
+/// Names one exchange in logs, on error pages and towards the origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(pub u128);
+
+impl RequestId {
+    /// The part shown in `Cf-Ray`, which is customarily 16 hexadecimal digits long.
+    pub fn ray(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// How a visitor reached the edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// In clear.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As in a URL.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// What the edge knows of the peer of a public connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Visitor {
+    /// Source address of the connection; perhaps a proxy's.
+    pub address: IpAddr,
+    /// How it connected.
+    pub scheme: Scheme,
+}
+
+/// What this edge adds to requests and whom it believes.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Proxies whose word about the visitor is taken.
+    pub trusted_proxies: Vec<Cidr>,
+    /// The site, for `Cf-Ray`.
+    pub colo: String,
+}
+
+impl Policy {
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|cidr| cidr.contains(address))
+    }
+}
+
+/// How long a request body is, as its framing says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// There is none.
+    Empty,
+    /// Announced.
+    Known(u64),
+    /// Until it ends.
+    Unknown,
+}
+
+/// A visitor's request head.
+#[derive(Clone, Copy, Debug)]
+pub struct PublicRequest<'a> {
+    /// The method; CONNECT for a WebSocket over HTTP/2.
+    pub method: &'a Method,
+    /// The target: origin form over HTTP/1, with authority over HTTP/2.
+    pub uri: &'a Uri,
+    /// The protocol version.
+    pub version: Version,
+    /// The headers as they came.
+    pub headers: &'a HeaderMap,
+    /// `:protocol` of an extended CONNECT (RFC 8441).
+    pub protocol: Option<&'a str>,
+    /// What follows.
+    pub body: BodyLength,
+}
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,14 @@ const fn row(
     title: &'static str,
     text: &'static str,
 ) -> Row {
-    Row { code, slug, status, side, title, text }
+    Row {
+        code,
+        slug,
+        status,
+        side,
+        title,
+        text,
+    }
 }
 
 /// In the order of the enum, which [`ErrorCode::index`] relies on and the tests check.
@@ -304,7 +311,10 @@ mod tests {
         let slugs: BTreeSet<_> = ErrorCode::all().map(ErrorCode::as_str).collect();
         assert_eq!(slugs.len(), ErrorCode::COUNT);
         for slug in slugs {
-            assert!(slug.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{slug}");
+            assert!(
+                slug.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'),
+                "{slug}"
+            );
         }
     }
 

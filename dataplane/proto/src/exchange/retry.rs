@@ -1,98 +1,226 @@
-//! Whether a failed attempt of an exchange may be made again on another connection. Pure.
+//! Decides whether an exchange that failed before its answer began is sent again, and where.
 //!
-//! The rule: nothing of a response has reached the visitor, the connector did not refuse the request
-//! itself, and sending the request again cannot do harm or lose bytes. A request whose body has begun to
-//! leave cannot be repeated, because bodies are not kept.
+//! ```text
+//! never opened ────────────────► any request              ─► another connection
+//! connection lost, stream reset ► idempotent and held     ─► another connection
+//! connector reports a failure ──► idempotent and held     ─► another replica: the origin is the same
+//! silent, or answer begun ──────► never
+//! ```
+//! A request is held while every byte of its body that was sent is still in memory, up to
+//! [`HELD_BYTES_MAX`]. Every retry costs a token of the core's [`Budget`], which exchanges slowly refill:
+//! when a whole site fails, retries stay a fraction of the load.
+//!
+//! Does not: remember which connections were tried (the caller does, and never takes one twice).
 
 use std::time::Duration;
 
 use http::Method;
 
-/// Attempts of one exchange, the first included.
-pub const ATTEMPTS_MAX: usize = 3;
+use super::error_code::ErrorCode;
 
-/// Time from the first attempt within which another may start.
-pub const RETRY_WINDOW: Duration = Duration::from_secs(10);
+/// Times one exchange is sent at most.
+pub const ATTEMPTS_MAX: u32 = 3;
 
-/// How an attempt failed.
+/// No retry starts later than this after the request came.
+pub const RETRY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Bytes of a request body kept for a retry. Covers forms and most API calls; uploads are not replayed.
+pub const HELD_BYTES_MAX: usize = 64 << 10;
+
+/// How an attempt ended without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The stream could not be opened: the connector saw nothing.
+    /// No stream was opened: the origin cannot have seen the request.
     NotOpened,
-    /// The connection was lost, or the stream reset, before a response head.
-    NoResponse,
-    /// The connector answered that it could not get a response from the origin.
-    Refused,
+    /// The connection was lost, or the stream reset, after the request was sent at least in part.
+    Lost,
+    /// The connector says that it got no answer from the origin.
+    Reported,
+    /// The answer is not HTTP.
+    Invalid,
+    /// The deadline for the response head passed.
+    Silent,
 }
 
-/// What is known of an attempt when it has failed.
-#[derive(Clone, Copy, Debug)]
-pub struct Attempt<'a> {
-    /// The request's method.
-    pub method: &'a Method,
-    /// Whether any byte of the body has been taken from the visitor.
-    pub body_has_begun: bool,
-    /// Attempts made so far, this one included.
-    pub made: usize,
-    /// Time since the first attempt.
-    pub elapsed: Duration,
-    /// How it failed.
-    pub failure: Failure,
-}
-
-impl Attempt<'_> {
-    /// Whether to try the next connection.
-    #[must_use]
-    pub fn may_repeat(&self) -> bool {
-        if self.body_has_begun || self.made >= ATTEMPTS_MAX || self.elapsed >= RETRY_WINDOW {
-            return false;
-        }
-        match self.failure {
-            Failure::NotOpened => true,
-            // RFC 9110 §9.2.2: the origin may have acted on it, so only what may be done twice.
-            Failure::NoResponse => self.method.is_idempotent(),
-            // The origin behind another replica may be well, but this replica has spoken for it; asking
-            // all of them would multiply the load on an origin in trouble.
-            Failure::Refused => false,
+impl Failure {
+    /// What a visitor is told if this is the end.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::NotOpened | Self::Lost => ErrorCode::TunnelLost,
+            Self::Reported => ErrorCode::OriginUnreachable,
+            Self::Invalid => ErrorCode::OriginBadResponse,
+            Self::Silent => ErrorCode::OriginTimeout,
         }
     }
 }
 
+/// What has become of the request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// All that was taken from the visitor is in memory.
+    Whole,
+    /// Some of it is gone.
+    Gone,
+}
+
+/// Facts about an exchange after a failed attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempted<'a> {
+    /// The method the origin sees.
+    pub method: &'a Method,
+    /// The request body.
+    pub held: Held,
+    /// Attempts so far, this one included.
+    pub attempts: u32,
+    /// Since the request came.
+    pub elapsed: Duration,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Try a connection not tried before.
+    OtherConnection,
+    /// Try a replica not tried before.
+    OtherReplica,
+    /// Answer with this.
+    GiveUp(ErrorCode),
+}
+
+/// Tokens for retries of one core.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// In tenths of a retry.
+    tenths: u32,
+}
+
+impl Budget {
+    /// Ten exchanges pay for two retries.
+    const DEPOSIT_TENTHS: u32 = 2;
+    const RETRY_TENTHS: u32 = 10;
+    /// A burst such as the loss of a connection with all its exchanges may be replayed at once.
+    const TENTHS_MAX: u32 = 1_000 * Self::RETRY_TENTHS;
+
+    /// Pays in for one exchange.
+    pub fn deposit(&mut self) {
+        self.tenths = (self.tenths + Self::DEPOSIT_TENTHS).min(Self::TENTHS_MAX);
+    }
+
+    fn withdraw(&mut self) -> bool {
+        match self.tenths.checked_sub(Self::RETRY_TENTHS) {
+            Some(left) => {
+                self.tenths = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Default for Budget {
+    /// Starts full: a restart is when connections flap.
+    fn default() -> Self {
+        Self {
+            tenths: Self::TENTHS_MAX,
+        }
+    }
+}
+
+/// Decides after a failed attempt; takes a token from `budget` if the answer is to try again.
+pub fn decide(failure: Failure, attempted: &Attempted<'_>, budget: &mut Budget) -> Verdict {
+    let give_up = Verdict::GiveUp(failure.code());
+    let is_replayable = attempted.held == Held::Whole && attempted.method.is_idempotent();
+    let verdict = match failure {
+        Failure::NotOpened if attempted.held == Held::Whole => Verdict::OtherConnection,
+        Failure::Lost if is_replayable => Verdict::OtherConnection,
+        Failure::Reported if is_replayable => Verdict::OtherReplica,
+        Failure::NotOpened | Failure::Lost | Failure::Reported | Failure::Invalid | Failure::Silent => {
+            return give_up;
+        }
+    };
+    let is_late = attempted.attempts >= ATTEMPTS_MAX || attempted.elapsed >= RETRY_DEADLINE;
+    if is_late || !budget.withdraw() {
+        give_up
+    } else {
+        verdict
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Failure::{Invalid, Lost, NotOpened, Reported, Silent};
+    use Held::{Gone, Whole};
+    use Verdict::{GiveUp, OtherConnection, OtherReplica};
 
-    fn check(method: Method, failure: Failure, change: impl Fn(&mut Attempt<'_>), expected: bool) {
-        let mut attempt = Attempt {
-            method: &method,
-            body_has_begun: false,
-            made: 1,
-            elapsed: Duration::ZERO,
-            failure,
+    fn after(failure: Failure, method: &Method, held: Held, attempts: u32, seconds: u64) -> Verdict {
+        let attempted = Attempted {
+            method,
+            held,
+            attempts,
+            elapsed: Duration::from_secs(seconds),
         };
-        change(&mut attempt);
-        assert_eq!(attempt.may_repeat(), expected, "{attempt:?}");
+        decide(failure, &attempted, &mut Budget::default())
     }
 
     #[test]
-    fn an_unopened_stream_is_tried_elsewhere_whatever_the_method() {
-        check(Method::POST, Failure::NotOpened, |_| {}, true);
-        check(Method::POST, Failure::NotOpened, |attempt| attempt.body_has_begun = true, false);
+    fn only_what_cannot_do_harm_twice_is_sent_twice() {
+        let cases = [
+            (NotOpened, Method::GET, Whole, OtherConnection),
+            (NotOpened, Method::POST, Whole, OtherConnection),
+            (NotOpened, Method::POST, Gone, GiveUp(ErrorCode::TunnelLost)),
+            (Lost, Method::GET, Whole, OtherConnection),
+            (Lost, Method::PUT, Whole, OtherConnection),
+            (Lost, Method::PUT, Gone, GiveUp(ErrorCode::TunnelLost)),
+            (Lost, Method::POST, Whole, GiveUp(ErrorCode::TunnelLost)),
+            (Lost, Method::PATCH, Whole, GiveUp(ErrorCode::TunnelLost)),
+            (Reported, Method::GET, Whole, OtherReplica),
+            (
+                Reported,
+                Method::POST,
+                Whole,
+                GiveUp(ErrorCode::OriginUnreachable),
+            ),
+            (Invalid, Method::GET, Whole, GiveUp(ErrorCode::OriginBadResponse)),
+            (Silent, Method::GET, Whole, GiveUp(ErrorCode::OriginTimeout)),
+        ];
+        for (failure, method, held, wanted) in cases {
+            assert_eq!(
+                after(failure, &method, held, 1, 0),
+                wanted,
+                "{failure:?} {method} {held:?}"
+            );
+        }
     }
 
     #[test]
-    fn a_lost_request_is_repeated_only_if_that_does_no_harm() {
-        check(Method::GET, Failure::NoResponse, |_| {}, true);
-        check(Method::PUT, Failure::NoResponse, |_| {}, true);
-        check(Method::POST, Failure::NoResponse, |_| {}, false);
-        check(Method::PATCH, Failure::NoResponse, |_| {}, false);
-        check(Method::GET, Failure::Refused, |_| {}, false);
+    fn attempts_and_time_are_limited() {
+        let gave_up = GiveUp(ErrorCode::TunnelLost);
+        assert_eq!(after(Lost, &Method::GET, Whole, 2, 9), OtherConnection);
+        assert_eq!(after(Lost, &Method::GET, Whole, ATTEMPTS_MAX, 0), gave_up);
+        assert_eq!(after(Lost, &Method::GET, Whole, 1, 10), gave_up);
     }
 
     #[test]
-    fn attempts_and_time_are_bounded() {
-        check(Method::GET, Failure::NoResponse, |attempt| attempt.made = ATTEMPTS_MAX, false);
-        check(Method::GET, Failure::NoResponse, |attempt| attempt.elapsed = RETRY_WINDOW, false);
+    fn an_empty_budget_stops_retries_until_exchanges_refill_it() {
+        let mut budget = Budget { tenths: 0 };
+        let attempted = Attempted {
+            method: &Method::GET,
+            held: Whole,
+            attempts: 1,
+            elapsed: Duration::ZERO,
+        };
+        assert_eq!(
+            decide(Lost, &attempted, &mut budget),
+            GiveUp(ErrorCode::TunnelLost)
+        );
+        for _ in 0..5 {
+            budget.deposit();
+        }
+        assert_eq!(decide(Lost, &attempted, &mut budget), OtherConnection);
+        assert_eq!(
+            decide(Lost, &attempted, &mut budget),
+            GiveUp(ErrorCode::TunnelLost)
+        );
     }
 }

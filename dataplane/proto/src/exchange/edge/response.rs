@@ -1,147 +1,181 @@
-//! A connector's response head as the visitor gets it.
+//! Turns a connector's first words into the response head a visitor gets.
 
-use adit_wire::connect::ConnectResponse;
-use adit_wire::metadata::{self, HTTP_STATUS};
-use http::StatusCode;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use adit_wire::connect::{ConnectResponse, ConnectionType};
+use adit_wire::metadata::{HTTP_STATUS, TRACING_SPANS, header_name};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::{Method, StatusCode, Version};
 
-/// Headers of one response; more are refused as not valid.
-const RESPONSE_HEADERS_MAX: usize = 256;
+use super::hop_by_hop::HopByHop;
+use crate::exchange::error_code::ErrorCode;
 
-/// What the visitor gets.
+/// A response head and what follows it.
 #[derive(Clone, Debug)]
-pub struct ResponseHead {
-    /// Status of the origin.
+pub struct PublicResponse {
+    /// The status for the visitor.
     pub status: StatusCode,
-    /// Its headers, without those of the connector's own connection to it.
+    /// The headers for the visitor.
     pub headers: HeaderMap,
+    /// What follows.
+    pub body: ResponseBody,
 }
 
-/// The stream's head is no response.
+/// What follows a response head on the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseBody {
+    /// Nothing: HEAD, 204, 304.
+    Empty,
+    /// Exactly so many bytes.
+    Length(u64),
+    /// Bytes until the stream is finished.
+    UntilFinish,
+    /// The exchange is a byte flow in both directions from here on.
+    Upgraded,
+}
+
+/// The connector's words cannot be passed on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseError {
-    /// The connector could not get a response; its words, for the log only.
-    #[error("the connector reports: {0}")]
-    Refused(String),
-    /// The head lacks a status or holds something HTTP does not allow.
-    #[error("the response head is not valid: {0}")]
+    /// The connector says why there is no response.
+    #[error("the connector reports: {}", String::from_utf8_lossy(.0))]
+    Connector(Bytes),
+    /// It is not an HTTP response.
+    #[error("the response head is invalid: {0}")]
     Invalid(&'static str),
 }
 
-/// Longest text of a connector that is logged.
-const REASON_BYTES_MAX: usize = 512;
+impl ResponseError {
+    /// What the visitor is told.
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Connector(_) => ErrorCode::OriginUnreachable,
+            Self::Invalid(_) => ErrorCode::OriginBadResponse,
+        }
+    }
+}
 
-/// Reads the head of the reply.
+/// Reads the head of a response to a request of `method` and `kind`, for a visitor who speaks `version`.
 ///
 /// # Errors
-/// [`ResponseError`].
-pub fn read(response: &ConnectResponse) -> Result<ResponseHead, ResponseError> {
+/// [`ResponseError`] when there is nothing to pass on.
+pub fn public_response(
+    response: ConnectResponse,
+    method: &Method,
+    kind: ConnectionType,
+    version: Version,
+) -> Result<PublicResponse, ResponseError> {
     if !response.error.is_empty() {
-        let text = response.error.get(..REASON_BYTES_MAX).unwrap_or(&response.error);
-        return Err(ResponseError::Refused(String::from_utf8_lossy(text).into_owned()));
+        return Err(ResponseError::Connector(response.error));
     }
-    if response.metadata.len() > RESPONSE_HEADERS_MAX {
-        return Err(ResponseError::Invalid("too many headers"));
-    }
+    let (status, raw) = read(response)?;
+    let mut headers = passed_on(&raw);
+    let body = match status {
+        StatusCode::SWITCHING_PROTOCOLS if kind == ConnectionType::WebSocket => {
+            return Ok(upgraded(headers, version));
+        }
+        status if status.is_informational() => {
+            return Err(ResponseError::Invalid("an informational status ends no request"));
+        }
+        StatusCode::NO_CONTENT => {
+            // RFC 9110 §8.6: no Content-Length in a 204.
+            headers.remove(CONTENT_LENGTH);
+            ResponseBody::Empty
+        }
+        _ => {
+            let length = content_length(&mut headers)?;
+            match length {
+                _ if *method == Method::HEAD || status == StatusCode::NOT_MODIFIED => ResponseBody::Empty,
+                Some(0) => ResponseBody::Empty,
+                Some(length) => ResponseBody::Length(length),
+                None => ResponseBody::UntilFinish,
+            }
+        }
+    };
+    Ok(PublicResponse {
+        status,
+        headers,
+        body,
+    })
+}
+
+fn read(response: ConnectResponse) -> Result<(StatusCode, HeaderMap), ResponseError> {
     let mut status = None;
     let mut headers = HeaderMap::with_capacity(response.metadata.len());
-    for (key, value) in &response.metadata {
-        if key == HTTP_STATUS {
-            status = StatusCode::from_bytes(value).ok();
+    for (key, value) in response.metadata {
+        if key == HTTP_STATUS.as_bytes() {
+            let parsed = StatusCode::from_bytes(&value);
+            status = Some(parsed.map_err(|_| ResponseError::Invalid("the status is no number from 100"))?);
             continue;
         }
-        let Ok(Some(name)) = metadata::header_name(key) else { continue };
-        let name = HeaderName::from_bytes(name).map_err(|_| ResponseError::Invalid("a header's name"))?;
-        let value =
-            HeaderValue::from_bytes(value).map_err(|_| ResponseError::Invalid("a header's value"))?;
-        headers.append(name, value);
+        let name = header_name(&key).map_err(|_| ResponseError::Invalid("a header key is malformed"))?;
+        // Other keys are meant for edges with features this one lacks.
+        let Some(name) = name else { continue };
+        let name = HeaderName::from_bytes(name)
+            .map_err(|_| ResponseError::Invalid("a header name holds a forbidden character"))?;
+        let value = HeaderValue::from_maybe_shared(value)
+            .map_err(|_| ResponseError::Invalid("a header value holds a control character"))?;
+        headers
+            .try_append(name, value)
+            .map_err(|_| ResponseError::Invalid("there are too many headers"))?;
     }
-    let status = status.ok_or(ResponseError::Invalid("no status"))?;
-    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-        return Err(ResponseError::Invalid("an interim status"));
-    }
-    drop_hop_by_hop(&mut headers, status);
-    Ok(ResponseHead { status, headers })
+    let status = status.ok_or(ResponseError::Invalid("there is no status"))?;
+    Ok((status, headers))
 }
 
-/// RFC 9110 §7.6.1: these speak of the connector's connection, not of ours.
-fn drop_hop_by_hop(headers: &mut HeaderMap, status: StatusCode) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|token| token.trim().parse().ok())
-        .collect();
-    for name in named {
-        if !(status == StatusCode::SWITCHING_PROTOCOLS && name == header::UPGRADE) {
-            headers.remove(name);
+/// The headers without those of the origin's connection, in their order.
+fn passed_on(raw: &HeaderMap) -> HeaderMap {
+    let hop_by_hop = HopByHop::of(raw);
+    let mut headers = HeaderMap::with_capacity(raw.len());
+    for (name, value) in raw {
+        let is_internal = name.as_str().eq_ignore_ascii_case(TRACING_SPANS);
+        let stays = hop_by_hop.contains(name.as_str()) && *name != CONTENT_LENGTH;
+        if !is_internal && !stays {
+            headers.append(name, value.clone());
         }
     }
-    for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::TE, header::TRAILER] {
-        headers.remove(name);
-    }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
-    // RFC 9110 §8.6: no length where there is no content.
-    if status == StatusCode::NO_CONTENT {
-        headers.remove(header::CONTENT_LENGTH);
-    }
+    headers
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-
-    fn response(entries: &[(&str, &[u8])]) -> ConnectResponse {
-        let metadata = entries
-            .iter()
-            .map(|(key, value)| (Bytes::copy_from_slice(key.as_bytes()), Bytes::copy_from_slice(value)))
-            .collect();
-        ConnectResponse { error: Bytes::new(), metadata }
-    }
-
-    #[test]
-    fn status_and_repeated_headers_arrive_with_raw_bytes() {
-        let head = read(&response(&[
-            ("HttpStatus", b"200"),
-            ("HttpHeader:Set-Cookie", b"a=1"),
-            ("HttpHeader:Set-Cookie", b"b=2"),
-            ("HttpHeader:X-Raw", b"caf\xe9"),
-        ]))
-        .unwrap();
-        assert_eq!(head.status, 200);
-        assert_eq!(head.headers.get_all("set-cookie").iter().count(), 2);
-        assert_eq!(head.headers["x-raw"].as_bytes(), b"caf\xe9");
-    }
-
-    #[test]
-    fn the_connectors_own_connection_headers_are_dropped() {
-        let head = read(&response(&[
-            ("HttpStatus", b"204"),
-            ("HttpHeader:Connection", b"keep-alive, X-Hop"),
-            ("HttpHeader:X-Hop", b"1"),
-            ("HttpHeader:Transfer-Encoding", b"chunked"),
-            ("HttpHeader:Content-Length", b"0"),
-        ]))
-        .unwrap();
-        assert!(head.headers.is_empty(), "{:?}", head.headers);
-    }
-
-    #[test]
-    fn what_is_no_response_is_an_error() {
-        let refused =
-            ConnectResponse { error: Bytes::from_static(b"no route to origin"), metadata: Vec::new() };
-        assert_eq!(read(&refused).unwrap_err(), ResponseError::Refused("no route to origin".into()));
-        for bad in [
-            response(&[]),
-            response(&[("HttpStatus", b"20x")]),
-            response(&[("HttpStatus", b"103")]),
-            response(&[("HttpStatus", b"200"), ("HttpHeader:Bad Name", b"1")]),
-            response(&[("HttpStatus", b"200"), ("HttpHeader:X", b"a\r\nb: c")]),
-        ] {
-            assert!(matches!(read(&bad), Err(ResponseError::Invalid(_))), "{bad:?}");
+/// The announced length; several equal lines become one (RFC 9112 §6.3).
+fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, ResponseError> {
+    let mut length = None;
+    let mut count = 0_usize;
+    for value in headers.get_all(CONTENT_LENGTH) {
+        count += 1;
+        let digits = value.as_bytes();
+        let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+        let parsed = value
+            .to_str()
+            .ok()
+            .filter(|_| is_number)
+            .and_then(|text| text.parse::<u64>().ok());
+        let parsed = parsed.ok_or(ResponseError::Invalid("Content-Length is not a number"))?;
+        if length.replace(parsed).is_some_and(|before| before != parsed) {
+            return Err(ResponseError::Invalid(
+                "Content-Length is given twice, differently",
+            ));
         }
+    }
+    if let (Some(length), 2..) = (length, count) {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(length)
+}
+
+fn upgraded(mut headers: HeaderMap, version: Version) -> PublicResponse {
+    headers.remove(CONTENT_LENGTH);
+    let status = if version == Version::HTTP_2 {
+        // RFC 8441 §5: success is 200, and the key's proof has no meaning.
+        headers.remove("sec-websocket-accept");
+        StatusCode::OK
+    } else {
+        headers.insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        StatusCode::SWITCHING_PROTOCOLS
+    };
+    PublicResponse {
+        status,
+        headers,
+        body: ResponseBody::Upgraded,
     }
 }

@@ -1,0 +1,49 @@
+//! Headers that belong to one connection and are not passed on (RFC 9110 §7.6.1).
+
+use http::header::{CONNECTION, HeaderMap};
+
+/// Options of `Connection` that name no header worth looking for.
+const OPTIONS: [&str; 3] = ["close", "keep-alive", "upgrade"];
+
+/// The headers of one message that stay on its connection.
+pub(super) struct HopByHop<'a> {
+    /// Named by `Connection`; nearly always empty.
+    listed: Vec<&'a str>,
+}
+
+impl<'a> HopByHop<'a> {
+    pub(super) fn of(headers: &'a HeaderMap) -> Self {
+        let listed = headers
+            .get_all(CONNECTION)
+            .into_iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .filter(|name| {
+                !name.is_empty() && !OPTIONS.iter().any(|option| option.eq_ignore_ascii_case(name))
+            })
+            .collect();
+        Self { listed }
+    }
+
+    /// `name` is in lower case, as `http` keeps it.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        is_always(name) || self.listed.iter().any(|listed| listed.eq_ignore_ascii_case(name))
+    }
+}
+
+fn is_always(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    )
+}
