@@ -31,13 +31,16 @@ pub struct Backoff {
 impl Backoff {
     /// Doubles at most `exponent_max` times, which is capped at [`EXPONENT_LIMIT`].
     pub fn new(exponent_max: u32) -> Self {
-        Self { failures: 0, exponent_max: exponent_max.min(EXPONENT_LIMIT) }
+        Self {
+            failures: 0,
+            exponent_max: exponent_max.min(EXPONENT_LIMIT),
+        }
     }
 
-    /// Counts one more failure and draws the wait that follows it.
-    pub fn next_wait(&mut self, rng: &mut impl Rng) -> Duration {
+    /// Counts one more failure and draws the wait that follows it, which is also shorter than `cap`.
+    pub fn next_wait(&mut self, cap: Duration, rng: &mut impl Rng) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        rng.random_range(WAIT_MIN..self.bound().max(2 * WAIT_MIN))
+        rng.random_range(WAIT_MIN..self.bound().min(cap).max(2 * WAIT_MIN))
     }
 
     /// Starts over after a success.
@@ -68,7 +71,7 @@ mod tests {
         let mut rng = SmallRng::seed_from_u64(7);
         let mut backoff = Backoff::new(5);
         for seconds in [2, 4, 8, 16, 32, 32, 32] {
-            let wait = backoff.next_wait(&mut rng);
+            let wait = backoff.next_wait(Duration::MAX, &mut rng);
             assert_eq!(backoff.bound(), Duration::from_secs(seconds));
             assert!(wait >= WAIT_MIN && wait < backoff.bound(), "{wait:?}");
         }
@@ -77,11 +80,21 @@ mod tests {
     }
 
     #[test]
+    fn a_cap_shortens_waits_and_not_the_count() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let mut backoff = Backoff::new(5);
+        for _ in 0..20 {
+            assert!(backoff.next_wait(BASE, &mut rng) < BASE);
+        }
+        assert_eq!(backoff.bound(), 32 * BASE);
+    }
+
+    #[test]
     fn no_exponent_overflows() {
         let mut rng = SmallRng::seed_from_u64(7);
         let mut backoff = Backoff::new(u32::MAX);
         for _ in 0..100 {
-            backoff.next_wait(&mut rng);
+            backoff.next_wait(Duration::MAX, &mut rng);
         }
         assert_eq!(backoff.bound(), Duration::from_secs(4096));
     }

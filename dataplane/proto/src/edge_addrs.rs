@@ -37,7 +37,14 @@ impl EdgeAddrs {
     /// Keeps the first [`ADDRESSES_MAX`] addresses.
     pub fn new(addresses: &[SocketAddr]) -> Self {
         let places = addresses.iter().take(ADDRESSES_MAX);
-        Self { places: places.map(|&address| Place { address, holder: None }).collect() }
+        Self {
+            places: places
+                .map(|&address| Place {
+                    address,
+                    holder: None,
+                })
+                .collect(),
+        }
     }
 
     /// Positions, which is how many slots can hold one.
@@ -53,7 +60,9 @@ impl EdgeAddrs {
             return self.places.get(held).map(|place| place.address);
         }
         let fuller = self.fuller_region(rng);
-        let chosen = self.pick(rng, |at, _| at % REGIONS == fuller).or_else(|| self.pick(rng, |_, _| true))?;
+        let chosen = self
+            .pick(rng, |at, _| at % REGIONS == fuller)
+            .or_else(|| self.pick(rng, |_, _| true))?;
         self.give(slot, chosen)
     }
 
@@ -61,10 +70,16 @@ impl EdgeAddrs {
     ///
     /// Prefers the other region: what broke one address most likely broke its neighbours.
     pub fn leave(&mut self, slot: usize, rng: &mut impl Rng) -> bool {
-        let Some(held) = self.place_of(slot) else { return false };
-        let Some(bad) = self.places.get(held).map(|place| place.address) else { return false };
+        let Some(held) = self.place_of(slot) else {
+            return false;
+        };
+        let Some(bad) = self.places.get(held).map(|place| place.address) else {
+            return false;
+        };
         let other_region = |at: usize, address: SocketAddr| address != bad && at % REGIONS != held % REGIONS;
-        let chosen = self.pick(rng, other_region).or_else(|| self.pick(rng, |_, address| address != bad));
+        let chosen = self
+            .pick(rng, other_region)
+            .or_else(|| self.pick(rng, |_, address| address != bad));
         let Some(chosen) = chosen else { return false };
         self.release(slot);
         self.give(slot, chosen);

@@ -3,5 +3,6 @@
 //! Heads are translated here, byte streams are not touched: bodies pass through the drivers.
 
 pub mod edge;
+pub mod connector;
 pub mod retry;
 pub mod error_code;

@@ -12,3 +12,9 @@ pub mod host_map;
 pub mod directory;
 pub mod steering;
 pub mod exchange;
+pub mod ingress;
+
+// What keeps a connector connected.
+pub mod backoff;
+pub mod edge_addrs;
+pub mod supervisor;

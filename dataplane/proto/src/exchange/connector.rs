@@ -1,0 +1,327 @@
+//! Heads as the connector translates them: the edge's request for the origin, the origin's response back.
+//!
+//! ```text
+//! ConnectRequest ── RequestHead::parse ──► method, host, path: choose the ingress rule
+//!                      └─ into_origin ───► http::Request for hyper
+//! http status and headers ── encode_response_head ──► bytes of the ConnectResponse
+//! ```
+//! Whether a request has a body is decided by its headers alone: Content-Length above zero, or
+//! Transfer-Encoding that says `chunked`. What the edge sends after any other head is not forwarded.
+//!
+//! Does not: touch bodies, choose the rule, resolve or dial.
+//!
+//! Source: cloudflared `connection/quic_connection.go`, `proxy/proxy.go`.
+
+use adit_wire::connect::{ConnectRequest, ConnectionType};
+use adit_wire::metadata::{HTTP_HOST, HTTP_METHOD, header_name};
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_VERSION, TE,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Uri};
+
+mod response;
+
+pub use response::{ERROR_BYTES_MAX, encode_error, encode_response_head};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Not for the origin: they end at a hop, or are between edge and connector. `Expect` is one of them
+/// because the body is on its way already and an interim response has no way back.
+const DROPPED: [HeaderName; 10] = [
+    HOST,
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    EXPECT,
+    HeaderName::from_static("cf-cloudflared-proxy-connection-upgrade"),
+    HeaderName::from_static("cf-trace-id"),
+];
+
+/// How much of the stream after the head belongs to the origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestBody {
+    /// Nothing.
+    Empty,
+    /// This many bytes, at least one.
+    Length(u64),
+    /// All until FIN.
+    UntilEnd,
+}
+
+/// Why a request never reaches the origin.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// A TCP flow, or a method that asks for one.
+    #[error("flows are not supported yet by this build")]
+    Flow,
+    /// No token.
+    #[error("method is not valid")]
+    Method,
+    /// Not usable as a request target.
+    #[error("destination is not valid")]
+    Destination(#[source] http::uri::InvalidUri),
+    /// A key that is and is not one of a header.
+    #[error("header Key: {key} malformed")]
+    HeaderKey {
+        /// The key, lossily.
+        key: String,
+    },
+    /// A name or value that HTTP does not allow.
+    #[error("header {name} is not valid")]
+    Header {
+        /// The name, lossily.
+        name: String,
+    },
+    /// No number, or several that differ.
+    #[error("Error setting content-length: {value} is not a length")]
+    ContentLength {
+        /// What came.
+        value: String,
+    },
+    /// The rule forbids chunks, and only chunks can carry a body of unknown length.
+    #[error("request body has no length and disableChunkedEncoding is set")]
+    ChunkedForbidden,
+}
+
+/// What a rule does to the head of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadRules<'a> {
+    /// Replaces the Host header.
+    pub host_header: Option<&'a HeaderValue>,
+    /// See `OriginSettings::disable_chunked_encoding`.
+    pub disable_chunked_encoding: bool,
+    /// Added to every request.
+    pub added: &'a [(HeaderName, HeaderValue)],
+}
+
+/// The visitor's request as the edge handed it over.
+#[derive(Debug)]
+pub struct RequestHead {
+    method: Method,
+    host: String,
+    target: PathAndQuery,
+    headers: HeaderMap,
+    is_websocket: bool,
+    is_chunked: bool,
+    length: Option<u64>,
+}
+
+impl RequestHead {
+    /// Understands the head of a data stream.
+    ///
+    /// # Errors
+    /// [`RequestError`]; its text goes to the edge.
+    pub fn parse(request: &ConnectRequest) -> Result<Self, RequestError> {
+        let is_websocket = match request.kind {
+            ConnectionType::Http => false,
+            ConnectionType::WebSocket => true,
+            ConnectionType::Tcp => return Err(RequestError::Flow),
+        };
+        let (authority, target) = split_destination(&request.dest);
+        let target = PathAndQuery::from_maybe_shared(Bytes::from(target));
+        let mut head = Self {
+            method: Method::GET,
+            host: authority.to_owned(),
+            target: target.map_err(RequestError::Destination)?,
+            headers: HeaderMap::with_capacity(request.metadata.len()),
+            is_websocket,
+            is_chunked: false,
+            length: None,
+        };
+        for (key, value) in &request.metadata {
+            head.add(key, value)?;
+        }
+        head.read_body_headers()?;
+        Ok(head)
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The host the visitor asked for; a port may follow.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Path and query as sent.
+    pub fn target(&self) -> &str {
+        self.target.as_str()
+    }
+
+    /// Whether the origin shall upgrade.
+    pub fn is_websocket(&self) -> bool {
+        self.is_websocket
+    }
+
+    /// A header of the visitor.
+    pub fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.headers.get(name)
+    }
+
+    /// The body that follows the head under `rules`.
+    ///
+    /// # Errors
+    /// [`RequestError::ChunkedForbidden`].
+    pub fn body(&self, rules: &HeadRules<'_>) -> Result<RequestBody, RequestError> {
+        match (self.is_websocket, self.is_chunked, self.length) {
+            (true, _, _) | (false, false, None | Some(0)) => Ok(RequestBody::Empty),
+            (false, true, Some(length @ 1..)) if rules.disable_chunked_encoding => {
+                Ok(RequestBody::Length(length))
+            }
+            (false, true, _) if rules.disable_chunked_encoding => Err(RequestError::ChunkedForbidden),
+            (false, true, _) => Ok(RequestBody::UntilEnd),
+            (false, false, Some(length)) => Ok(RequestBody::Length(length)),
+        }
+    }
+
+    /// The head for the origin, in origin form, and the body to send after it.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn into_origin(self, rules: &HeadRules<'_>) -> Result<(Request<()>, RequestBody), RequestError> {
+        let body = self.body(rules)?;
+        let visitor_host =
+            HeaderValue::from_maybe_shared(Bytes::from(self.host)).map_err(|_| RequestError::Header {
+                name: HOST.to_string(),
+            })?;
+        let mut headers = self.headers;
+        for name in &DROPPED {
+            headers.remove(name);
+        }
+        if let Some(host) = rules.host_header {
+            headers.insert(FORWARDED_HOST, visitor_host);
+            headers.insert(HOST, host.clone());
+        } else {
+            headers.insert(HOST, visitor_host);
+        }
+        for (name, value) in rules.added {
+            headers.insert(name, value.clone());
+        }
+        write_body_headers(&mut headers, &self.method, body);
+        if self.is_websocket {
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
+        let mut request = Request::new(());
+        *request.method_mut() = self.method;
+        *request.uri_mut() = Uri::from(self.target);
+        *request.headers_mut() = headers;
+        Ok((request, body))
+    }
+
+    fn add(&mut self, key: &Bytes, value: &Bytes) -> Result<(), RequestError> {
+        if key == HTTP_METHOD.as_bytes() {
+            self.method = match Method::from_bytes(value) {
+                Ok(Method::CONNECT) => return Err(RequestError::Flow),
+                Ok(method) => method,
+                Err(_) if value.is_empty() => Method::GET,
+                Err(_) => return Err(RequestError::Method),
+            };
+            return Ok(());
+        }
+        if key == HTTP_HOST.as_bytes() {
+            let not_text = |_| RequestError::Header {
+                name: HOST.to_string(),
+            };
+            std::str::from_utf8(value)
+                .map_err(not_text)?
+                .clone_into(&mut self.host);
+            return Ok(());
+        }
+        let malformed = |_| RequestError::HeaderKey {
+            key: String::from_utf8_lossy(key).into_owned(),
+        };
+        let Some(name) = header_name(key).map_err(malformed)? else {
+            return Ok(());
+        };
+        let invalid = || RequestError::Header {
+            name: String::from_utf8_lossy(name).into_owned(),
+        };
+        let parsed = HeaderName::from_bytes(name).map_err(|_| invalid())?;
+        let value = HeaderValue::from_maybe_shared(value.clone()).map_err(|_| invalid())?;
+        self.headers.append(parsed, value);
+        Ok(())
+    }
+
+    fn read_body_headers(&mut self) -> Result<(), RequestError> {
+        let codings = self.headers.get_all(TRANSFER_ENCODING).iter();
+        self.is_chunked = codings
+            .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"));
+        for value in self.headers.get_all(CONTENT_LENGTH) {
+            let refused = || RequestError::ContentLength {
+                value: String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            };
+            let length = decimal(value.as_bytes()).ok_or_else(refused)?;
+            if self
+                .length
+                .replace(length)
+                .is_some_and(|earlier| earlier != length)
+            {
+                return Err(refused());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Authority and origin form of a URL or of a bare path.
+fn split_destination(dest: &str) -> (&str, String) {
+    let (authority, target) = match dest.split_once("://") {
+        // A bare path may hold a URL in its query.
+        Some((scheme, rest)) if !scheme.contains(['/', '?', '#']) => {
+            rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()))
+        }
+        _ => ("", dest),
+    };
+    let target = target.split('#').next().unwrap_or_default();
+    let needs_slash = !target.starts_with('/') && target != "*";
+    (
+        authority,
+        if needs_slash {
+            format!("/{target}")
+        } else {
+            target.to_owned()
+        },
+    )
+}
+
+/// A number of digits only: a sign or a space in a length is an attempt at something else.
+fn decimal(value: &[u8]) -> Option<u64> {
+    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    is_number
+        .then(|| std::str::from_utf8(value).ok()?.parse().ok())
+        .flatten()
+}
+
+fn write_body_headers(headers: &mut HeaderMap, method: &Method, body: RequestBody) {
+    headers.remove(CONTENT_LENGTH);
+    match body {
+        RequestBody::Length(length) => {
+            headers.insert(CONTENT_LENGTH, length.into());
+        }
+        RequestBody::UntilEnd => {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        // RFC 9110 §8.6: a length is expected where the method gives the body a meaning.
+        RequestBody::Empty => {
+            if [Method::POST, Method::PUT, Method::PATCH].contains(method) {
+                headers.insert(CONTENT_LENGTH, 0.into());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

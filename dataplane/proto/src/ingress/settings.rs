@@ -1,0 +1,134 @@
+//! Owns how an origin is spoken to: the `originRequest` keys, their defaults and their precedence.
+//!
+//! Three layers: what a rule says, what the file says for all rules, the default. A layer that says
+//! nothing about a key leaves it to the next.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Complete settings of one rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginSettings {
+    /// Limit for connecting.
+    pub connect_timeout: Duration,
+    /// Limit for the TLS handshake.
+    pub tls_timeout: Duration,
+    /// TCP keep-alive interval; zero is off.
+    pub tcp_keep_alive: Duration,
+    /// Idle connections kept per core.
+    pub keep_alive_connections: usize,
+    /// How long an idle connection is kept.
+    pub keep_alive_timeout: Duration,
+    /// Replaces the Host header; empty keeps it.
+    pub http_host_header: String,
+    /// TLS server name; empty for the service's host.
+    pub origin_server_name: String,
+    /// TLS server name is the request's host.
+    pub match_sni_to_host: bool,
+    /// PEM file of roots to trust besides the system's.
+    pub ca_pool: Option<PathBuf>,
+    /// Accept any certificate.
+    pub no_tls_verify: bool,
+    /// Never send a request body in chunks.
+    pub disable_chunked_encoding: bool,
+}
+
+/// What one layer says; `None` where it says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OriginOverrides {
+    /// See [`OriginSettings::connect_timeout`].
+    pub connect_timeout: Option<Duration>,
+    /// See [`OriginSettings::tls_timeout`].
+    pub tls_timeout: Option<Duration>,
+    /// See [`OriginSettings::tcp_keep_alive`].
+    pub tcp_keep_alive: Option<Duration>,
+    /// See [`OriginSettings::keep_alive_connections`].
+    pub keep_alive_connections: Option<usize>,
+    /// See [`OriginSettings::keep_alive_timeout`].
+    pub keep_alive_timeout: Option<Duration>,
+    /// See [`OriginSettings::http_host_header`].
+    pub http_host_header: Option<String>,
+    /// See [`OriginSettings::origin_server_name`].
+    pub origin_server_name: Option<String>,
+    /// See [`OriginSettings::match_sni_to_host`].
+    pub match_sni_to_host: Option<bool>,
+    /// See [`OriginSettings::ca_pool`].
+    pub ca_pool: Option<String>,
+    /// See [`OriginSettings::no_tls_verify`].
+    pub no_tls_verify: Option<bool>,
+    /// See [`OriginSettings::disable_chunked_encoding`].
+    pub disable_chunked_encoding: Option<bool>,
+}
+
+impl Default for OriginSettings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(30),
+            tls_timeout: Duration::from_secs(10),
+            tcp_keep_alive: Duration::from_secs(30),
+            keep_alive_connections: 100,
+            keep_alive_timeout: Duration::from_secs(90),
+            http_host_header: String::new(),
+            origin_server_name: String::new(),
+            match_sni_to_host: false,
+            ca_pool: None,
+            no_tls_verify: false,
+            disable_chunked_encoding: false,
+        }
+    }
+}
+
+impl OriginSettings {
+    /// These settings where `layer` says nothing, and `layer` where it says something.
+    #[must_use]
+    pub fn with(self, layer: &OriginOverrides) -> Self {
+        Self {
+            connect_timeout: layer.connect_timeout.unwrap_or(self.connect_timeout),
+            tls_timeout: layer.tls_timeout.unwrap_or(self.tls_timeout),
+            tcp_keep_alive: layer.tcp_keep_alive.unwrap_or(self.tcp_keep_alive),
+            keep_alive_connections: layer
+                .keep_alive_connections
+                .unwrap_or(self.keep_alive_connections),
+            keep_alive_timeout: layer.keep_alive_timeout.unwrap_or(self.keep_alive_timeout),
+            http_host_header: layer.http_host_header.clone().unwrap_or(self.http_host_header),
+            origin_server_name: layer
+                .origin_server_name
+                .clone()
+                .unwrap_or(self.origin_server_name),
+            match_sni_to_host: layer.match_sni_to_host.unwrap_or(self.match_sni_to_host),
+            ca_pool: match layer.ca_pool.as_deref() {
+                None => self.ca_pool,
+                Some("") => None,
+                Some(path) => Some(path.into()),
+            },
+            no_tls_verify: layer.no_tls_verify.unwrap_or(self.no_tls_verify),
+            disable_chunked_encoding: layer
+                .disable_chunked_encoding
+                .unwrap_or(self.disable_chunked_encoding),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_overrides_the_file_and_the_file_the_default() {
+        let file = OriginOverrides {
+            connect_timeout: Some(Duration::from_secs(5)),
+            no_tls_verify: Some(true),
+            ca_pool: Some("/ca.pem".into()),
+            ..OriginOverrides::default()
+        };
+        let rule = OriginOverrides {
+            no_tls_verify: Some(false),
+            ca_pool: Some(String::new()),
+            ..OriginOverrides::default()
+        };
+        let settings = OriginSettings::default().with(&file).with(&rule);
+        assert_eq!(settings.connect_timeout, Duration::from_secs(5));
+        assert_eq!(settings.tls_timeout, Duration::from_secs(10));
+        assert_eq!((settings.no_tls_verify, settings.ca_pool), (false, None));
+    }
+}
