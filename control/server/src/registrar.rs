@@ -357,23 +357,31 @@ impl Registrar {
         if let Some(old) = replaced
             && old.connection.key != key
         {
-            // Its own edge may not have noticed that it is dead; on the same edge the new one shows it.
             if old.edge != edge {
                 forget_slot(&mut self.slots, &old.edge, &slot);
             }
-            let disconnect = Disconnect {
-                tunnel: key.tunnel,
-                connector: Some(key.connector),
-                connection: Some(old.connection.key.connection),
-                reason: "replaced by a newer connection of the same slot".into(),
-            };
-            effects.extend(self.current.get(&old.edge).map(|session| Effect {
-                session: *session,
-                disconnect,
-            }));
+            effects.extend(self.end_replaced(&old));
         }
         self.slots.entry(edge).or_default().insert(slot);
         effects
+    }
+
+    /// Has the edge of a replaced connection close it, which may not have noticed that it is dead.
+    ///
+    /// Not while it is pending: its edge will report what lives by then, and may yet have the newer one.
+    fn end_replaced(&self, old: &Live) -> Option<Effect> {
+        if old.pending_since.is_some() {
+            return None;
+        }
+        let key = &old.connection.key;
+        let disconnect = Disconnect {
+            tunnel: key.tunnel,
+            connector: Some(key.connector),
+            connection: Some(key.connection),
+            reason: "replaced by a newer connection of the same slot".into(),
+        };
+        let session = *self.current.get(&old.edge)?;
+        Some(Effect { session, disconnect })
     }
 
     fn remove(&mut self, slot: &Slot) -> Option<Live> {

@@ -245,6 +245,31 @@ fn a_report_of_an_older_connection_does_not_displace_a_newer_one() {
     assert_eq!(lab.living(), [new.key.connection]);
 }
 
+// Found by simulation, seed 80: the older one's report came between the newer one's attachment and report.
+#[test]
+fn a_report_of_an_older_connection_does_not_end_a_newer_one_that_is_yet_to_be_reported() {
+    let mut lab = Lab::new(100);
+    let (old, new) = (lab.connection(1, 0), lab.connection(1, 0));
+    let near = lab.attach("near");
+    lab.register(near, &new);
+    let (near, far) = (lab.attach("near"), lab.attach("far"));
+    let snapshot = lab.snapshot.clone();
+    let (rejected, effects) = lab
+        .registrar
+        .handle_report(far, vec![old], true, true, &snapshot)
+        .unwrap();
+    assert!(rejected.is_empty() && effects.is_empty());
+    let (_, effects) = lab
+        .registrar
+        .handle_report(near, vec![new.clone()], true, true, &snapshot)
+        .unwrap();
+    assert_eq!(
+        effects.iter().map(|effect| effect.session).collect::<Vec<_>>(),
+        [far]
+    );
+    assert_eq!(lab.living(), [new.key.connection]);
+}
+
 #[test]
 fn an_older_session_of_an_edge_has_no_more_say() {
     let mut lab = Lab::new(100);
