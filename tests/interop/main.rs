@@ -1,0 +1,1 @@
+//! Real cloudflared against our edge.

@@ -1,0 +1,37 @@
+//! Throw-away certificates for the public listeners and for https origins, self-signed.
+
+use std::path::{Path, PathBuf};
+
+/// A certificate and its key as PEM files; the certificate is also its own root.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// PEM file of the certificate.
+    pub certificate: PathBuf,
+    /// PEM file of the private key.
+    pub key: PathBuf,
+}
+
+impl Certificate {
+    /// Makes one that is valid for `names`, in `folder`, as `<stem>.pem` and `<stem>.key`; older files of that
+    /// name are replaced by a rename each, the key first, as an operator's renewal script does.
+    ///
+    /// # Panics
+    /// When a name is not a DNS name or a file cannot be written.
+    pub fn create(folder: &Path, stem: &str, names: &[&str]) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).expect("names of tests are DNS names");
+        let files = Self {
+            certificate: folder.join(format!("{stem}.pem")),
+            key: folder.join(format!("{stem}.key")),
+        };
+        replace(&files.key, &made.signing_key.serialize_pem());
+        replace(&files.certificate, &made.cert.pem());
+        files
+    }
+}
+
+fn replace(path: &Path, text: &str) {
+    let fresh = path.with_extension("fresh");
+    std::fs::write(&fresh, text).unwrap_or_else(|error| panic!("{}: {error}", fresh.display()));
+    std::fs::rename(&fresh, path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
