@@ -20,8 +20,9 @@ const LISTEN_DEFAULT: &str = "127.0.0.1:7080";
 /// The account made at the first start.
 const ACCOUNT_DEFAULT: &str = "local";
 
-/// Longest path of a Unix socket that the kernel takes, without its final zero (unix(7)).
-const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// Longest path of the edge socket: the kernel takes 107 bytes (unix(7)), of which the name under which the socket
+/// is first bound needs a few more than its own.
+const SOCKET_PATH_BYTES_MAX: usize = 100;
 
 /// Largest configuration file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -203,7 +204,7 @@ impl Fields<'_> {
             return Err(self.bad(
                 "edge-socket",
                 format!(
-                    "{} is longer than the {SOCKET_PATH_BYTES_MAX} bytes that Linux allows",
+                    "{} is longer than the {SOCKET_PATH_BYTES_MAX} bytes that fit",
                     edge_socket.display()
                 ),
             ));
