@@ -1,0 +1,161 @@
+//! The tunnel listener's certificate: asked of control once, kept on disk, renewed in time.
+//!
+//! The key is made here and never leaves this machine; control signs its public half for the names that
+//! connectors insist on (protocol/transport-quic.md §3). With a certificate on disk an edge starts, and
+//! connectors reconnect, while control is away.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+
+use super::service::Service;
+use crate::state::{StateError, write_atomically};
+
+/// Names every connector may ask for.
+const NAMES: [&str; 3] = ["quic.cftunnel.com", "h2.cftunnel.com", "probe.cftunnel.com"];
+
+/// How often the remaining life is looked at, and a failed request repeated.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A certificate cannot be used or obtained.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CertificateError {
+    #[error("tunnel certificate: {0}")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    #[error("tunnel certificate: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("tunnel certificate request: {0}")]
+    Request(#[from] rcgen::Error),
+    #[error("control did not issue the tunnel certificate: {0}")]
+    Control(#[from] adit_control_api::edge_link::LinkError),
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// The current certificate, shared with the TLS stack of every core.
+#[derive(Debug)]
+pub(crate) struct TunnelCertificate {
+    current: ArcSwap<CertifiedKey>,
+}
+
+impl ResolvesServerCert for TunnelCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+/// What is kept on disk, all in one file so that key and certificate always belong together.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    chain_pem: String,
+    key_pem: String,
+    issued_at_ms: u64,
+    not_after_ms: u64,
+}
+
+impl Stored {
+    fn load(path: &Path) -> Option<Self> {
+        let bytes = std::fs::read(path).ok()?;
+        let stored: Self = serde_json::from_slice(&bytes)
+            .inspect_err(
+                |error| tracing::warn!(path = %path.display(), %error, "stored certificate unusable"),
+            )
+            .ok()?;
+        (stored.not_after_ms > now_ms()).then_some(stored)
+    }
+
+    fn certified(&self) -> Result<CertifiedKey, CertificateError> {
+        let chain =
+            CertificateDer::pem_slice_iter(self.chain_pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())?;
+        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
+        Ok(CertifiedKey::new(chain, key))
+    }
+
+    /// A third of its life is left.
+    fn is_due(&self) -> bool {
+        let life = self.not_after_ms.saturating_sub(self.issued_at_ms);
+        now_ms() > self.not_after_ms.saturating_sub(life / 3)
+    }
+}
+
+/// Takes the certificate from disk or waits for control to issue one, and keeps it fresh from then on.
+pub(crate) async fn obtain(
+    service: &Rc<Service>,
+    state_dir: &Path,
+) -> Result<Arc<TunnelCertificate>, CertificateError> {
+    let path = state_dir.join("tunnel-certificate.json");
+    let stored = match Stored::load(&path) {
+        Some(stored) => stored,
+        None => {
+            if !service.is_attached() {
+                tracing::info!("waiting for control to issue the tunnel certificate");
+            }
+            request(service, &path).await?
+        }
+    };
+    let certificate = Arc::new(TunnelCertificate {
+        current: ArcSwap::from_pointee(stored.certified()?),
+    });
+    // Ends with the process, like the service thread it runs on.
+    tokio::task::spawn_local(renew(service.clone(), path, stored, certificate.clone()));
+    Ok(certificate)
+}
+
+async fn request(service: &Rc<Service>, path: &Path) -> Result<Stored, CertificateError> {
+    let key = rcgen::KeyPair::generate()?;
+    let params = rcgen::CertificateParams::new(NAMES.map(String::from).to_vec())?;
+    let request = params.serialize_request(&key)?;
+    let session = service.attached().await;
+    let issued = session.issue_tunnel_certificate(request.der()).await?;
+    let stored = Stored {
+        chain_pem: issued.chain_pem,
+        key_pem: key.serialize_pem(),
+        issued_at_ms: now_ms(),
+        not_after_ms: millis(issued.not_after),
+    };
+    let json = serde_json::to_vec(&stored).expect("plain strings and numbers");
+    if let Err(error) = write_atomically(path, &json, 0o600) {
+        // It serves from memory; only a restart without control would miss it.
+        tracing::warn!(%error, "tunnel certificate not saved");
+    }
+    Ok(stored)
+}
+
+async fn renew(service: Rc<Service>, path: PathBuf, mut stored: Stored, certificate: Arc<TunnelCertificate>) {
+    loop {
+        sleep(LOOK_INTERVAL).await;
+        if !stored.is_due() || !service.is_attached() {
+            continue;
+        }
+        let renewed = request(&service, &path)
+            .await
+            .and_then(|stored| Ok((stored.certified()?, stored)));
+        match renewed {
+            Ok((certified, newer)) => {
+                certificate.current.store(Arc::new(certified));
+                stored = newer;
+                tracing::info!("tunnel certificate renewed");
+            }
+            Err(error) => tracing::warn!(%error, "tunnel certificate not renewed"),
+        }
+    }
+}
+
+fn now_ms() -> u64 {
+    millis(SystemTime::now())
+}
+
+fn millis(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

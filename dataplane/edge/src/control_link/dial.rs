@@ -1,0 +1,114 @@
+//! Opens the byte stream to control: a Unix socket, or TCP with mutual TLS.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_control_api::edge_link::{ALPN, CONTROL_TLS_NAME};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// Time for connecting and the TLS handshake together.
+const DIAL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where control is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ControlAddress {
+    /// On this machine.
+    Socket(PathBuf),
+    /// Elsewhere; the files come from `adit control issue-edge`.
+    Remote {
+        /// `HOST:PORT`.
+        address: String,
+        /// Root certificate of the private CA, PEM.
+        ca: PathBuf,
+        /// This edge's certificate chain, PEM.
+        cert: PathBuf,
+        /// Its private key, PEM.
+        key: PathBuf,
+    },
+}
+
+/// A stream of either kind.
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> ByteStream for T {}
+
+/// Why control could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    #[error("{path}: {source}")]
+    Socket { path: PathBuf, source: io::Error },
+    #[error("{address}: {source}")]
+    Connect { address: String, source: io::Error },
+    #[error("{path}: {reason}")]
+    File { path: PathBuf, reason: String },
+    #[error("TLS configuration: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("{address} did not answer within {DIAL_DEADLINE:?}")]
+    Timeout { address: String },
+}
+
+/// Connects once.
+pub(super) async fn dial(control: &ControlAddress) -> Result<Box<dyn ByteStream>, DialError> {
+    match control {
+        ControlAddress::Socket(path) => match UnixStream::connect(path).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(source) => Err(DialError::Socket {
+                path: path.clone(),
+                source,
+            }),
+        },
+        ControlAddress::Remote {
+            address,
+            ca,
+            cert,
+            key,
+        } => {
+            let connector = connector(ca, cert, key)?;
+            let connecting = async {
+                let tcp = TcpStream::connect(address.as_str()).await?;
+                tcp.set_nodelay(true)?;
+                let name = ServerName::try_from(CONTROL_TLS_NAME).expect("a constant DNS name");
+                connector.connect(name, tcp).await
+            };
+            match timeout(DIAL_DEADLINE, connecting).await {
+                Ok(Ok(stream)) => Ok(Box::new(stream)),
+                Ok(Err(source)) => Err(DialError::Connect {
+                    address: address.clone(),
+                    source,
+                }),
+                Err(_) => Err(DialError::Timeout {
+                    address: address.clone(),
+                }),
+            }
+        }
+    }
+}
+
+fn connector(ca: &PathBuf, cert: &PathBuf, key: &PathBuf) -> Result<TlsConnector, DialError> {
+    let file = |path: &PathBuf, error: rustls::pki_types::pem::Error| DialError::File {
+        path: path.clone(),
+        reason: error.to_string(),
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    for root in CertificateDer::pem_file_iter(ca).map_err(|error| file(ca, error))? {
+        roots.add(root.map_err(|error| file(ca, error))?)?;
+    }
+    let chain = CertificateDer::pem_file_iter(cert)
+        .map_err(|error| file(cert, error))?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| file(cert, error))?;
+    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| file(key, error))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key_der)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
+}

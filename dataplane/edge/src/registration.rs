@@ -1,0 +1,165 @@
+//! One accepted tunnel connection from its handshake to its end.
+//!
+//! ```text
+//! handshake ─► first stream = control stream ─► registered ─► serving ─► unregistered ─► drained ─► closed
+//!                 └ 5 s without registration: closed        └ connection lost: forgotten
+//! ```
+//! Beside the control stream a connector may open RPC streams (see [`side`]) and send datagrams.
+
+mod control_stream;
+mod gated;
+mod local_config;
+mod push;
+mod side;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use adit_control_api::edge_link::ConnectionKey;
+use adit_driver::quic;
+use adit_proto::limits::REGISTRATION_DEADLINE;
+use adit_wire::ConnectionId;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::control_link::ServiceHandle;
+use crate::metrics::CoreMetrics;
+use crate::tunnels::{CoreNews, LiveConnection, Tunnels};
+use control_stream::Session;
+
+/// Close code of our own closes; the protocol knows no other (protocol/transport-quic.md §6).
+const CLOSE_CODE: u32 = 0;
+
+/// Time for a refused connector to read the cause and close by itself.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
+
+/// Time for the answer to `unregisterConnection` to arrive before an idle connection is closed.
+const UNREGISTER_ANSWER_TIME: Duration = Duration::from_millis(200);
+
+/// Connections registered by this process, over all cores: tells them which of two came later.
+static REGISTRATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// How often a draining connection is looked at.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
+
+/// What registration needs of its core.
+pub(crate) struct CoreState {
+    pub(crate) tunnels: Rc<Tunnels>,
+    pub(crate) service: ServiceHandle,
+    pub(crate) metrics: Arc<CoreMetrics>,
+    /// Shown by connectors as their location.
+    pub(crate) colo: String,
+    /// Longest time an unregistered connection may finish its exchanges in.
+    pub(crate) grace_period: Duration,
+}
+
+/// Serves `connection` until it is closed.
+pub(crate) async fn serve(connection: quic::Connection, core: Rc<CoreState>) {
+    core.metrics.tunnel_connections_accepted.add(1);
+    let deadline = Instant::now() + REGISTRATION_DEADLINE;
+    let opened = tokio::select! {
+        opened = timeout_at(deadline, connection.accept_bi()) => opened,
+        // Pre-check probes close by themselves without opening a stream.
+        _ = connection.closed() => return,
+    };
+    let Ok(Ok((send, recv))) = opened else {
+        core.metrics.registrations_timed_out.add(1);
+        connection.close(CLOSE_CODE, b"no registration in time");
+        return;
+    };
+    let session = Session::new(core.clone(), connection.clone());
+    let mut rpc = control_stream::spawn(&session, send, recv);
+    if !await_registration(&session, &mut rpc, &connection, deadline).await {
+        rpc.abort();
+        return;
+    }
+    let streams = side::spawn_streams(connection.clone(), core.clone());
+    let datagrams = side::spawn_datagrams(connection.clone(), core.clone(), session.speaks_datagrams_v3());
+    let reason = connection.closed().await;
+    for task in [rpc, streams, datagrams] {
+        task.abort();
+    }
+    if let Some(live) = session.take_live() {
+        tracing::info!(
+            tunnel = %live.slot.tunnel, replica = %live.slot.connector, conn_index = live.slot.index.0,
+            core = %core.tunnels.context().id, %reason, "tunnel connection ended"
+        );
+        core.tunnels.disown(live.id);
+        core.service.left(ConnectionKey {
+            tunnel: live.slot.tunnel,
+            connector: live.slot.connector,
+            index: live.slot.index,
+            connection: live.id,
+        });
+    }
+}
+
+/// Waits for the registration; closes a connection that does not get through with it and returns false.
+async fn await_registration(
+    session: &Session,
+    rpc: &mut JoinHandle<()>,
+    connection: &quic::Connection,
+    deadline: Instant,
+) -> bool {
+    let reason: &[u8] = tokio::select! {
+        biased;
+        decided = timeout_at(deadline, session.decided()) => match decided {
+            Ok(true) => return true,
+            Ok(false) => {
+                // The connector reads the cause and leaves; one that stays has no more to say.
+                if timeout(REFUSAL_TIME, connection.closed()).await.is_ok() {
+                    return false;
+                }
+                b"registration refused"
+            }
+            Err(_) => {
+                session.count_timeout();
+                b"no registration in time"
+            }
+        },
+        _ = connection.closed() => return false,
+        _ = rpc => b"control stream ended before registration",
+    };
+    connection.close(CLOSE_CODE, reason);
+    false
+}
+
+/// A new connection's entry for the directory.
+pub(crate) fn live_connection(
+    core: &CoreState,
+    slot: adit_proto::directory::Slot,
+    id: ConnectionId,
+) -> LiveConnection {
+    LiveConnection {
+        id,
+        slot,
+        order: REGISTRATIONS.fetch_add(1, Ordering::Relaxed),
+        core: core.tunnels.context().id.0,
+        is_draining: false,
+        handle: Arc::new(AtomicU32::new(0)),
+    }
+}
+
+/// Stops new exchanges on a connection and closes it once the running ones are done.
+pub(crate) async fn drain(core: Rc<CoreState>, live: LiveConnection, connection: quic::Connection) {
+    core.tunnels.announce(&CoreNews::Draining(live.id));
+    sleep(UNREGISTER_ANSWER_TIME).await;
+    let finished = async {
+        while live.handle.load(Ordering::Relaxed) > 0 {
+            sleep(DRAIN_LOOK).await;
+        }
+    };
+    tokio::select! {
+        done = timeout(core.grace_period, finished) => if done.is_err() {
+            tracing::warn!(tunnel = %live.slot.tunnel, replica = %live.slot.connector,
+                conn_index = live.slot.index.0, "exchanges outlived the grace period");
+        },
+        _ = connection.closed() => return,
+    }
+    connection.close(CLOSE_CODE, b"unregistered");
+}
+
+#[cfg(test)]
+mod tests;

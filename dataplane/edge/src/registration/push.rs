@@ -1,0 +1,81 @@
+//! Pushes a remotely managed tunnel's configuration to a connector that has just registered.
+//!
+//! Source: protocol/remote-config.md. The stream carries one RPC exchange: signature, bootstrap, one call.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use adit_driver::quic;
+use adit_wire::TunnelId;
+use adit_wire::config_push::{ConfigApplied, ConfigUpdate};
+use adit_wire::framing::{MESSAGE_BYTES_MAX, RPC_READER_OPTIONS};
+use adit_wire::signature::RPC_STREAM;
+use adit_wire::tunnelrpc_capnp::configuration_manager;
+use bytes::Bytes;
+use capnp_rpc::rpc_twoparty_capnp::Side;
+use capnp_rpc::{RpcSystem, twoparty};
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
+
+use super::CoreState;
+use super::gated::Gated;
+
+/// Connectors end such a stream after 5 s by themselves.
+const PUSH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Sends the configuration that control holds, if it holds one, and logs what became of it.
+pub(super) async fn push(core: Rc<CoreState>, connection: quic::Connection, tunnel: TunnelId) {
+    let Some(configuration) = core.service.configuration(tunnel).await else {
+        return;
+    };
+    let update = ConfigUpdate {
+        version: configuration.version,
+        config: Bytes::from(configuration.config),
+    };
+    match timeout(PUSH_DEADLINE, send(&connection, &update)).await {
+        Ok(Ok(applied)) if applied.error.is_empty() => {
+            tracing::info!(%tunnel, version = applied.latest_version, "configuration applied by connector");
+        }
+        Ok(Ok(applied)) => {
+            tracing::warn!(%tunnel, version = applied.latest_version, error = applied.error,
+                "configuration refused by connector");
+        }
+        Ok(Err(error)) => tracing::warn!(%tunnel, %error, "configuration not delivered"),
+        Err(_) => tracing::warn!(%tunnel, "connector did not answer the configuration in time"),
+    }
+}
+
+async fn send(connection: &quic::Connection, update: &ConfigUpdate) -> Result<ConfigApplied, capnp::Error> {
+    let lost = |error: &dyn std::fmt::Display| capnp::Error::disconnected(error.to_string());
+    let (mut send, recv) = connection.open_bi().await.map_err(|error| lost(&error))?;
+    send.write(Bytes::from_static(&RPC_STREAM))
+        .await
+        .map_err(|error| lost(&error))?;
+    let (recv, _) = Gated::new(recv, MESSAGE_BYTES_MAX);
+    let network = twoparty::VatNetwork::new(
+        recv.compat(),
+        send.compat_write(),
+        Side::Client,
+        RPC_READER_OPTIONS,
+    );
+    let mut system = RpcSystem::new(Box::new(network), None);
+    let manager: configuration_manager::Client = system.bootstrap(Side::Server);
+    let disconnector = system.get_disconnector();
+    // Ends with the stream, which `disconnector` ends.
+    spawn_local(async move {
+        if let Err(error) = system.await {
+            tracing::trace!(%error, "configuration stream ended");
+        }
+    });
+    let mut call = manager.update_configuration_request();
+    update.write(call.get());
+    let answered = async {
+        let response = call.send().promise.await?;
+        ConfigApplied::read(response.get()?.get_result()?)
+            .map_err(|error| capnp::Error::failed(error.to_string()))
+    };
+    let applied = answered.await;
+    disconnector.await?;
+    applied
+}

@@ -1,0 +1,271 @@
+//! One core's view of the tunnels: which connections exist on this edge, which of them live here, and how
+//! to open a stream on either kind.
+//!
+//! Every core holds its own copy of the directory and of the routes, fed by the same messages, so a request
+//! takes no lock. A connection is owned by one core; the others reach it by mailbox (see
+//! [`cross_core`](crate::cross_core)).
+
+pub(crate) mod routes;
+pub(crate) mod stream;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use adit_driver::core::{CoreContext, CoreId};
+use adit_driver::mailbox;
+use adit_driver::pipe::pipe;
+use adit_driver::quic;
+use adit_proto::directory::{Directory, Live, ServedHosts, Slot};
+use adit_proto::steering::{Ask, NoConnection, choose};
+use adit_wire::{ConnIndex, ConnectionId, ConnectorId, Hostname, TunnelId};
+
+use crate::cross_core::{CoreMessage, Courier};
+use routes::Routes;
+use stream::{ExchangeStream, InFlight, RecvHalf, SendHalf};
+
+/// Bytes of one direction of an exchange that may wait between two cores.
+const CROSS_CORE_CREDIT_BYTES: usize = 256 << 10;
+
+/// What every core knows of a connection beside its place: the exchanges in flight on it.
+pub(crate) type Load = Arc<AtomicU32>;
+
+/// A connection as it is announced to the cores.
+pub(crate) type LiveConnection = Live<Load>;
+
+/// The tunnels as one core sees them.
+pub(crate) struct Tunnels {
+    context: CoreContext,
+    routes: RefCell<Arc<Routes>>,
+    directory: RefCell<Directory<Load>>,
+    /// Connections that live on this core.
+    here: RefCell<HashMap<ConnectionId, quic::Connection>>,
+    /// Ways to all cores by index, this one included.
+    cores: Vec<Courier>,
+    seed: Cell<u64>,
+}
+
+/// A connection picked for an exchange.
+#[derive(Clone, Debug)]
+pub(crate) struct Choice {
+    pub(crate) id: ConnectionId,
+    pub(crate) slot: Slot,
+    pub(crate) core: CoreId,
+    load: Load,
+}
+
+impl Choice {
+    pub(crate) fn connector(&self) -> ConnectorId {
+        self.slot.connector
+    }
+
+    pub(crate) fn index(&self) -> ConnIndex {
+        self.slot.index
+    }
+}
+
+/// A stream could not be opened; another connection may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("the connection is gone")]
+    Gone,
+    #[error("the owning core's mailbox is full")]
+    MailboxFull,
+}
+
+impl Tunnels {
+    pub(crate) fn new(context: CoreContext, cores: Vec<mailbox::Sender<CoreMessage>>, seed: u64) -> Self {
+        Self {
+            context,
+            routes: RefCell::default(),
+            directory: RefCell::default(),
+            here: RefCell::default(),
+            cores: cores.into_iter().map(Courier::new).collect(),
+            seed: Cell::new(seed),
+        }
+    }
+
+    /// The tunnel that serves `host`: an exact route first, then the longest wildcard.
+    pub(crate) fn route(&self, host: &Hostname) -> Option<TunnelId> {
+        self.routes.borrow().tunnel(host)
+    }
+
+    /// Picks a connection for one attempt of an exchange.
+    pub(crate) fn choose(
+        &self,
+        tunnel: TunnelId,
+        host: &Hostname,
+        tried: &[ConnectionId],
+    ) -> Result<Choice, NoConnection> {
+        let seed = self.seed.get().wrapping_add(1);
+        self.seed.set(seed);
+        let directory = self.directory.borrow();
+        let ask = Ask {
+            tunnel,
+            host,
+            core: self.context.id.0,
+            tried,
+            seed,
+        };
+        let live = choose(&directory, &ask, |load| load.load(Ordering::Relaxed))?;
+        Ok(Choice {
+            id: live.id,
+            slot: live.slot,
+            core: CoreId(live.core),
+            load: live.handle.clone(),
+        })
+    }
+
+    /// Opens a data stream on the chosen connection, here or on the core that owns it.
+    pub(crate) async fn open(&self, choice: &Choice) -> Result<ExchangeStream, OpenError> {
+        let guard = InFlight::enter(&choice.load);
+        if choice.core == self.context.id {
+            let connection = self
+                .here
+                .borrow()
+                .get(&choice.id)
+                .cloned()
+                .ok_or(OpenError::Gone)?;
+            let (send, recv) = connection.open_bi().await.map_err(|_| OpenError::Gone)?;
+            return Ok(ExchangeStream {
+                send: SendHalf::Here(send),
+                recv: RecvHalf::Here(recv),
+                guard,
+            });
+        }
+        let owner = self
+            .cores
+            .get(usize::from(choice.core.0))
+            .ok_or(OpenError::Gone)?;
+        let (request, request_there) = pipe(CROSS_CORE_CREDIT_BYTES);
+        let (response_there, response) = pipe(CROSS_CORE_CREDIT_BYTES);
+        let message = CoreMessage::Open {
+            id: choice.id,
+            request: request_there,
+            response: response_there,
+        };
+        owner.try_send(message).map_err(|_| OpenError::MailboxFull)?;
+        Ok(ExchangeStream {
+            send: SendHalf::There(request),
+            recv: RecvHalf::There(response),
+            guard,
+        })
+    }
+
+    pub(crate) fn context(&self) -> CoreContext {
+        self.context
+    }
+
+    pub(crate) fn set_routes(&self, routes: Arc<Routes>) {
+        // Only the service thread sends routes, in the order in which it took them; so even one of the same
+        // generation is the later word.
+        *self.routes.borrow_mut() = routes;
+    }
+
+    /// Generation of the routes in use; 0 before any has arrived.
+    pub(crate) fn generation(&self) -> u64 {
+        self.routes.borrow().generation
+    }
+
+    /// Takes over a connection that registered on this core and announces it to all.
+    pub(crate) fn own(&self, live: &LiveConnection, connection: quic::Connection) {
+        self.here.borrow_mut().insert(live.id, connection);
+        self.announce(&CoreNews::Joined(live.clone()));
+    }
+
+    /// Forgets a connection of this core and tells all.
+    pub(crate) fn disown(&self, id: ConnectionId) {
+        if self.here.borrow_mut().remove(&id).is_some() {
+            self.announce(&CoreNews::Left(id));
+        }
+    }
+
+    /// Tells every core, this one at once.
+    pub(crate) fn announce(&self, news: &CoreNews) {
+        self.on_news(news.clone());
+        for (index, core) in self.cores.iter().enumerate() {
+            if index != usize::from(self.context.id.0) {
+                core.send(CoreMessage::News(news.clone()));
+            }
+        }
+    }
+
+    pub(crate) fn on_news(&self, news: CoreNews) {
+        match news {
+            CoreNews::Joined(live) => {
+                let loser = self.directory.borrow_mut().join(live);
+                if let Some(loser) = loser {
+                    self.close_here(loser.id, b"replaced by a newer connection");
+                }
+            }
+            CoreNews::Left(id) => {
+                self.directory.borrow_mut().leave(id);
+            }
+            CoreNews::Draining(id) => self.directory.borrow_mut().drain(id),
+            CoreNews::Hosts {
+                tunnel,
+                connector,
+                hosts,
+            } => {
+                self.directory.borrow_mut().set_hosts(tunnel, connector, hosts);
+            }
+        }
+    }
+
+    /// Closes those connections of this core that control names.
+    pub(crate) fn disconnect(
+        &self,
+        tunnel: TunnelId,
+        connector: Option<ConnectorId>,
+        connection: Option<ConnectionId>,
+    ) {
+        let ids: Vec<_> = self
+            .directory
+            .borrow()
+            .of(tunnel, connector)
+            .filter(|live| connection.is_none_or(|wanted| wanted == live.id))
+            .map(|live| live.id)
+            .collect();
+        for id in ids {
+            self.close_here(id, b"disconnected by control");
+        }
+    }
+
+    /// The connection, if it lives on this core.
+    pub(crate) fn here(&self, id: ConnectionId) -> Option<quic::Connection> {
+        self.here.borrow().get(&id).cloned()
+    }
+
+    /// Connections that live on this core.
+    pub(crate) fn count_here(&self) -> usize {
+        self.here.borrow().len()
+    }
+
+    /// Hands a datagram to the core it is meant for.
+    pub(crate) fn pass_stray(&self, core: CoreId, packet: quic::StrayPacket) {
+        if let Some(owner) = self.cores.get(usize::from(core.0)) {
+            // A full mailbox drops it, as a full socket would; QUIC sends it again.
+            let _ = owner.try_send(CoreMessage::Stray(packet));
+        }
+    }
+
+    fn close_here(&self, id: ConnectionId, reason: &[u8]) {
+        if let Some(connection) = self.here(id) {
+            connection.close(0, reason);
+        }
+    }
+}
+
+/// What every core must know about a connection.
+#[derive(Clone, Debug)]
+pub(crate) enum CoreNews {
+    Joined(LiveConnection),
+    Left(ConnectionId),
+    Draining(ConnectionId),
+    Hosts {
+        tunnel: TunnelId,
+        connector: ConnectorId,
+        hosts: ServedHosts,
+    },
+}
