@@ -7,3 +7,4 @@
 mod seeds;
 mod planner;
 mod registrar;
+mod directory;
