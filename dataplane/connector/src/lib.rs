@@ -1,1 +1,28 @@
-//! Skeleton.
+//! The connector: beside the origin, it dials edges and answers what they send with the origin's help.
+//!
+//! ```text
+//! service thread: configuration, signals, supervisor, metrics server
+//!        │ commands, by mailbox                ▲ events, by mailbox
+//!        ▼                                     │
+//! core threads: connections ─► control stream, data streams ─► exchange task ─► origin
+//! ```
+//! Call [`Config::resolve`], then [`run`].
+//!
+//! Does not: listen for visitors, know the control API, keep anything on disk.
+
+#![forbid(unsafe_code)]
+
+// Modules in the order of a connector's life, then of an exchange.
+pub mod config;
+pub mod run;
+mod status;
+mod metrics;
+mod metrics_server;
+mod local_configuration;
+mod connections;
+mod control_stream;
+mod exchange_task;
+mod origin;
+
+pub use config::{Config, ConfigError, Flags};
+pub use run::{ConnectorError, run};

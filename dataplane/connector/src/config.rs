@@ -1,0 +1,278 @@
+//! The configuration of a connector: flags and `config.yml` merged, checked and complete.
+//!
+//! ```text
+//! Flags (command line, environment) ─┐
+//! config.yml ────────────────────────┴─► resolve ─► Config ─► run
+//! ```
+//! Precedence: flag, environment, file, default. Files are read here, once; nothing is dialled or resolved.
+//!
+//! Source: cloudflared `cmd/cloudflared/tunnel/configuration.go`, `config/configuration.go`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use adit_driver::core::CORES_MAX;
+use adit_driver::kernel::IoChoice;
+use adit_proto::ingress::Ingress;
+use adit_proto::ingress::service::OriginService;
+use adit_proto::ingress::settings::OriginSettings;
+use adit_wire::registration::feature;
+use http::{HeaderName, HeaderValue};
+
+use self::file::File;
+use self::identity::Identity;
+
+mod duration;
+mod error;
+mod file;
+mod flags;
+mod identity;
+pub mod ingress_file;
+mod keys;
+pub(crate) mod remote;
+mod rules;
+
+pub use error::ConfigError;
+pub use flags::Flags;
+
+/// Longest grace period.
+pub const GRACE_PERIOD_MAX: Duration = Duration::from_secs(3 * 60);
+
+/// Grace period when nobody says otherwise.
+const GRACE_PERIOD: Duration = Duration::from_secs(30);
+
+/// Connections when nobody says otherwise.
+const CONNECTIONS: usize = 4;
+
+/// Doublings of the wait between attempts when nobody says otherwise.
+const RETRIES: u32 = 5;
+
+/// Limit of one call to an edge when nobody says otherwise.
+const RPC_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Features that need what this connector does not do, even if somebody asks to offer them.
+const UNSUPPORTED_FEATURES: &[&str] = &[
+    feature::DATAGRAM_V2,
+    feature::DATAGRAM_V3,
+    feature::MANAGEMENT_LOGS,
+    "support_datagram_v3",
+    "support_datagram_v3_1",
+];
+
+/// A complete configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub(crate) identity: Identity,
+    pub(crate) ingress: Ingress,
+    /// `host:port` in the given order.
+    pub(crate) edges: Vec<String>,
+    pub(crate) cacert: Option<PathBuf>,
+    pub(crate) bind: Option<IpAddr>,
+    pub(crate) connections: usize,
+    pub(crate) retries: u32,
+    pub(crate) rpc_timeout: Duration,
+    pub(crate) grace_period: Duration,
+    pub(crate) features: Vec<String>,
+    pub(crate) tags: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) is_post_quantum: bool,
+    /// `None` for the default ports.
+    pub(crate) metrics: Option<String>,
+    pub(crate) pidfile: Option<PathBuf>,
+    pub(crate) addresses_file: Option<PathBuf>,
+    pub(crate) io: IoChoice,
+    /// `None` for all of the machine.
+    pub(crate) cores: Option<usize>,
+    pub(crate) reported_flags: BTreeMap<&'static str, String>,
+    warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads the file that `flags` name, or a default one, and checks everything.
+    ///
+    /// # Errors
+    /// [`ConfigError`], the first one found.
+    pub fn resolve(flags: Flags) -> Result<Self, ConfigError> {
+        let file = File::find(flags.config.as_deref())?;
+        let mut warnings: Vec<String> = file
+            .unknown()
+            .into_iter()
+            .map(|key| format!("unknown key in the configuration file: {key}"))
+            .collect();
+        let flags = file.complete(flags)?;
+        check_protocol(flags.protocol.as_deref())?;
+        let identity = Identity::find(&flags)?;
+        let mut ignored_keys = Vec::new();
+        let from_file = rules::read(file.keys(), &flags.origin, &mut ignored_keys)?;
+        warnings.extend(
+            ignored_keys
+                .into_iter()
+                .map(|key| format!("key of an ingress rule without effect: {key}")),
+        );
+        let ingress = match from_file {
+            Some(ingress) => ingress,
+            None => ingress_of_flags(&flags, &mut warnings)?,
+        };
+        Ok(Self {
+            identity,
+            ingress,
+            edges: edges(&flags.edge)?,
+            cacert: flags.cacert.as_deref().map(file::expand),
+            bind: flags.edge_bind_address,
+            connections: at_least_one("ha-connections", flags.ha_connections)?.unwrap_or(CONNECTIONS),
+            retries: flags.retries.unwrap_or(RETRIES),
+            rpc_timeout: flags.rpc_timeout.unwrap_or(RPC_TIMEOUT),
+            grace_period: grace_period(flags.grace_period)?,
+            features: features(&flags),
+            tags: flags
+                .tag
+                .iter()
+                .map(|tag| tag_header(tag))
+                .collect::<Result<_, _>>()?,
+            is_post_quantum: flags.post_quantum == Some(true),
+            reported_flags: reported(&flags),
+            metrics: flags.metrics,
+            pidfile: flags.pidfile.as_deref().map(file::expand),
+            addresses_file: flags.addresses_file,
+            io: flags.io.unwrap_or(IoChoice::Auto),
+            cores: at_least_one("cores", flags.cores)?.map(|count| count.min(CORES_MAX)),
+            warnings,
+        })
+    }
+
+    /// What is odd but does not stop the connector, one text each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+fn check_protocol(protocol: Option<&str>) -> Result<(), ConfigError> {
+    match protocol {
+        None | Some("quic" | "auto") => Ok(()),
+        Some(other @ ("http2" | "h2mux")) => Err(ConfigError::Unsupported {
+            what: format!("--protocol {other}"),
+        }),
+        Some(other) => Err(invalid("protocol", other, "it must be quic or auto")),
+    }
+}
+
+/// What is served when no file has rules.
+fn ingress_of_flags(flags: &Flags, warnings: &mut Vec<String>) -> Result<Ingress, ConfigError> {
+    let settings = OriginSettings::default().with(&flags.origin);
+    let unsupported = |what: &str| {
+        Err(ConfigError::Unsupported {
+            what: what.to_owned(),
+        })
+    };
+    if flags.hello_world == Some(true) {
+        return Ok(Ingress::single(OriginService::HelloWorld, settings));
+    }
+    if flags.bastion == Some(true) {
+        return unsupported("--bastion");
+    }
+    if flags.socks5 == Some(true) {
+        return unsupported("--socks5");
+    }
+    if let Some(url) = &flags.url {
+        return Ok(Ingress::single(OriginService::parse(url)?, settings));
+    }
+    if let Some(path) = &flags.unix_socket {
+        let service = format!("unix:{}", path.strip_prefix("unix:").unwrap_or(path));
+        return Ok(Ingress::single(OriginService::parse(&service)?, settings));
+    }
+    // With a token, rules usually come from the edge.
+    if flags.token.is_none() && flags.token_file.is_none() {
+        let text = "No ingress rules were defined in provided config (if any) nor from the cli, the connector will return 503 for all incoming HTTP requests";
+        warnings.push(text.to_owned());
+    }
+    Ok(remote::default_ingress())
+}
+
+fn edges(given: &[String]) -> Result<Vec<String>, ConfigError> {
+    if given.is_empty() {
+        return Err(ConfigError::NoEdge);
+    }
+    for edge in given {
+        let port = edge.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        if port.is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
+            return Err(invalid(
+                "edge",
+                edge,
+                "an address with a port is needed, such as edge.example.com:7844",
+            ));
+        }
+    }
+    Ok(given.to_vec())
+}
+
+fn grace_period(given: Option<Duration>) -> Result<Duration, ConfigError> {
+    match given {
+        Some(period) if period > GRACE_PERIOD_MAX => {
+            let why = "grace-period must be equal or less than 3m0s";
+            Err(invalid("grace-period", &format!("{period:?}"), why))
+        }
+        Some(period) => Ok(period),
+        None => Ok(GRACE_PERIOD),
+    }
+}
+
+fn at_least_one(flag: &str, given: Option<usize>) -> Result<Option<usize>, ConfigError> {
+    match given {
+        Some(0) => Err(invalid(flag, "0", "it must be at least 1")),
+        Some(_) | None => Ok(given),
+    }
+}
+
+fn features(flags: &Flags) -> Vec<String> {
+    let mut features = vec![
+        feature::ALLOW_REMOTE_CONFIG.to_owned(),
+        feature::QUIC_EOF.to_owned(),
+    ];
+    if flags.post_quantum == Some(true) {
+        features.push(feature::POST_QUANTUM.to_owned());
+    }
+    for extra in &flags.features {
+        if !UNSUPPORTED_FEATURES.contains(&extra.as_str()) && !features.contains(extra) {
+            features.push(extra.clone());
+        }
+    }
+    features
+}
+
+fn tag_header(tag: &str) -> Result<(HeaderName, HeaderValue), ConfigError> {
+    let parsed = tag.split_once('=').and_then(|(name, value)| {
+        let name = HeaderName::try_from(format!("cf-warp-tag-{}", name.trim())).ok()?;
+        Some((name, HeaderValue::from_str(value.trim()).ok()?))
+    });
+    parsed.ok_or_else(|| invalid("tag", tag, "NAME=VALUE is needed, fit for a header"))
+}
+
+fn reported(flags: &Flags) -> BTreeMap<&'static str, String> {
+    let path = |path: &Option<PathBuf>| path.as_deref().map(Path::display).map(|path| path.to_string());
+    [
+        ("retries", flags.retries.map(|retries| retries.to_string())),
+        ("protocol", flags.protocol.clone()),
+        ("loglevel", flags.loglevel.clone()),
+        ("origincert", path(&flags.origincert)),
+        ("metrics", flags.metrics.clone()),
+        (
+            "edge-bind-address",
+            flags.edge_bind_address.map(|address| address.to_string()),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .collect()
+}
+
+fn invalid(key: &str, value: &str, why: &str) -> ConfigError {
+    ConfigError::Value {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        why: why.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

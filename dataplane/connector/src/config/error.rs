@@ -1,0 +1,110 @@
+//! Why a configuration cannot be used.
+
+use std::io;
+use std::path::PathBuf;
+
+use adit_proto::ingress::IngressError;
+use adit_wire::credentials::CredentialsError;
+use adit_wire::token::TokenError;
+
+/// Why a configuration cannot be used. Where cloudflared has a text for the case, it is that text.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `config.yml` is not YAML.
+    #[error("{} is not valid YAML", path.display())]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<serde_saphyr::Error>,
+    },
+    /// A configuration from an edge or the command line is not JSON.
+    #[error("the configuration is not valid JSON")]
+    Json(#[source] serde_json::Error),
+    /// A key's value is of another kind.
+    #[error("expected {expected} found {found} for {key}")]
+    Kind {
+        /// The key.
+        key: String,
+        /// What it must be.
+        expected: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// A value of the right kind that makes no sense.
+    #[error("invalid value {value:?} for {key}: {why}")]
+    Value {
+        /// The key or flag.
+        key: String,
+        /// What was given.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Something that cloudflared does and we do not.
+    #[error("{what} is not supported yet")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+    },
+    /// The ingress rules are not valid.
+    #[error(transparent)]
+    Ingress(#[from] IngressError),
+    /// A token is not valid.
+    #[error("Provided Tunnel token is not valid.")]
+    Token(#[source] TokenError),
+    /// Credentials are not valid.
+    #[error("Invalid JSON when parsing tunnel credentials file")]
+    Credentials(#[source] CredentialsError),
+    /// A certificate was given where credentials are needed.
+    #[error(
+        "{} is a certificate; --credentials-file takes the tunnel's JSON file, --origincert takes cert.pem",
+        path.display()
+    )]
+    CertificateAsCredentials {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nobody said which tunnel.
+    #[error(
+        "a tunnel is needed: its name or id as argument, the key \"tunnel\" of config.yml, or --token or --token-file"
+    )]
+    NoTunnel,
+    /// A tunnel's name cannot be turned into an id here.
+    #[error("the credentials do not name a tunnel, so {name:?} must be the tunnel's id")]
+    NameNotId {
+        /// What was given.
+        name: String,
+    },
+    /// No credentials were found.
+    #[error(
+        "tunnel credentials file not found: looked for {name} in {places}; give --credentials-file or --token"
+    )]
+    NoCredentials {
+        /// The file's name.
+        name: String,
+        /// Where it was looked for.
+        places: String,
+    },
+    /// No edge is known.
+    #[error("no edge address: give --edge HOST:PORT (or the key \"edge\" of config.yml) at least once")]
+    NoEdge,
+    /// A PEM file has no usable certificate.
+    #[error("{} holds no usable certificate: {why}", path.display())]
+    Certificates {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}

@@ -1,0 +1,76 @@
+//! What the command line and the environment say.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use adit_driver::kernel::IoChoice;
+use adit_proto::ingress::settings::OriginOverrides;
+
+/// Flags of `tunnel run` by their names; `None` or empty where nobody said anything.
+///
+/// Each field has the meaning of cloudflared's flag of that name unless it says otherwise. Not `Debug`,
+/// because a token is among them.
+#[derive(Clone, Default)]
+pub struct Flags {
+    /// The tunnel to run, by name or id: the command's argument.
+    pub tunnel: Option<String>,
+    /// Path of `config.yml`.
+    pub config: Option<PathBuf>,
+    /// Path of `cert.pem`; credentials files are searched beside it.
+    pub origincert: Option<PathBuf>,
+    /// A tunnel token.
+    pub token: Option<String>,
+    /// A file with a tunnel token.
+    pub token_file: Option<PathBuf>,
+    /// The text of a credentials file.
+    pub credentials_contents: Option<String>,
+    /// A credentials file.
+    pub credentials_file: Option<PathBuf>,
+    /// Origin to serve.
+    pub url: Option<String>,
+    /// Serve the built-in page.
+    pub hello_world: Option<bool>,
+    /// Unix socket of the origin.
+    pub unix_socket: Option<String>,
+    /// Let the visitor choose the destination: not supported, and refused.
+    pub bastion: Option<bool>,
+    /// Serve a SOCKS5 proxy: not supported, and refused.
+    pub socks5: Option<bool>,
+    /// How the origin of `url` and its like is spoken to: the `proxy-…` flags and their kin.
+    pub origin: OriginOverrides,
+    /// Edge addresses `host:port`.
+    pub edge: Vec<String>,
+    /// PEM file with who may sign an edge's certificate, besides the system's roots.
+    pub cacert: Option<PathBuf>,
+    /// Local address of connections to the edge.
+    pub edge_bind_address: Option<IpAddr>,
+    /// `quic` or `auto`; `http2` is refused.
+    pub protocol: Option<String>,
+    /// Connections wanted.
+    pub ha_connections: Option<usize>,
+    /// Doublings of the wait between attempts.
+    pub retries: Option<u32>,
+    /// Limit of one call to an edge.
+    pub rpc_timeout: Option<Duration>,
+    /// How long exchanges may go on after a drain began.
+    pub grace_period: Option<Duration>,
+    /// `NAME=VALUE` told to origins.
+    pub tag: Vec<String>,
+    /// Additional features offered to the edge.
+    pub features: Vec<String>,
+    /// Offer only key exchanges that resist quantum computers.
+    pub post_quantum: Option<bool>,
+    /// Where metrics are served.
+    pub metrics: Option<String>,
+    /// Level of the log: only told to the edge here.
+    pub loglevel: Option<String>,
+    /// Written after the first registration.
+    pub pidfile: Option<PathBuf>,
+    /// Written with the addresses listened on (ours).
+    pub addresses_file: Option<PathBuf>,
+    /// How the kernel is asked (ours).
+    pub io: Option<IoChoice>,
+    /// Cores to use (ours).
+    pub cores: Option<usize>,
+}

@@ -1,0 +1,64 @@
+//! The ingress rules of a file on their own, for the commands that check and explain them.
+
+use std::path::{Path, PathBuf};
+
+use adit_proto::ingress::settings::OriginOverrides;
+use adit_proto::ingress::{Ingress, IngressError};
+use serde_json::{Map, Value};
+
+use super::file::File;
+use super::keys::{Durations, Keys};
+use super::{ConfigError, rules};
+
+/// Valid rules and where they come from.
+#[derive(Debug)]
+pub struct IngressFile {
+    /// The file; `None` for rules given as text.
+    pub path: Option<PathBuf>,
+    /// The rules.
+    pub ingress: Ingress,
+    /// Keys that nobody knows, some with the nearest known name.
+    pub unused_keys: Vec<String>,
+}
+
+/// The file whose rules [`read`] would read, if there is one.
+///
+/// # Errors
+/// [`ConfigError`] if the file is not YAML.
+pub fn path(given: Option<&Path>) -> Result<Option<PathBuf>, ConfigError> {
+    Ok(File::find(given)?.path)
+}
+
+/// Reads the rules of the given file, or of the first default one there is.
+///
+/// # Errors
+/// [`ConfigError`]; [`IngressError::NoRules`] in it without a file as well.
+pub fn read(given: Option<&Path>) -> Result<IngressFile, ConfigError> {
+    let file = File::find(given)?;
+    let mut unused_keys = file.unknown();
+    let ingress = rules::read(file.keys(), &OriginOverrides::default(), &mut unused_keys)?;
+    Ok(IngressFile {
+        ingress: ingress.ok_or(IngressError::NoRules)?,
+        path: file.path,
+        unused_keys,
+    })
+}
+
+/// Reads the rules of JSON text, `{"ingress":[…]}` or `{"Ingress":[…]}`.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn read_json(text: &str) -> Result<IngressFile, ConfigError> {
+    let mut document: Map<String, Value> = serde_json::from_str(text).map_err(ConfigError::Json)?;
+    if let Some(rules) = document.remove("Ingress") {
+        document.insert("ingress".to_owned(), rules);
+    }
+    let keys = Keys::new(&document, Durations::Text);
+    let mut unused_keys = Vec::new();
+    let ingress = rules::read(keys, &OriginOverrides::default(), &mut unused_keys)?;
+    Ok(IngressFile {
+        ingress: ingress.ok_or(IngressError::NoRules)?,
+        path: None,
+        unused_keys,
+    })
+}

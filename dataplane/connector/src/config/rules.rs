@@ -1,0 +1,162 @@
+//! Ingress rules and origin settings of a document, in a file or from an edge.
+//!
+//! Keys that ask for what we do not do are refused where ignoring them would open a door (`access`) or
+//! change what is served, and warned about elsewhere.
+
+use adit_proto::ingress::settings::{OriginOverrides, OriginSettings};
+use adit_proto::ingress::{Ingress, RuleText};
+
+use super::ConfigError;
+use super::keys::Keys;
+
+/// Keys of `originRequest`.
+const ORIGIN_REQUEST: &[&str] = &[
+    "connectTimeout",
+    "tlsTimeout",
+    "tcpKeepAlive",
+    "noHappyEyeballs",
+    "keepAliveConnections",
+    "keepAliveTimeout",
+    "httpHostHeader",
+    "originServerName",
+    "matchSNItoHost",
+    "caPool",
+    "noTLSVerify",
+    "disableChunkedEncoding",
+    "bastionMode",
+    "proxyAddress",
+    "proxyPort",
+    "proxyType",
+    "ipRules",
+    "http2Origin",
+    "access",
+];
+
+/// Keys of a rule.
+const RULE: &[&str] = &["hostname", "path", "service", "originRequest"];
+
+/// The rules of a document; `None` if it has none. `flags` are a layer below the document's own defaults.
+pub(crate) fn read(
+    document: Keys<'_>,
+    flags: &OriginOverrides,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Ingress>, ConfigError> {
+    let global = overrides(document, warnings)?;
+    let defaults = OriginSettings::default().with(flags).with(&global);
+    let mut rules = Vec::new();
+    for rule in document.levels("ingress")? {
+        warnings.extend(rule.unknown(RULE));
+        rules.push(RuleText {
+            hostname: rule.text("hostname")?.unwrap_or_default(),
+            path: rule.text("path")?.unwrap_or_default(),
+            service: rule.text("service")?.unwrap_or_default(),
+            settings: defaults.clone().with(&overrides(rule, warnings)?),
+        });
+    }
+    if rules.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Ingress::parse(&rules)?))
+}
+
+/// The `originRequest` below a level.
+pub(crate) fn overrides(level: Keys<'_>, warnings: &mut Vec<String>) -> Result<OriginOverrides, ConfigError> {
+    let Some(keys) = level.level("originRequest")? else {
+        return Ok(OriginOverrides::default());
+    };
+    warnings.extend(keys.unknown(ORIGIN_REQUEST));
+    refuse_unsupported(keys)?;
+    if keys.switch("http2Origin")? == Some(true) {
+        warnings.push("http2Origin (not supported yet: origins are asked over HTTP/1.1)".to_owned());
+    }
+    let count = keys.number("keepAliveConnections")?;
+    Ok(OriginOverrides {
+        connect_timeout: keys.duration("connectTimeout")?,
+        tls_timeout: keys.duration("tlsTimeout")?,
+        tcp_keep_alive: keys.duration("tcpKeepAlive")?,
+        keep_alive_connections: count.map(|count| usize::try_from(count).unwrap_or(usize::MAX)),
+        keep_alive_timeout: keys.duration("keepAliveTimeout")?,
+        http_host_header: keys.text("httpHostHeader")?,
+        origin_server_name: keys.text("originServerName")?,
+        match_sni_to_host: keys.switch("matchSNItoHost")?,
+        ca_pool: keys.text("caPool")?,
+        no_tls_verify: keys.switch("noTLSVerify")?,
+        disable_chunked_encoding: keys.switch("disableChunkedEncoding")?,
+    })
+}
+
+fn refuse_unsupported(keys: Keys<'_>) -> Result<(), ConfigError> {
+    let unsupported = |what: &str| {
+        Err(ConfigError::Unsupported {
+            what: what.to_owned(),
+        })
+    };
+    if let Some(access) = keys.level("access")?
+        && access.switch("required")? == Some(true)
+    {
+        return unsupported("access.required");
+    }
+    if keys.switch("bastionMode")? == Some(true) {
+        return unsupported("bastionMode");
+    }
+    match keys.text("proxyType")?.as_deref() {
+        None | Some("") => Ok(()),
+        Some(_) => unsupported("proxyType"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Map, Value};
+
+    use super::super::keys::Durations;
+    use super::*;
+
+    fn check(text: &str) -> (Result<Option<Ingress>, String>, Vec<String>) {
+        let map: Map<String, Value> = serde_json::from_str(text).unwrap();
+        let mut warnings = Vec::new();
+        let keys = Keys::new(&map, Durations::Seconds);
+        let ingress = read(keys, &OriginOverrides::default(), &mut warnings);
+        (ingress.map_err(|error| error.to_string()), warnings)
+    }
+
+    #[test]
+    fn a_rule_inherits_what_it_does_not_say() {
+        let (ingress, warnings) = check(
+            r#"{"originRequest": {"connectTimeout": 5, "noTLSVerify": true},
+                "ingress": [{"service": "http://a", "originRequest": {"connectTimeout": 7}}]}"#,
+        );
+        let ingress = ingress.unwrap().unwrap();
+        let settings = &ingress.find("x", "/").1.settings;
+        assert_eq!(settings.connect_timeout, Duration::from_secs(7));
+        assert!(settings.no_tls_verify);
+        assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn what_would_open_a_door_is_refused() {
+        for (origin_request, what) in [
+            (r#"{"access": {"required": true}}"#, "access.required"),
+            (r#"{"bastionMode": true}"#, "bastionMode"),
+            (r#"{"proxyType": "socks"}"#, "proxyType"),
+        ] {
+            let rule =
+                format!(r#"{{"ingress":[{{"service":"http://a","originRequest":{origin_request}}}]}}"#);
+            assert_eq!(
+                check(&rule).0.unwrap_err(),
+                format!("{what} is not supported yet")
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_warnings() {
+        let rule = r#"{"ingress":[{"service":"http://a","host":1,"originRequest":{"noTlsVerify":true}}]}"#;
+        let (ingress, warnings) = check(rule);
+        assert!(ingress.is_ok());
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings.contains(&"noTlsVerify (did you mean noTLSVerify?)".to_owned()));
+    }
+}

@@ -1,0 +1,309 @@
+use std::path::PathBuf;
+
+use adit_wire::TunnelId;
+use adit_wire::token::TunnelToken;
+use tempfile::TempDir;
+
+use super::*;
+
+const ID: &str = "11111111-2222-3333-4444-555555555555";
+const CREDENTIALS: &str = r#"{"AccountTag":"acct","TunnelSecret":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","TunnelID":"11111111-2222-3333-4444-555555555555","Endpoint":""}"#;
+
+/// A folder with a `config.yml`.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new(config: &str) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        folder.write("config.yml", config);
+        folder
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn flags(&self) -> Flags {
+        Flags {
+            config: Some(self.0.path().join("config.yml")),
+            ..Flags::default()
+        }
+    }
+}
+
+/// Flags with what is always needed.
+fn complete(folder: &Folder) -> Flags {
+    Flags {
+        tunnel: Some(ID.to_owned()),
+        credentials_contents: Some(CREDENTIALS.to_owned()),
+        edge: vec!["127.0.0.1:7844".to_owned()],
+        ..folder.flags()
+    }
+}
+
+fn token() -> String {
+    let credentials = adit_wire::credentials::Credentials::parse(CREDENTIALS.as_bytes()).unwrap();
+    let token = TunnelToken {
+        account_tag: credentials.account_tag,
+        secret: credentials.secret,
+        tunnel_id: ID.parse().unwrap(),
+        endpoint: String::new(),
+    };
+    token.encode()
+}
+
+fn error(flags: Flags) -> String {
+    Config::resolve(flags).unwrap_err().to_string()
+}
+
+#[test]
+fn a_file_alone_is_enough() {
+    let folder = Folder::new("");
+    let credentials = folder.write("tunnel.json", CREDENTIALS);
+    folder.write(
+        "config.yml",
+        &format!(
+            "tunnel: lab\ncredentials-file: {}\nedge: [\"127.0.0.1:1\", \"localhost:2\"]\nprotocol: quic\n\
+             ha-connections: 2\ngrace-period: 1m\nmetrics: 127.0.0.1:0\nfeatures: [x]\n\
+             ingress:\n- hostname: app.test\n  service: http://127.0.0.1:8000\n- service: http_status:404\n",
+            credentials.display()
+        ),
+    );
+    let config = Config::resolve(folder.flags()).unwrap();
+    assert_eq!(config.identity.tunnel_id, ID.parse::<TunnelId>().unwrap());
+    assert_eq!(config.edges, ["127.0.0.1:1", "localhost:2"]);
+    assert_eq!(config.connections, 2);
+    assert_eq!(config.grace_period, Duration::from_secs(60));
+    assert_eq!(config.ingress.rules().len(), 2);
+    assert_eq!(config.features, ["allow_remote_config", "support_quic_eof", "x"]);
+    assert_eq!(
+        config.reported_flags.get("metrics").map(String::as_str),
+        Some("127.0.0.1:0")
+    );
+    assert!(config.warnings().is_empty(), "{:?}", config.warnings());
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let folder = Folder::new("edge: [\"1.1.1.1:1\"]\nha-connections: 2\nretries: 3\n");
+    let flags = Flags {
+        ha_connections: Some(1),
+        ..complete(&folder)
+    };
+    let config = Config::resolve(flags).unwrap();
+    assert_eq!((config.connections, config.retries), (1, 3));
+    assert_eq!(config.edges, ["127.0.0.1:7844"]);
+}
+
+#[test]
+fn a_token_names_its_tunnel_and_may_lie_in_a_file() {
+    let folder = Folder::new("");
+    let file = folder.write("token", &format!("{}\n", token()));
+    for (text, file) in [(Some(token()), None), (None, Some(file))] {
+        let flags = Flags {
+            token: text,
+            token_file: file,
+            tunnel: None,
+            credentials_contents: None,
+            ..complete(&folder)
+        };
+        let config = Config::resolve(flags).unwrap();
+        assert_eq!(config.identity.tunnel_id.to_string(), ID);
+        assert!(config.warnings().is_empty());
+    }
+    let broken = Flags {
+        token: Some("???".to_owned()),
+        ..complete(&folder)
+    };
+    assert_eq!(error(broken), "Provided Tunnel token is not valid.");
+}
+
+#[test]
+fn credentials_are_found_beside_the_certificate() {
+    let folder = Folder::new("");
+    folder.write(&format!("{ID}.json"), CREDENTIALS);
+    let flags = Flags {
+        credentials_contents: None,
+        origincert: Some(folder.0.path().join("cert.pem")),
+        ..complete(&folder)
+    };
+    assert!(Config::resolve(flags).is_ok());
+    let missing = Flags {
+        credentials_contents: None,
+        tunnel: Some(ID.replace('1', "9")),
+        origincert: Some(folder.0.path().join("cert.pem")),
+        ..complete(&folder)
+    };
+    assert!(error(missing).starts_with("tunnel credentials file not found"));
+}
+
+#[test]
+fn a_name_needs_credentials_that_say_the_id() {
+    let folder = Folder::new("");
+    let named = Flags {
+        tunnel: Some("lab".to_owned()),
+        ..complete(&folder)
+    };
+    assert_eq!(
+        Config::resolve(named.clone())
+            .unwrap()
+            .identity
+            .tunnel_id
+            .to_string(),
+        ID
+    );
+    let old = Flags {
+        credentials_contents: Some(CREDENTIALS.replace("TunnelID", "Other")),
+        ..named
+    };
+    assert!(error(old).contains("must be the tunnel's id"));
+}
+
+#[test]
+fn what_is_served_without_rules_comes_from_flags() {
+    let folder = Folder::new("");
+    let service = |flags: Flags| {
+        let config = Config::resolve(flags).unwrap();
+        (
+            config.ingress.find("any", "/").1.service.to_string(),
+            config.warnings().len(),
+        )
+    };
+    let url = Flags {
+        url: Some("http://localhost:9000".to_owned()),
+        ..complete(&folder)
+    };
+    assert_eq!(service(url), ("http://localhost:9000".to_owned(), 0));
+    let hello = Flags {
+        hello_world: Some(true),
+        ..complete(&folder)
+    };
+    assert_eq!(service(hello), ("hello_world".to_owned(), 0));
+    let unix = Flags {
+        unix_socket: Some("/run/a.sock".to_owned()),
+        ..complete(&folder)
+    };
+    assert_eq!(service(unix), ("unix:/run/a.sock".to_owned(), 0));
+    assert_eq!(service(complete(&folder)), ("http_status:503".to_owned(), 1));
+}
+
+#[test]
+fn flags_about_origins_are_below_the_rules() {
+    let folder = Folder::new("ingress:\n- service: http://a\n  originRequest:\n    connectTimeout: 3s\n");
+    let mut flags = complete(&folder);
+    flags.origin.connect_timeout = Some(Duration::from_secs(9));
+    flags.origin.tls_timeout = Some(Duration::from_secs(9));
+    let config = Config::resolve(flags).unwrap();
+    let settings = &config.ingress.find("any", "/").1.settings;
+    assert_eq!(settings.connect_timeout, Duration::from_secs(3));
+    assert_eq!(settings.tls_timeout, Duration::from_secs(9));
+}
+
+#[test]
+fn what_is_wrong_is_told() {
+    let folder = Folder::new("");
+    let base = || complete(&folder);
+    let cases: [(Flags, &str); 8] = [
+        (
+            Flags {
+                edge: Vec::new(),
+                ..base()
+            },
+            "no edge address: give --edge HOST:PORT",
+        ),
+        (
+            Flags {
+                edge: vec!["edge".to_owned()],
+                ..base()
+            },
+            "invalid value \"edge\" for edge",
+        ),
+        (
+            Flags {
+                tunnel: None,
+                ..base()
+            },
+            "a tunnel is needed",
+        ),
+        (
+            Flags {
+                protocol: Some("http2".to_owned()),
+                ..base()
+            },
+            "--protocol http2 is not supported yet",
+        ),
+        (
+            Flags {
+                protocol: Some("x".to_owned()),
+                ..base()
+            },
+            "invalid value \"x\" for protocol",
+        ),
+        (
+            Flags {
+                grace_period: Some(Duration::from_secs(181)),
+                ..base()
+            },
+            "invalid value \"181s\" for grace-period: grace-period must be equal or less than 3m0s",
+        ),
+        (
+            Flags {
+                ha_connections: Some(0),
+                ..base()
+            },
+            "invalid value \"0\" for ha-connections",
+        ),
+        (
+            Flags {
+                tag: vec!["a".to_owned()],
+                ..base()
+            },
+            "invalid value \"a\" for tag",
+        ),
+    ];
+    for (flags, expected) in cases {
+        let text = error(flags);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}
+
+#[test]
+fn broken_files_are_told_and_unknown_keys_are_warnings() {
+    let yaml = Folder::new("edge: [1");
+    assert!(error(complete(&yaml)).ends_with("config.yml is not valid YAML"));
+    let kind = Folder::new("retries: many\n");
+    assert_eq!(error(complete(&kind)), "expected int found string for retries");
+    let missing = Flags {
+        config: Some("/nonexistent/config.yml".into()),
+        ..Flags::default()
+    };
+    assert!(error(missing).starts_with("cannot read /nonexistent/config.yml"));
+    let odd = Folder::new("ingres: []\nurl: http://a\n");
+    let config = Config::resolve(complete(&odd)).unwrap();
+    let expected = "unknown key in the configuration file: ingres (did you mean ingress?)";
+    assert_eq!(config.warnings(), [expected]);
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let folder = Folder::new("");
+    let shown = format!("{:?}", Config::resolve(complete(&folder)).unwrap());
+    assert!(
+        !shown.contains("AAECAw") && !shown.contains("[0, 1, 2, 3"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn rules_can_be_read_alone() {
+    let folder = Folder::new("tunnel: a\ningress:\n- service: http_status:404\nwrong-key: 1\n");
+    let read = ingress_file::read(folder.flags().config.as_deref()).unwrap();
+    assert_eq!(read.ingress.rules().len(), 1);
+    assert_eq!(read.unused_keys, ["wrong-key"]);
+    let json = ingress_file::read_json(r#"{"Ingress":[{"service":"http_status:404"}]}"#).unwrap();
+    assert_eq!(json.ingress.rules().len(), 1);
+    let none = ingress_file::read_json("{}").unwrap_err().to_string();
+    assert_eq!(none, "The config file doesn't contain any ingress rules");
+}

@@ -1,0 +1,230 @@
+//! The tunnel connections of one core: dialled when the supervisor says so, served, drained.
+//!
+//! ```text
+//! service thread                        this core
+//! Supervisor ── Command::Dial ────────► slot task: dial ─► register ─► serve streams ─► closed
+//!            ◄─ Event::Registered ────────────────────────────┘
+//!            ── Command::Drain ───────► unregister ─► finish what runs ─► close
+//!            ◄─ Event::Ended ─────────────────────────────────────────────────┘
+//! ```
+//! Slot i lives on core i modulo the number of cores for as long as the process runs; its connection, its
+//! exchanges and their origin connections never leave that core.
+//!
+//! Does not: decide when and where to dial (`adit_proto::supervisor` does), know what an exchange carries.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use adit_driver::core::CoreContext;
+use adit_driver::mailbox::{Receiver, Sender};
+use adit_driver::quic::{ClientConfig, Endpoint, EndpointOptions, TransportSettings, client_config};
+use adit_proto::supervisor::End;
+use adit_wire::ConnIndex;
+use tokio::sync::Notify;
+use tokio::task::{JoinSet, spawn_local};
+use tokio::time::{interval, timeout};
+
+use crate::exchange_task::ExchangeCore;
+use crate::metrics::CoreMetrics;
+use crate::origin::{CoreOrigins, EXPIRE_INTERVAL};
+use crate::run::settings::Settings;
+use crate::status::Registered;
+
+pub(crate) mod edge_calls;
+pub(crate) mod gated;
+mod slot;
+mod streams;
+
+/// What the edge's certificate must be for, whatever its address (protocol/transport-quic.md §2).
+const SERVER_NAME: &str = "quic.cftunnel.com";
+
+/// The tunnel protocol in ALPN.
+const ALPN: &[u8] = b"argotunnel";
+
+/// Silence after which a connection is dead, unless the edge announces less.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Interval of PINGs. Edges are known to expect one within 5 s, and lost packets must not use that up.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+/// Exchanges that an edge may have open on one connection; above that it waits or takes another one.
+const EXCHANGES_PER_CONNECTION_MAX: u32 = 4_096;
+
+/// Time for the last packets of closed connections to leave.
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// What the supervisor wants of a core.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Start an attempt.
+    Dial {
+        index: ConnIndex,
+        address: SocketAddr,
+        /// Failures of this slot before this attempt.
+        previous_attempts: u8,
+    },
+    /// Give an attempt up, or unregister the connection and finish what runs on it.
+    Drain { index: ConnIndex },
+}
+
+/// What a core has to tell the supervisor.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The edge has registered a slot's connection.
+    Registered {
+        index: ConnIndex,
+        connection: Registered,
+    },
+    /// An attempt has failed, or a connection is over.
+    Ended { index: ConnIndex, end: End },
+}
+
+/// What the slots of a core share.
+pub(crate) struct Core {
+    context: CoreContext,
+    settings: Arc<Settings>,
+    exchanges: Rc<ExchangeCore>,
+    quic: ClientConfig,
+    events: Sender<Event>,
+    /// One per address family, opened with the first dial.
+    endpoints: RefCell<BTreeMap<bool, Endpoint>>,
+}
+
+/// Why a core cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CoreError {
+    #[error("cannot make the TLS configuration")]
+    Tls(#[from] rustls::Error),
+    #[error("cannot make the QUIC configuration")]
+    Quic(#[from] adit_driver::quic::SettingsError),
+}
+
+/// Serves this core's slots until every sender of `commands` is gone and the last connection is closed.
+///
+/// # Errors
+/// [`CoreError`] before anything is dialled.
+pub(crate) async fn run_core(
+    context: CoreContext,
+    settings: Arc<Settings>,
+    mut commands: Receiver<Command>,
+    events: Sender<Event>,
+    metrics: Arc<CoreMetrics>,
+) -> Result<(), CoreError> {
+    let core = Rc::new(Core {
+        context,
+        quic: quic_config(&settings)?,
+        exchanges: Rc::new(ExchangeCore {
+            settings: settings.clone(),
+            origins: CoreOrigins::new(context.io),
+            metrics,
+        }),
+        settings,
+        events,
+        endpoints: RefCell::default(),
+    });
+    // Ends with the process: the pools of a core live as long as it does.
+    spawn_local(expire(core.exchanges.clone()));
+    let mut slots = JoinSet::new();
+    let mut drains: BTreeMap<ConnIndex, Rc<Notify>> = BTreeMap::new();
+    while let Some(command) = commands.recv().await {
+        while slots.try_join_next().is_some() {}
+        match command {
+            Command::Dial {
+                index,
+                address,
+                previous_attempts,
+            } => {
+                let drain = Rc::new(Notify::new());
+                drains.insert(index, drain.clone());
+                let attempt = slot::Attempt {
+                    index,
+                    address,
+                    previous_attempts,
+                    drain,
+                };
+                slots.spawn_local(attempt.run(core.clone()));
+            }
+            Command::Drain { index } => {
+                if let Some(drain) = drains.get(&index) {
+                    drain.notify_one();
+                }
+            }
+        }
+    }
+    slots.join_all().await;
+    core.flush().await;
+    Ok(())
+}
+
+impl Core {
+    /// The endpoint that can reach `address`.
+    fn endpoint(&self, address: SocketAddr) -> std::io::Result<Endpoint> {
+        let mut endpoints = self.endpoints.borrow_mut();
+        if let Some(endpoint) = endpoints.get(&address.is_ipv6()) {
+            return Ok(endpoint.clone());
+        }
+        let any: IpAddr = if address.is_ipv6() {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
+        let wanted = self
+            .settings
+            .bind
+            .filter(|bind| bind.is_ipv6() == address.is_ipv6());
+        let bind = SocketAddr::new(wanted.unwrap_or(any), 0);
+        let endpoint = Endpoint::client(bind, EndpointOptions::new(self.context))?;
+        endpoints.insert(address.is_ipv6(), endpoint.clone());
+        Ok(endpoint)
+    }
+
+    /// Tells the supervisor. Its mailbox has room for two events per slot, and a slot has no more at once.
+    fn tell(&self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            tracing::error!("the supervisor does not listen");
+        }
+    }
+
+    async fn flush(&self) {
+        let endpoints: Vec<Endpoint> = self.endpoints.borrow().values().cloned().collect();
+        for endpoint in endpoints {
+            if timeout(FLUSH_TIME_MAX, endpoint.idle()).await.is_err() {
+                tracing::debug!("closed connections linger");
+            }
+        }
+    }
+}
+
+fn quic_config(settings: &Settings) -> Result<ClientConfig, CoreError> {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    if settings.is_post_quantum {
+        provider.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::X25519MLKEM768];
+    }
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(settings.roots.clone())
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    // Every connection registers anew, so a ticket would save nothing that matters.
+    tls.resumption = rustls::client::Resumption::disabled();
+    let transport = TransportSettings {
+        idle_timeout: IDLE_TIMEOUT,
+        keep_alive: Some(KEEP_ALIVE),
+        peer_streams_max: EXCHANGES_PER_CONNECTION_MAX,
+        ..TransportSettings::default()
+    };
+    Ok(client_config(tls, &transport)?)
+}
+
+/// Closes idle origin connections when their time is up.
+async fn expire(exchanges: Rc<ExchangeCore>) {
+    let mut ticks = interval(EXPIRE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        exchanges.origins.expire(Instant::now());
+    }
+}

@@ -1,0 +1,126 @@
+//! The streams and datagrams that an edge opens on one connection.
+//!
+//! A stream's first bytes say what it is for: an exchange, or a call. Anything else is given back with
+//! code 0 and disturbs nothing (protocol/transport-quic.md §5). Datagrams belong to UDP sessions, which are
+//! not offered; they are read so that they take no memory, and dropped.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use adit_driver::quic::{Connection, RecvStream, SendStream};
+use adit_wire::ConnIndex;
+use adit_wire::signature::{SIGNATURE_SIZE, StreamKind};
+use tokio::io::AsyncReadExt;
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::timeout;
+
+use super::edge_calls;
+use crate::exchange_task::{self, ExchangeCore};
+
+/// An opener writes the signature with its first bytes.
+const SIGNATURE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Tasks that serve one connection; they end when this is dropped, exchanges under way excepted.
+pub(super) struct Streams {
+    in_flight: Rc<InFlight>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+/// Streams being served.
+#[derive(Default)]
+struct InFlight {
+    count: Cell<usize>,
+    emptied: Notify,
+}
+
+/// Counts one stream for as long as it is served.
+struct Guard(Rc<InFlight>);
+
+impl Streams {
+    /// Starts serving.
+    pub(super) fn serve(connection: Connection, exchanges: Rc<ExchangeCore>, index: ConnIndex) -> Self {
+        let in_flight = Rc::new(InFlight::default());
+        // Both end with the connection or with this value.
+        let tasks = [
+            spawn_local(accept(connection.clone(), exchanges, index, in_flight.clone())),
+            spawn_local(drop_datagrams(connection)),
+        ];
+        Self { in_flight, tasks }
+    }
+
+    /// Waits until nothing is being served.
+    pub(super) async fn idle(&self) {
+        while self.in_flight.count.get() > 0 {
+            self.in_flight.emptied.notified().await;
+        }
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Guard {
+    fn new(in_flight: Rc<InFlight>) -> Self {
+        in_flight.count.set(in_flight.count.get() + 1);
+        Self(in_flight)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let left = self.0.count.get() - 1;
+        self.0.count.set(left);
+        if left == 0 {
+            self.0.emptied.notify_one();
+        }
+    }
+}
+
+/// The number of streams is limited by the stream limit we announced.
+async fn accept(
+    connection: Connection,
+    exchanges: Rc<ExchangeCore>,
+    index: ConnIndex,
+    in_flight: Rc<InFlight>,
+) {
+    while let Ok((send, recv)) = connection.accept_bi().await {
+        let guard = Guard::new(in_flight.clone());
+        let exchanges = exchanges.clone();
+        // Ends with the stream, which ends with the connection.
+        spawn_local(async move {
+            serve(exchanges, index, send, recv).await;
+            drop(guard);
+        });
+    }
+}
+
+async fn serve(exchanges: Rc<ExchangeCore>, index: ConnIndex, mut send: SendStream, mut recv: RecvStream) {
+    let mut signature = [0; SIGNATURE_SIZE];
+    let read = timeout(SIGNATURE_DEADLINE, recv.read_exact(&mut signature)).await;
+    let kind = match read {
+        Ok(Ok(_)) => StreamKind::of(&signature),
+        Ok(Err(_)) | Err(_) => None,
+    };
+    match kind {
+        Some(StreamKind::Data) => exchange_task::serve(exchanges, index, send, recv).await,
+        Some(StreamKind::Rpc) => edge_calls::serve(exchanges.settings.clone(), send, recv).await,
+        None => {
+            tracing::debug!(connIndex = index.0, ?signature, "unknown signature");
+            send.reset(0);
+            recv.stop(0);
+        }
+    }
+}
+
+async fn drop_datagrams(connection: Connection) {
+    while let Ok(datagram) = connection.read_datagram().await {
+        tracing::trace!(size = datagram.len(), "datagram dropped");
+    }
+}

@@ -1,0 +1,110 @@
+//! The connector's end of a control stream: registers the connection, tells what it serves, leaves.
+//!
+//! The stream is the first one of a connection and carries Cap'n Proto RPC from its first byte. Bootstrap
+//! and registration leave in one flight: the call is pipelined on the bootstrap's answer.
+//!
+//! Source: protocol/rpc.md §2, §5, §6; cloudflared `tunnelrpc/registration_client.go`.
+
+use std::time::Duration;
+
+use adit_driver::quic;
+use adit_wire::framing::RPC_READER_OPTIONS;
+use adit_wire::registration::{
+    ConnectionDetails, ConnectionError, RegisterRequest, RegisterResponse, RegistrationError,
+};
+use adit_wire::tunnelrpc_capnp::registration_server;
+use capnp_rpc::rpc_twoparty_capnp::Side;
+use capnp_rpc::{RpcSystem, twoparty};
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::timeout;
+use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
+
+use crate::connections::gated::Gated;
+
+/// Why a call on the control stream failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ControlError {
+    #[error("cannot open the control stream")]
+    Open(#[from] quic::ConnectionError),
+    #[error("the edge did not answer within {limit:?}")]
+    Deadline { limit: Duration },
+    #[error("the call failed")]
+    Call(#[from] capnp::Error),
+    #[error("the edge's answer cannot be understood")]
+    Answer(#[from] RegistrationError),
+    #[error("the edge refused the connection: {}", _0.cause)]
+    Refused(ConnectionError),
+}
+
+/// An open control stream. Dropping it ends the stream.
+pub(crate) struct ControlStream {
+    server: registration_server::Client,
+    rpc: JoinHandle<()>,
+    /// Of one call.
+    limit: Duration,
+}
+
+impl ControlStream {
+    /// Opens the first stream of `connection`; every call on it may take `limit`.
+    pub(crate) async fn open(connection: &quic::Connection, limit: Duration) -> Result<Self, ControlError> {
+        let (send, recv) = connection.open_bi().await?;
+        let network = twoparty::VatNetwork::new(
+            Gated::new(recv).compat(),
+            send.compat_write(),
+            Side::Client,
+            RPC_READER_OPTIONS,
+        );
+        let mut system = RpcSystem::new(Box::new(network), None);
+        let server = system.bootstrap(Side::Server);
+        // Ends with the stream, and is aborted when the control stream is dropped.
+        let rpc = spawn_local(async move {
+            if let Err(error) = system.await {
+                tracing::debug!(%error, "control stream ended");
+            }
+        });
+        Ok(Self { server, rpc, limit })
+    }
+
+    /// Registers the connection.
+    pub(crate) async fn register(
+        &self,
+        request: &RegisterRequest,
+    ) -> Result<ConnectionDetails, ControlError> {
+        let mut call = self.server.register_connection_request();
+        request.write(call.get());
+        let answer = within(self.limit, call.send().promise).await?;
+        match RegisterResponse::read(answer.get()?.get_result()?)? {
+            RegisterResponse::Registered(details) => Ok(details),
+            RegisterResponse::Refused(refusal) => Err(ControlError::Refused(refusal)),
+        }
+    }
+
+    /// Tells the edge the configuration in force, as JSON.
+    pub(crate) async fn update_local_configuration(&self, json: &[u8]) -> Result<(), ControlError> {
+        let mut call = self.server.update_local_configuration_request();
+        call.get().set_config(json);
+        within(self.limit, call.send().promise).await.map(drop)
+    }
+
+    /// Asks the edge for no further exchanges.
+    pub(crate) async fn unregister(&self) -> Result<(), ControlError> {
+        let call = self.server.unregister_connection_request();
+        within(self.limit, call.send().promise).await.map(drop)
+    }
+}
+
+impl Drop for ControlStream {
+    fn drop(&mut self) {
+        self.rpc.abort();
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, capnp::Error>>,
+) -> Result<T, ControlError> {
+    match timeout(limit, call).await {
+        Ok(answered) => Ok(answered?),
+        Err(_) => Err(ControlError::Deadline { limit }),
+    }
+}

@@ -1,0 +1,355 @@
+//! Serves one exchange: one request of the edge on one data stream, and its response.
+//!
+//! ```text
+//! head ─► rule ─► origin ─► response head ─► body … ─► FIN + STOP_SENDING(0)
+//!   │       │        └ failed: ConnectResponse.error     └ origin broke off: RESET_STREAM(0)
+//!   └ unreadable: RESET_STREAM(0)
+//! ```
+//! Bodies pass chunk by chunk and are never collected: a chunk is read from one side only after the other
+//! has taken the one before. An edge that resets or stops the stream cancels the request at the origin.
+//!
+//! Does not: retry for the visitor (the edge does), parse heads (`adit_proto::exchange::connector` does).
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_driver::quic::{RecvStream, SendStream};
+use adit_proto::exchange::connector::{
+    self, HeadRules, RequestError, RequestHead, encode_error, encode_response_head,
+};
+use adit_wire::ConnIndex;
+use adit_wire::connect::{ConnectRequest, HeadError, decode_request};
+use adit_wire::signature::DATA_STREAM;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::BodyExt;
+use time::OffsetDateTime;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::config::remote::chain;
+use crate::metrics::CoreMetrics;
+use crate::origin::body::{Progress, RequestBody, StreamBody};
+use crate::origin::builtin::{self, Answer, AnswerBody};
+use crate::origin::http_origin::{HttpOrigin, Reply};
+use crate::origin::websocket::{self, Early, End, Upgrade};
+use crate::origin::{CoreOrigins, OriginError, Service};
+use crate::run::settings::Settings;
+
+/// An edge writes the head in one go, so a head that takes longer is none.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What visitors' edges are told when an origin gives no answer; monitoring looks for these words.
+const UNREACHABLE: &str = "Unable to reach the origin service. The service may be down or it may not be \
+                           responding to traffic from cloudflared";
+
+/// What exchanges need of their core.
+pub(crate) struct ExchangeCore {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) origins: CoreOrigins,
+    pub(crate) metrics: Arc<CoreMetrics>,
+}
+
+/// Why an exchange did not end well.
+#[derive(Debug, thiserror::Error)]
+enum ExchangeError {
+    #[error("no valid head")]
+    Head(#[from] HeadError),
+    #[error("no head within {HEAD_DEADLINE:?}")]
+    HeadDeadline,
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    #[error("the origin's response head cannot be passed on")]
+    ResponseHead(#[source] HeadError),
+    #[error("the origin switched protocols without being asked")]
+    Unasked,
+    #[error("the origin broke off its response")]
+    ResponseBody(#[source] hyper::Error),
+    #[error("the upgraded connection broke off")]
+    Relay,
+    #[error("Incoming request ended abruptly: context canceled")]
+    Cancelled,
+}
+
+impl ExchangeError {
+    /// The text for the edge, if the edge is still owed a response head.
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::Request(_) | Self::Unasked | Self::ResponseHead(_) => Some(chain(self)),
+            Self::Origin(error) => Some(format!("{UNREACHABLE}: {}", chain(error))),
+            Self::Head(_) | Self::HeadDeadline | Self::ResponseBody(_) | Self::Relay | Self::Cancelled => {
+                None
+            }
+        }
+    }
+}
+
+/// The visitor's side of an exchange.
+struct Stream<'a> {
+    metrics: &'a CoreMetrics,
+    send: SendStream,
+    /// Taken by a request body.
+    recv: Option<RecvStream>,
+}
+
+/// Serves a data stream whose signature has been read.
+pub(crate) async fn serve(core: Rc<ExchangeCore>, index: ConnIndex, send: SendStream, recv: RecvStream) {
+    core.metrics.requests.add(1);
+    core.metrics.concurrent_requests.inc();
+    let mut stream = Stream {
+        metrics: &core.metrics,
+        send,
+        recv: Some(recv),
+    };
+    let mut dest = String::new();
+    let served = exchange(&core, &mut stream, &mut dest).await;
+    core.metrics.concurrent_requests.dec();
+    let Err(error) = served else {
+        stream.send.finish();
+        return;
+    };
+    if matches!(error, ExchangeError::Cancelled) {
+        tracing::debug!(connIndex = index.0, dest, error = %error, "Request failed");
+    } else {
+        core.metrics.request_errors.add(1);
+        tracing::error!(connIndex = index.0, dest, error = chain(&error), "Request failed");
+    }
+    match error.text().map(|text| encode_error(&text)) {
+        Some(Ok(head)) => {
+            // The edge may have gone meanwhile; there is nobody else to tell.
+            if stream.send.write(head).await.is_ok() {
+                stream.send.finish();
+            }
+        }
+        Some(Err(_)) | None => stream.send.reset(0),
+    }
+}
+
+async fn exchange(
+    core: &ExchangeCore,
+    stream: &mut Stream<'_>,
+    dest: &mut String,
+) -> Result<(), ExchangeError> {
+    let (request, first) = stream.read_head().await?;
+    dest.clone_from(&request.dest);
+    let head = RequestHead::parse(&request)?;
+    let rules = core.origins.rules(&core.settings.ingress.load());
+    // Every ingress ends with a rule for all, so there is a service.
+    let service = rules
+        .find(head.host(), head.target())
+        .unwrap_or(Service::Status(StatusCode::NOT_FOUND));
+    let answer = match service {
+        Service::Http(origin) if head.is_websocket() => {
+            return websocket(core, &origin, head, first, stream).await;
+        }
+        Service::Http(origin) => return http(core, &origin, head, first, stream).await,
+        Service::Status(status) => builtin::status(status),
+        Service::HelloWorld => {
+            let is_head = *head.method() == Method::HEAD;
+            builtin::hello(
+                head.target(),
+                is_head,
+                OffsetDateTime::now_utc(),
+                core.origins.uptime(),
+            )
+        }
+    };
+    answer_ourselves(answer, stream).await
+}
+
+/// Forwards a request with its body, and the answer with its.
+async fn http(
+    core: &ExchangeCore,
+    origin: &HttpOrigin,
+    head: RequestHead,
+    first: Bytes,
+    stream: &mut Stream<'_>,
+) -> Result<(), ExchangeError> {
+    let server_name = origin.server_name(head.host()).map(str::to_owned);
+    let rules: HeadRules<'_> = origin.head_rules(&core.settings.added_headers);
+    let (request, body) = head.into_origin(&rules)?;
+    let (body, progress) = match body {
+        connector::RequestBody::Empty => (RequestBody::Empty, Progress::done()),
+        connector::RequestBody::Length(length) => stream.body(first, Some(length)),
+        connector::RequestBody::UntilEnd => stream.body(first, None),
+    };
+    let sending = origin.send(
+        &core.origins,
+        server_name.as_deref(),
+        request.map(|()| body),
+        progress.clone(),
+    );
+    let reply = tokio::select! {
+        biased;
+        reply = sending => match reply {
+            Err(_) if progress.is_failed() => return Err(ExchangeError::Cancelled),
+            reply => reply?,
+        },
+        () = stream.gone() => return Err(ExchangeError::Cancelled),
+    };
+    pass_on(origin, reply, stream).await
+}
+
+/// Asks for an upgrade and relays what follows it.
+async fn websocket(
+    core: &ExchangeCore,
+    origin: &HttpOrigin,
+    head: RequestHead,
+    first: Bytes,
+    stream: &mut Stream<'_>,
+) -> Result<(), ExchangeError> {
+    let server_name = origin.server_name(head.host()).map(str::to_owned);
+    let (request, _) = head.into_origin(&origin.head_rules(&core.settings.added_headers))?;
+    let request = request.map(|()| RequestBody::Empty);
+    // Bytes of the visitor stay in the stream until the origin has agreed, so only a stop is watched for.
+    let upgraded = tokio::select! {
+        biased;
+        upgraded = websocket::upgrade(origin, &core.origins, server_name.as_deref(), request) => upgraded?,
+        _ = stream.send.stopped() => return Err(ExchangeError::Cancelled),
+    };
+    match upgraded {
+        Upgrade::Answered(reply) => pass_on(origin, reply, stream).await,
+        Upgrade::Switched { headers, io, early } => {
+            stream
+                .write_head(StatusCode::SWITCHING_PROTOCOLS, &headers)
+                .await?;
+            let early = Early {
+                from_visitor: first,
+                from_origin: early,
+            };
+            let Stream { send, recv, .. } = stream;
+            let Some(recv) = recv else {
+                return Err(ExchangeError::Relay);
+            };
+            match websocket::relay(io, early, send, recv).await {
+                End::Finished => Ok(()),
+                End::Broken => Err(ExchangeError::Relay),
+            }
+        }
+    }
+}
+
+/// Writes an origin's response and gives its connection back.
+async fn pass_on(origin: &HttpOrigin, reply: Reply, stream: &mut Stream<'_>) -> Result<(), ExchangeError> {
+    let (response, connection, progress) = reply.into_parts();
+    let (head, mut body) = response.into_parts();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(ExchangeError::Unasked);
+    }
+    stream.write_head(head.status, &head.headers).await?;
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = body.frame() => frame,
+            () = stream.gone() => return Err(ExchangeError::Cancelled),
+        };
+        match frame {
+            // Trailers have no place on the stream.
+            Some(Ok(frame)) => {
+                if let Ok(chunk) = frame.into_data() {
+                    stream.write(chunk).await?;
+                }
+            }
+            Some(Err(_)) if progress.is_failed() => return Err(ExchangeError::Cancelled),
+            Some(Err(error)) => return Err(ExchangeError::ResponseBody(error)),
+            None => break,
+        }
+    }
+    if progress.is_done() {
+        origin.recycle(connection);
+    }
+    Ok(())
+}
+
+/// Writes an answer that no origin gave.
+async fn answer_ourselves(answer: Answer, stream: &mut Stream<'_>) -> Result<(), ExchangeError> {
+    stream.write_head(answer.status, &answer.headers).await?;
+    match answer.body {
+        AnswerBody::Full(bytes) => stream.write(bytes).await,
+        AnswerBody::Events => {
+            let mut next = Instant::now();
+            for number in 0.. {
+                tokio::select! {
+                    () = sleep_until(next) => {}
+                    () = stream.gone() => return Err(ExchangeError::Cancelled),
+                }
+                stream
+                    .write(builtin::event(number, OffsetDateTime::now_utc()))
+                    .await?;
+                next += builtin::EVENT_INTERVAL;
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Stream<'_> {
+    /// Reads the head and what came with it.
+    async fn read_head(&mut self) -> Result<(ConnectRequest, Bytes), ExchangeError> {
+        let Some(recv) = &mut self.recv else {
+            return Err(ExchangeError::Cancelled);
+        };
+        let reading = async {
+            let mut buffer = BytesMut::from(&DATA_STREAM[..]);
+            loop {
+                if let Some(request) = decode_request(&mut buffer)? {
+                    return Ok((request, buffer.freeze()));
+                }
+                match recv.read_chunk().await {
+                    // The decoder refuses a head above its limit, which bounds the buffer.
+                    Ok(Some(chunk)) => buffer.extend_from_slice(&chunk),
+                    Ok(None) | Err(_) => return Err(ExchangeError::Cancelled),
+                }
+            }
+        };
+        match timeout(HEAD_DEADLINE, reading).await {
+            Ok(read) => read,
+            Err(_) => Err(ExchangeError::HeadDeadline),
+        }
+    }
+
+    /// Makes the receiving half the body of a request.
+    fn body(&mut self, first: Bytes, length: Option<u64>) -> (RequestBody, Progress) {
+        let Some(recv) = self.recv.take() else {
+            return (RequestBody::Empty, Progress::done());
+        };
+        let (body, progress) = StreamBody::new(first, recv, length);
+        (RequestBody::Stream(body), progress)
+    }
+
+    async fn write_head(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), ExchangeError> {
+        let head = encode_response_head(status, headers).map_err(ExchangeError::ResponseHead)?;
+        self.metrics.responses.add(status.as_u16());
+        self.write(head).await
+    }
+
+    async fn write(&mut self, bytes: Bytes) -> Result<(), ExchangeError> {
+        self.send.write(bytes).await.map_err(|_| ExchangeError::Cancelled)
+    }
+
+    /// Waits until the edge stops or resets the stream, or the connection is lost.
+    async fn gone(&mut self) {
+        let Self { send, recv, .. } = self;
+        tokio::select! {
+            _ = send.stopped() => {}
+            () = reset(recv.as_mut()) => {}
+        }
+    }
+}
+
+/// Waits for the edge to give up its sending half. What it sends after a head that announces no body is
+/// thrown away; a half that became a body is watched by whoever reads it.
+async fn reset(recv: Option<&mut RecvStream>) {
+    let Some(recv) = recv else {
+        return std::future::pending().await;
+    };
+    loop {
+        match recv.read_chunk().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return std::future::pending().await,
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The configuration as others read it: what an edge is told of a local one, and what `/config` shows.
+//!
+//! Durations are whole seconds, as in configurations pushed by an edge.
+//!
+//! Source: cloudflared `ingress/config.go`, `orchestration/orchestrator.go`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use adit_proto::ingress::host::HostFilter;
+use adit_proto::ingress::settings::OriginSettings;
+use adit_proto::ingress::{Ingress, Rule};
+use serde_json::{Map, Value, json};
+
+use crate::run::settings::IngressState;
+
+/// The body of `updateLocalConfiguration`: rules with the settings that differ from the defaults.
+pub(crate) fn render(ingress: &Ingress, flags: &BTreeMap<&'static str, String>) -> Vec<u8> {
+    let mut document = Map::new();
+    if !flags.is_empty() {
+        document.insert("__configuration_flags".to_owned(), json!(flags));
+    }
+    let rules: Vec<Value> = ingress.rules().iter().map(told_rule).collect();
+    document.insert("ingress".to_owned(), rules.into());
+    document.insert("warp-routing".to_owned(), json!({}));
+    Value::from(document).to_string().into_bytes()
+}
+
+/// The body of `/config`: the ingress in force with every setting.
+pub(crate) fn describe(state: &IngressState) -> Value {
+    let rule = |rule: &Rule| {
+        json!({
+            "hostname": hostname(rule),
+            "path": rule.path.as_ref().map(|path| path.as_str()),
+            "service": rule.service.to_string(),
+            "Handlers": null,
+            "originRequest": all(&rule.settings),
+        })
+    };
+    let rules: Vec<Value> = state.ingress.rules().iter().map(rule).collect();
+    json!({
+        "version": state.version,
+        "config": {
+            "ingress": rules,
+            "warp-routing": {},
+            "originRequest": all(&OriginSettings::default()),
+        },
+    })
+}
+
+fn told_rule(rule: &Rule) -> Value {
+    let mut told = Map::new();
+    let hostname = hostname(rule);
+    if !hostname.is_empty() {
+        told.insert("hostname".to_owned(), hostname.into());
+    }
+    if let Some(path) = &rule.path {
+        told.insert("path".to_owned(), path.as_str().into());
+    }
+    told.insert("service".to_owned(), rule.service.to_string().into());
+    let defaults = all(&OriginSettings::default());
+    let mut settings = all(&rule.settings);
+    settings.retain(|key, value| defaults.get(key) != Some(value));
+    told.insert("originRequest".to_owned(), settings.into());
+    told.into()
+}
+
+fn hostname(rule: &Rule) -> String {
+    match &rule.hostname {
+        HostFilter::Any => String::new(),
+        filter @ (HostFilter::Exact { .. } | HostFilter::Below { .. }) => filter.to_string(),
+    }
+}
+
+fn all(settings: &OriginSettings) -> Map<String, Value> {
+    let seconds = |duration: Duration| Value::from(duration.as_secs());
+    let ca_pool = settings.ca_pool.as_ref().map(|path| path.display().to_string());
+    [
+        ("connectTimeout", seconds(settings.connect_timeout)),
+        ("tlsTimeout", seconds(settings.tls_timeout)),
+        ("tcpKeepAlive", seconds(settings.tcp_keep_alive)),
+        ("keepAliveConnections", settings.keep_alive_connections.into()),
+        ("keepAliveTimeout", seconds(settings.keep_alive_timeout)),
+        ("httpHostHeader", settings.http_host_header.as_str().into()),
+        ("originServerName", settings.origin_server_name.as_str().into()),
+        ("matchSNItoHost", settings.match_sni_to_host.into()),
+        ("caPool", ca_pool.unwrap_or_default().into()),
+        ("noTLSVerify", settings.no_tls_verify.into()),
+        ("disableChunkedEncoding", settings.disable_chunked_encoding.into()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use adit_proto::ingress::RuleText;
+
+    use super::*;
+
+    fn ingress() -> Ingress {
+        let rule = |hostname: &str, path: &str, service: &str, settings| RuleText {
+            hostname: hostname.to_owned(),
+            path: path.to_owned(),
+            service: service.to_owned(),
+            settings,
+        };
+        let settings = OriginSettings {
+            connect_timeout: Duration::from_secs(5),
+            no_tls_verify: true,
+            ..OriginSettings::default()
+        };
+        let rules = [
+            rule("*.app.test", "^/a", "https://127.0.0.1:8003", settings),
+            rule("", "", "http_status:404", OriginSettings::default()),
+        ];
+        Ingress::parse(&rules).unwrap()
+    }
+
+    #[test]
+    fn the_edge_is_told_rules_and_what_differs_from_the_defaults() {
+        let flags = BTreeMap::from([("protocol", "quic".to_owned())]);
+        let told: Value = serde_json::from_slice(&render(&ingress(), &flags)).unwrap();
+        let expected = json!({
+            "__configuration_flags": {"protocol": "quic"},
+            "ingress": [
+                {"hostname": "*.app.test", "path": "^/a", "service": "https://127.0.0.1:8003",
+                 "originRequest": {"connectTimeout": 5, "noTLSVerify": true}},
+                {"service": "http_status:404", "originRequest": {}},
+            ],
+            "warp-routing": {},
+        });
+        assert_eq!(told, expected);
+        let without: Value = serde_json::from_slice(&render(&ingress(), &BTreeMap::new())).unwrap();
+        assert_eq!(without.get("__configuration_flags"), None);
+    }
+
+    #[test]
+    fn the_description_has_every_setting_and_the_version() {
+        let shown = describe(&IngressState::local(ingress()));
+        assert_eq!(shown["version"], -1);
+        assert_eq!(
+            shown["config"]["ingress"][1]["originRequest"]["connectTimeout"],
+            30
+        );
+        assert_eq!(shown["config"]["ingress"][1]["path"], Value::Null);
+    }
+}

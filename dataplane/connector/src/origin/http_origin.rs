@@ -1,0 +1,230 @@
+//! Requests to HTTP origins over kept-alive HTTP/1.1 connections.
+//!
+//! ```text
+//! idle connection? ─yes─► send ─► head ─► body ─► back to the pool
+//!       │ no               └ closed before it answered: once more on a fresh connection, if that is safe
+//!       └► dial ─► send ─► …
+//! ```
+//! A request is repeated only if the origin cannot have acted on it: it was never sent, or it has no body
+//! and an idempotent method (RFC 9110 §9.2.2). Fresh connections are not retried.
+
+use std::time::Instant;
+
+use adit_proto::exchange::connector::HeadRules;
+use http::{HeaderName, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::task::spawn_local;
+
+use super::body::{Progress, RequestBody};
+use super::dial::{Place, Target};
+use super::io_stream::OriginIo;
+use super::pool::{OriginConnection, Pool};
+use super::{CoreOrigins, OriginError};
+
+/// The origin of one ingress rule.
+pub(crate) struct HttpOrigin {
+    pub(crate) target: Target,
+    /// Name in TLS unless it follows the request.
+    pub(crate) server_name: Option<String>,
+    /// TLS names the request's host.
+    pub(crate) is_named_by_request: bool,
+    /// Replaces the request's Host.
+    pub(crate) host_header: Option<HeaderValue>,
+    /// Bodies of unknown length are refused.
+    pub(crate) disable_chunked_encoding: bool,
+    pub(crate) pool: Pool,
+}
+
+/// An origin's answer whose body has not been read.
+pub(crate) struct Reply {
+    response: Response<Incoming>,
+    connection: OriginConnection,
+    progress: Progress,
+}
+
+impl HttpOrigin {
+    /// Sends `request` and waits for the head of the answer.
+    ///
+    /// `server_name` is from [`server_name`](Self::server_name), and `progress` that of the request's body.
+    /// Dropping the future cancels the request at the origin by closing its connection.
+    pub(crate) async fn send(
+        &self,
+        core: &CoreOrigins,
+        server_name: Option<&str>,
+        mut request: Request<RequestBody>,
+        progress: Progress,
+    ) -> Result<Reply, OriginError> {
+        if let Some(connection) = self.pool.take(server_name) {
+            let spare = spare(&request);
+            match send_on(connection, request, &progress).await {
+                Ok(reply) => return Ok(reply),
+                Err((unsent, error)) => match unsent.or(spare) {
+                    Some(again) => {
+                        tracing::debug!(%error, "kept-alive origin connection was closed, trying a fresh one");
+                        request = again;
+                    }
+                    None => return Err(OriginError::Http { source: error }),
+                },
+            }
+        }
+        let connection = self.open(core, server_name).await?;
+        let sent = send_on(connection, request, &progress).await;
+        sent.map_err(|(_, source)| OriginError::Http { source })
+    }
+
+    /// Takes back the connection of an answer that was read to its end.
+    pub(crate) fn recycle(&self, connection: OriginConnection) {
+        self.pool.put(connection);
+    }
+
+    /// Closes connections that were idle for too long.
+    pub(crate) fn expire(&self, now: Instant) {
+        self.pool.expire(now);
+    }
+
+    /// Dials without handing the connection to HTTP.
+    pub(crate) async fn dial(
+        &self,
+        core: &CoreOrigins,
+        server_name: Option<&str>,
+    ) -> Result<OriginIo, OriginError> {
+        self.target.dial(core.io_mode(), core.tls(), server_name).await
+    }
+
+    async fn open(
+        &self,
+        core: &CoreOrigins,
+        server_name: Option<&str>,
+    ) -> Result<OriginConnection, OriginError> {
+        let io = self.dial(core, server_name).await?;
+        let (sender, connection) = builder()
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|source| OriginError::Http { source })?;
+        // Ends with the connection, and is aborted when the connection is dropped.
+        let task = spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::trace!(%error, "origin connection ended");
+            }
+        });
+        Ok(OriginConnection::new(sender, server_name, task))
+    }
+
+    /// What the rule does to request heads.
+    pub(crate) fn head_rules<'a>(&'a self, added: &'a [(HeaderName, HeaderValue)]) -> HeadRules<'a> {
+        HeadRules {
+            host_header: self.host_header.as_ref(),
+            disable_chunked_encoding: self.disable_chunked_encoding,
+            added,
+        }
+    }
+
+    /// The name that the origin's certificate must have, for a request to `host`; `None` for plain origins.
+    pub(crate) fn server_name<'a>(&'a self, host: &'a str) -> Option<&'a str> {
+        self.target.tls.as_ref()?;
+        let follows = self.is_named_by_request || matches!(self.target.place, Place::Unix { .. });
+        match &self.server_name {
+            Some(name) if !self.is_named_by_request => Some(name),
+            Some(_) | None if follows => Some(without_port(host)),
+            Some(_) | None => match &self.target.place {
+                Place::Tcp { host, .. } => Some(host),
+                Place::Unix { .. } => None,
+            },
+        }
+    }
+}
+
+impl Reply {
+    pub(crate) fn new(
+        response: Response<Incoming>,
+        connection: OriginConnection,
+        progress: Progress,
+    ) -> Self {
+        Self {
+            response,
+            connection,
+            progress,
+        }
+    }
+
+    /// Splits off what [`HttpOrigin::recycle`] wants once the body was read to its end. It may only be
+    /// recycled if the request was sent whole by then, which the second value says.
+    pub(crate) fn into_parts(self) -> (Response<Incoming>, OriginConnection, Progress) {
+        (self.response, self.connection, self.progress)
+    }
+}
+
+/// How we speak HTTP/1.1: header names in the case that old origins expect.
+pub(crate) fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.title_case_headers(true);
+    builder
+}
+
+type Unsent = (Option<Request<RequestBody>>, hyper::Error);
+
+async fn send_on(
+    mut connection: OriginConnection,
+    request: Request<RequestBody>,
+    progress: &Progress,
+) -> Result<Reply, Unsent> {
+    match connection.sender.try_send_request(request).await {
+        Ok(response) => Ok(Reply::new(response, connection, progress.clone())),
+        Err(mut error) => Err((error.take_message(), error.into_error())),
+    }
+}
+
+/// A copy for a second try, of a request that may be sent twice.
+fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    let is_safe = matches!(request.body(), RequestBody::Empty) && request.method().is_idempotent();
+    if !is_safe {
+        return None;
+    }
+    let mut again = Request::new(RequestBody::Empty);
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
+}
+
+/// The host part of a Host header.
+fn without_port(host: &str) -> &str {
+    if let Some(end) = host.strip_prefix('[').and_then(|rest| rest.find(']')) {
+        return host.get(1..=end).unwrap_or(host);
+    }
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_no_part_of_a_tls_name() {
+        for (host, name) in [
+            ("app.test", "app.test"),
+            ("app.test:8443", "app.test"),
+            ("[::1]:80", "::1"),
+            ("[::1]", "::1"),
+        ] {
+            assert_eq!(without_port(host), name);
+        }
+    }
+
+    #[test]
+    fn only_bodyless_idempotent_requests_may_be_sent_twice() {
+        let request = |method: &str| {
+            let request = Request::builder().method(method).uri("/a?b").header("x", "y");
+            request.body(RequestBody::Empty).expect("a plain request")
+        };
+        let again = spare(&request("GET")).expect("a GET may be repeated");
+        assert_eq!(again.uri(), "/a?b");
+        assert_eq!(again.headers().get("x"), Some(&HeaderValue::from_static("y")));
+        assert!(spare(&request("POST")).is_none());
+    }
+}

@@ -1,0 +1,155 @@
+//! Asks an origin to upgrade, then relays the connection: raw bytes both ways until either side ends.
+//!
+//! An upgrade takes a connection of its own. An origin that does not switch protocols gives an ordinary
+//! response, which is passed on as such.
+//!
+//! Frames are not looked at. There is no half-close in the protocol: the end of one direction ends the
+//! exchange (protocol/data-streams.md §4).
+
+use adit_driver::quic::{RecvStream, SendStream};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::spawn_local;
+
+use super::body::{Progress, RequestBody};
+use super::http_origin::{HttpOrigin, Reply, builder};
+use super::io_stream::OriginIo;
+use super::pool::OriginConnection;
+use super::{CoreOrigins, OriginError};
+
+/// Room for the next read: little while messages are small, because idle WebSockets are many, and as much
+/// as one read usually gives while bytes flow.
+const READ_BYTES_MIN: usize = 2 << 10;
+const READ_BYTES_MAX: usize = 16 << 10;
+
+/// What an origin makes of the wish to upgrade.
+pub(crate) enum Upgrade {
+    /// It switched protocols.
+    Switched {
+        /// Of the 101.
+        headers: HeaderMap,
+        io: OriginIo,
+        /// Came along with the 101.
+        early: Bytes,
+    },
+    /// It answered with something else.
+    Answered(Reply),
+}
+
+/// Sends `request`, which asks for an upgrade, on a fresh connection.
+pub(crate) async fn upgrade(
+    origin: &HttpOrigin,
+    core: &CoreOrigins,
+    server_name: Option<&str>,
+    request: Request<RequestBody>,
+) -> Result<Upgrade, OriginError> {
+    let failed = |source| OriginError::Http { source };
+    let io = origin.dial(core, server_name).await?;
+    let (mut sender, connection) = builder().handshake(TokioIo::new(io)).await.map_err(failed)?;
+    let mut driving = Box::pin(connection.without_shutdown());
+    let mut ended = None;
+    let response = {
+        let mut responding = std::pin::pin!(sender.send_request(request));
+        loop {
+            tokio::select! {
+                biased;
+                response = &mut responding => break response.map_err(failed)?,
+                // Gives the connection back in the same turn in which it hands out a 101.
+                end = &mut driving, if ended.is_none() => ended = Some(end),
+            }
+        }
+    };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let end = match ended {
+            Some(end) => end,
+            None => driving.await,
+        };
+        let parts = end.map_err(failed)?;
+        return Ok(Upgrade::Switched {
+            headers: response.into_parts().0.headers,
+            io: parts.io.into_inner(),
+            early: parts.read_buf,
+        });
+    }
+    // Ends with the connection, and is aborted when the connection is dropped.
+    let task = spawn_local(async move {
+        if ended.is_none()
+            && let Err(error) = driving.await
+        {
+            tracing::trace!(%error, "origin connection ended");
+        }
+    });
+    let connection = OriginConnection::new(sender, server_name, task);
+    Ok(Upgrade::Answered(Reply::new(
+        response,
+        connection,
+        Progress::done(),
+    )))
+}
+
+/// How a relay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// One side said that it is done.
+    Finished,
+    /// One side broke off.
+    Broken,
+}
+
+/// Bytes that came along with the heads of the upgrade.
+pub(crate) struct Early {
+    pub(crate) from_visitor: Bytes,
+    pub(crate) from_origin: Bytes,
+}
+
+/// Relays until either direction ends. The caller ends `send` according to the result.
+pub(crate) async fn relay(io: OriginIo, early: Early, send: &mut SendStream, recv: &mut RecvStream) -> End {
+    let (mut reader, mut writer) = tokio::io::split(io);
+    let to_origin = async {
+        let mut chunk = early.from_visitor;
+        loop {
+            if !chunk.is_empty() && (writer.write_all(&chunk).await.is_err() || writer.flush().await.is_err())
+            {
+                return End::Broken;
+            }
+            chunk = match recv.read_chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return End::Finished,
+                Err(_) => return End::Broken,
+            };
+        }
+    };
+    let to_visitor = async {
+        if !early.from_origin.is_empty() && send.write(early.from_origin).await.is_err() {
+            return End::Broken;
+        }
+        let mut buffer = BytesMut::new();
+        let mut room = READ_BYTES_MIN;
+        loop {
+            if buffer.capacity() < room {
+                buffer.reserve(room);
+            }
+            let offered = buffer.capacity();
+            match reader.read_buf(&mut buffer).await {
+                Ok(0) => return End::Finished,
+                Ok(read) => {
+                    room = if read == offered {
+                        READ_BYTES_MAX
+                    } else {
+                        READ_BYTES_MIN
+                    }
+                }
+                Err(_) => return End::Broken,
+            }
+            if send.write(buffer.split().freeze()).await.is_err() {
+                return End::Broken;
+            }
+        }
+    };
+    tokio::select! {
+        end = to_visitor => end,
+        end = to_origin => end,
+    }
+}

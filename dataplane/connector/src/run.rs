@@ -1,0 +1,250 @@
+//! A connector's process from its configuration to its last packet.
+//!
+//! ```text
+//! probe ─► metrics listener ─► edge addresses ─► cores ─► service loop ─► drained ─► flushed
+//! ```
+//! The calling thread is the service thread: signals, the supervisor and the metrics server live on it, in
+//! one small runtime. Cores get the supervisor's orders by mailbox and answer by one.
+//!
+//! A first SIGINT or SIGTERM drains, a second one ends at once. When [`run`] has returned, core threads are
+//! parked and the process ends by `std::process::exit`.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use adit_driver::core::{CoreContext, CoreError, Cores, default_count};
+use adit_driver::kernel::{ProbeError, probe};
+use adit_driver::mailbox::{Receiver, Sender, mailbox};
+use adit_proto::supervisor::{Plan, SLOTS_MAX, Supervisor};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tokio::time::{Instant, timeout};
+
+use crate::config::remote::chain;
+use crate::config::{Config, ConfigError};
+use crate::connections::{self, Command, Event};
+use crate::metrics::CoreMetrics;
+use crate::metrics_server::{MetricsServer, View};
+use crate::status::Status;
+use service::{Crew, Service};
+
+mod files;
+mod identity;
+mod service;
+pub(crate) mod settings;
+mod trust;
+
+pub(crate) use settings::Settings;
+
+/// Time between the starts of connections 1, 2, ….
+const SPACING: Duration = Duration::from_secs(1);
+
+/// How long looking up the edges may take.
+const RESOLVE_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Addresses taken of one edge's name. More would only be tried after all others have failed.
+const ADDRESSES_PER_EDGE_MAX: usize = 1;
+
+/// How long cores may take to flush after their last connection is closed.
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Why a connector could not start or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectorError {
+    /// The asked-for I/O mode does not work here.
+    #[error("cannot use the kernel as asked")]
+    Probe(#[from] ProbeError),
+    /// The thread's runtime cannot be made.
+    #[error("cannot start the service thread's runtime")]
+    Runtime(#[source] io::Error),
+    /// A file of the configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The metrics listener cannot be opened.
+    #[error("cannot serve metrics on {address}")]
+    Metrics {
+        /// As configured.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No edge has an address.
+    #[error("failed to resolve any edge address")]
+    NoEdgeAddress,
+    /// A file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A core cannot be started, or has panicked.
+    #[error("a core failed")]
+    Core(#[from] CoreError),
+    /// A core cannot serve.
+    #[error("a core cannot serve: {0}")]
+    CoreSetup(String),
+    /// Signals cannot be listened for.
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+    /// A second signal came while draining.
+    #[error("ended by a second signal before the drain was over")]
+    Interrupted,
+}
+
+/// Runs a connector until it is told to stop.
+///
+/// # Errors
+/// [`ConnectorError`]; failures of connections are not among them, they are retried for ever.
+pub fn run(config: Config) -> Result<(), ConnectorError> {
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let probe = probe(config.io)?;
+    tracing::info!(io = %probe.mode, reason = probe.reason, "Chose how to ask the kernel");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ConnectorError::Runtime)?;
+    LocalSet::new().block_on(&runtime, serve(config, probe.mode))
+}
+
+async fn serve(config: Config, io: adit_driver::kernel::IoMode) -> Result<(), ConnectorError> {
+    let signals = service::Signals::new().map_err(ConnectorError::Signals)?;
+    let settings = Arc::new(identity::settings(&config)?);
+    let metrics_server = MetricsServer::bind(config.metrics.as_deref()).await?;
+    if let Some(path) = &config.addresses_file {
+        files::write_addresses(path, metrics_server.address())?;
+    }
+    let addresses = resolve(&config.edges).await?;
+    let usable = config.connections.min(addresses.len()).min(SLOTS_MAX);
+    if usable < config.connections {
+        tracing::warn!(
+            requested = config.connections,
+            usable,
+            "There are fewer edge addresses than connections"
+        );
+    }
+    let plan = Plan {
+        addresses,
+        connections: config.connections,
+        spacing: SPACING,
+        retries: config.retries,
+    };
+    // More cores than connections would have nothing to do.
+    let core_count = config.cores.unwrap_or_else(default_count).min(usable);
+    let metrics: Vec<Arc<CoreMetrics>> = (0..core_count).map(|_| Arc::default()).collect();
+    let (crew, cores) = spawn_cores(core_count, io, &settings, &metrics)?;
+    let status = Rc::new(RefCell::new(Status::default()));
+    let view = Rc::new(View {
+        status: status.clone(),
+        metrics,
+        settings: settings.clone(),
+    });
+    let server = tokio::task::spawn_local(metrics_server.serve(view));
+    let supervisor = Supervisor::new(&plan, Instant::now().into_std(), identity::seed());
+    let service = Service {
+        supervisor,
+        status,
+        crew,
+        signals,
+        pidfile: config.pidfile,
+    };
+    let ended = tokio::select! {
+        ended = service.run() => ended,
+        failed = cores.finished() => failed.map_err(ConnectorError::from),
+    };
+    ended?;
+    // The service and with it every sender of commands is gone: cores leave when their last packet has.
+    if timeout(FLUSH_TIME_MAX, cores.finished()).await.is_err() {
+        tracing::warn!("Cores did not flush in time");
+    }
+    server.abort();
+    Ok(())
+}
+
+/// What a core takes along when it starts.
+struct CoreParts {
+    commands: Receiver<Command>,
+    events: Sender<Event>,
+    failures: mpsc::Sender<String>,
+    settings: Arc<Settings>,
+    metrics: Arc<CoreMetrics>,
+}
+
+fn spawn_cores(
+    count: usize,
+    io: adit_driver::kernel::IoMode,
+    settings: &Arc<Settings>,
+    metrics: &[Arc<CoreMetrics>],
+) -> Result<(Crew, Cores), ConnectorError> {
+    // A slot has at most a registration and an end on their way.
+    let (events_in, events) = mailbox(2 * SLOTS_MAX);
+    let (failures_in, failures) = mpsc::channel(count);
+    let mut commands = Vec::with_capacity(count);
+    let mut parts = Vec::with_capacity(count);
+    for metrics in metrics {
+        // A slot has at most a dial and a drain waiting.
+        let (sender, receiver) = mailbox(2 * SLOTS_MAX);
+        commands.push(sender);
+        parts.push(Some(CoreParts {
+            commands: receiver,
+            events: events_in.clone(),
+            failures: failures_in.clone(),
+            settings: Arc::clone(settings),
+            metrics: Arc::clone(metrics),
+        }));
+    }
+    // Locked once per core, at its start.
+    let parts = Arc::new(Mutex::new(parts));
+    let cores = Cores::spawn(count, io, "connector", move |context| {
+        let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = parts.get_mut(usize::from(context.id.0)).and_then(Option::take);
+        run_core(context, own)
+    })?;
+    let crew = Crew {
+        commands,
+        events,
+        failures,
+    };
+    Ok((crew, cores))
+}
+
+async fn run_core(context: CoreContext, parts: Option<CoreParts>) {
+    let Some(parts) = parts else { return };
+    let ended = connections::run_core(
+        context,
+        parts.settings,
+        parts.commands,
+        parts.events,
+        parts.metrics,
+    );
+    if let Err(error) = ended.await {
+        // The service ends with the first failure it hears of; it may have ended already.
+        let _nobody_listens = parts.failures.try_send(chain(&error));
+    }
+}
+
+/// The address of each edge, in the given order; names that cannot be resolved are left out.
+async fn resolve(edges: &[String]) -> Result<Vec<SocketAddr>, ConnectorError> {
+    let mut addresses = Vec::with_capacity(edges.len());
+    for edge in edges {
+        match timeout(RESOLVE_TIME_MAX, tokio::net::lookup_host(edge.as_str())).await {
+            Ok(Ok(found)) => addresses.extend(found.take(ADDRESSES_PER_EDGE_MAX)),
+            Ok(Err(error)) => tracing::error!(edge, %error, "Cannot resolve an edge"),
+            Err(_) => tracing::error!(edge, limit = ?RESOLVE_TIME_MAX, "Resolving an edge takes too long"),
+        }
+    }
+    if addresses.is_empty() {
+        return Err(ConnectorError::NoEdgeAddress);
+    }
+    Ok(addresses)
+}

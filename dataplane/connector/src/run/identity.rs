@@ -1,0 +1,59 @@
+//! What is new with each start: the replica's id and the seed of its choices; and what follows from them.
+
+use adit_wire::ConnectorId;
+use adit_wire::registration::ClientInfo;
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue};
+use uuid::Uuid;
+
+use super::settings::{IngressState, Settings};
+use super::trust;
+use crate::config::{Config, ConfigError};
+
+/// Tells origins which replica asks.
+const ID_TAG: HeaderName = HeaderName::from_static("cf-warp-tag-id");
+
+/// The settings of this run.
+pub(super) fn settings(config: &Config) -> Result<Settings, ConfigError> {
+    let connector_id = ConnectorId(Uuid::new_v4());
+    tracing::info!(
+        tunnelID = %config.identity.tunnel_id, connectorID = %connector_id,
+        version = env!("CARGO_PKG_VERSION"), "Starting tunnel"
+    );
+    let id_value = HeaderValue::from_str(&connector_id.to_string()).expect("a UUID is a valid header value");
+    let mut added_headers = vec![(ID_TAG, id_value)];
+    added_headers.extend(config.tags.iter().cloned());
+    Ok(Settings {
+        tunnel_id: config.identity.tunnel_id,
+        auth: config.identity.auth.clone(),
+        client: ClientInfo {
+            connector_id,
+            features: config.features.iter().cloned().collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            arch: arch(),
+        },
+        ingress: ArcSwap::from_pointee(IngressState::local(config.ingress.clone())),
+        roots: trust::roots(config.cacert.as_deref())?,
+        bind: config.bind,
+        is_post_quantum: config.is_post_quantum,
+        rpc_timeout: config.rpc_timeout,
+        grace_period: config.grace_period,
+        added_headers,
+        reported_flags: config.reported_flags.clone(),
+    })
+}
+
+/// A seed for choices that need to differ between replicas, not to be secret.
+pub(super) fn seed() -> u64 {
+    Uuid::new_v4().as_u64_pair().1
+}
+
+/// Operating system and processor in Go's words, which listings of replicas show.
+fn arch() -> String {
+    let processor = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("{}_{processor}", std::env::consts::OS)
+}

@@ -1,0 +1,170 @@
+//! The service thread's loop: performs what the supervisor decides and tells it what happened.
+
+use std::cell::RefCell;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use adit_driver::mailbox::{Receiver, Sender};
+use adit_proto::supervisor::{Output, Supervisor};
+use adit_wire::ConnIndex;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::{ConnectorError, files};
+use crate::connections::{Command, Event};
+use crate::status::Status;
+
+/// The cores as the service sees them.
+pub(super) struct Crew {
+    /// By core.
+    pub(super) commands: Vec<Sender<Command>>,
+    pub(super) events: Receiver<Event>,
+    pub(super) failures: mpsc::Receiver<String>,
+}
+
+impl Crew {
+    /// Sends a command to the core that owns its slot.
+    fn send(&self, index: ConnIndex, command: Command) {
+        let core = usize::from(index.0) % self.commands.len().max(1);
+        let Some(sender) = self.commands.get(core) else {
+            return;
+        };
+        if sender.try_send(command).is_err() {
+            // Sized for more commands than a core's slots can have waiting.
+            tracing::error!(core, "A core takes no commands");
+        }
+    }
+}
+
+/// What asks a process to stop.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one and names it.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "interrupt",
+            _ = self.terminate.recv() => "terminated",
+        }
+    }
+}
+
+/// Whether the loop goes on.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Until this time, or the next event.
+    Wait(Option<std::time::Instant>),
+    Finished,
+}
+
+/// Everything the loop owns.
+pub(super) struct Service {
+    pub(super) supervisor: Supervisor,
+    pub(super) status: Rc<RefCell<Status>>,
+    pub(super) crew: Crew,
+    pub(super) signals: Signals,
+    /// Written with the first registration.
+    pub(super) pidfile: Option<PathBuf>,
+}
+
+impl Service {
+    /// Runs until everything is drained. Dropping it lets the cores go.
+    pub(super) async fn run(mut self) -> Result<(), ConnectorError> {
+        let mut is_draining = false;
+        loop {
+            self.supervisor.handle_timeout(now());
+            let Step::Wait(until) = self.perform() else {
+                return Ok(());
+            };
+            tokio::select! {
+                event = self.crew.events.recv() => match event {
+                    Some(event) => self.handle_event(event),
+                    None => return Ok(()),
+                },
+                () = wait_until(until) => {}
+                failure = self.crew.failures.recv() => {
+                    if let Some(text) = failure {
+                        return Err(ConnectorError::CoreSetup(text));
+                    }
+                    // Every core has ended, which only a panic explains; whoever watches them knows it.
+                    std::future::pending::<()>().await;
+                }
+                name = self.signals.next() => {
+                    if is_draining {
+                        return Err(ConnectorError::Interrupted);
+                    }
+                    is_draining = true;
+                    tracing::info!(signal = name, "Initiating graceful shutdown");
+                    self.supervisor.handle_drain();
+                }
+            }
+        }
+    }
+
+    /// Performs outputs until the supervisor waits.
+    fn perform(&mut self) -> Step {
+        loop {
+            match self.supervisor.poll_output() {
+                Output::Dial {
+                    index,
+                    address,
+                    previous_attempts,
+                } => {
+                    let command = Command::Dial {
+                        index,
+                        address,
+                        previous_attempts,
+                    };
+                    self.crew.send(index, command);
+                }
+                Output::Drain { index } => self.crew.send(index, Command::Drain { index }),
+                Output::Retry { index, up_to } => {
+                    tracing::info!(connIndex = index.0, up_to = ?up_to, "Retrying connection");
+                }
+                Output::Finished => return Step::Finished,
+                Output::Wait(until) => return Step::Wait(until),
+            }
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Registered { index, connection } => {
+                self.status.borrow_mut().registered(index, connection);
+                self.supervisor.handle_registered(now(), index);
+                if let Some(path) = self.pidfile.take()
+                    && let Err(error) = files::write_pid(&path)
+                {
+                    tracing::error!(path = %path.display(), %error, "Cannot write the pidfile");
+                }
+            }
+            Event::Ended { index, end } => {
+                self.status.borrow_mut().ended(index);
+                self.supervisor.handle_ended(now(), index, end);
+            }
+        }
+    }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+async fn wait_until(until: Option<std::time::Instant>) {
+    match until {
+        Some(until) => sleep_until(until.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,108 @@
+//! What every core of a connector knows: who it is, what it serves and its limits.
+//!
+//! All of it is fixed at start but the ingress, which an edge may replace as a whole: versions only grow,
+//! and the local configuration has the lowest one.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_proto::ingress::Ingress;
+use adit_wire::TunnelId;
+use adit_wire::config_push::{ConfigApplied, ConfigUpdate, VERSION_NONE};
+use adit_wire::registration::{ClientInfo, TunnelAuth};
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue};
+use rustls::RootCertStore;
+
+use crate::config::remote;
+use crate::local_configuration;
+
+/// Shared by all cores.
+pub(crate) struct Settings {
+    pub(crate) tunnel_id: TunnelId,
+    pub(crate) auth: TunnelAuth,
+    pub(crate) client: ClientInfo,
+    /// The ingress in force.
+    pub(crate) ingress: ArcSwap<IngressState>,
+    /// Who may sign an edge's certificate.
+    pub(crate) roots: RootCertStore,
+    /// Local address of connections to the edge.
+    pub(crate) bind: Option<IpAddr>,
+    /// Offer only key exchanges that resist quantum computers.
+    pub(crate) is_post_quantum: bool,
+    /// Limit of one call to an edge.
+    pub(crate) rpc_timeout: Duration,
+    /// How long exchanges may go on after a drain began.
+    pub(crate) grace_period: Duration,
+    /// Told to origins with every request.
+    pub(crate) added_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Flags told to the edge with the local configuration.
+    pub(crate) reported_flags: BTreeMap<&'static str, String>,
+}
+
+/// The ingress and its version; [`VERSION_NONE`] is the local one.
+pub(crate) struct IngressState {
+    pub(crate) version: i32,
+    pub(crate) ingress: Ingress,
+}
+
+impl Settings {
+    /// Puts an edge's configuration in force if it is valid and newer, and says which version is in force.
+    pub(crate) fn apply(&self, update: &ConfigUpdate) -> ConfigApplied {
+        let in_force = self.ingress.load().version;
+        if update.version <= in_force {
+            return applied(in_force, String::new());
+        }
+        let ingress = match remote::parse(&update.config) {
+            Ok(ingress) => ingress,
+            Err(error) => {
+                let text = remote::chain(&error);
+                tracing::error!(
+                    version = update.version,
+                    error = text,
+                    "Failed to update configuration"
+                );
+                return applied(in_force, text);
+            }
+        };
+        let new = Arc::new(IngressState {
+            version: update.version,
+            ingress,
+        });
+        // Several edges may push at the same moment; the highest version stays.
+        self.ingress.rcu(|current| {
+            let winner = if current.version < new.version {
+                &new
+            } else {
+                current
+            };
+            Arc::clone(winner)
+        });
+        tracing::info!(version = update.version, "Updated to new configuration");
+        applied(self.ingress.load().version, String::new())
+    }
+
+    /// What the edge is told of a locally configured tunnel, as JSON.
+    pub(crate) fn local_configuration(&self) -> Vec<u8> {
+        local_configuration::render(&self.ingress.load().ingress, &self.reported_flags)
+    }
+}
+
+impl IngressState {
+    /// The configuration read at start.
+    pub(crate) fn local(ingress: Ingress) -> Self {
+        Self {
+            version: VERSION_NONE,
+            ingress,
+        }
+    }
+}
+
+fn applied(latest_version: i32, error: String) -> ConfigApplied {
+    ConfigApplied {
+        latest_version,
+        error,
+    }
+}

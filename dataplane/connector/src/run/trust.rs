@@ -1,0 +1,37 @@
+//! Who may sign an edge's certificate: the system's roots and those of `--cacert`.
+
+use std::path::Path;
+
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use crate::config::ConfigError;
+
+/// Reads them.
+pub(super) fn roots(cacert: Option<&Path>) -> Result<RootCertStore, ConfigError> {
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    for error in &system.errors {
+        tracing::debug!(%error, "A system certificate could not be read");
+    }
+    roots.add_parsable_certificates(system.certs);
+    let Some(path) = cacert else { return Ok(roots) };
+    let unusable = |why: String| ConfigError::Certificates {
+        path: path.to_owned(),
+        why,
+    };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))?;
+    let mut count = 0;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| unusable(error.to_string()))?;
+        count += 1;
+    }
+    if count == 0 {
+        return Err(unusable("there is no certificate in it".to_owned()));
+    }
+    Ok(roots)
+}
