@@ -8,3 +8,4 @@ mod seeds;
 mod planner;
 mod registrar;
 mod directory;
+mod supervisor;
