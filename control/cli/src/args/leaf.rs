@@ -1,0 +1,275 @@
+//! The commands below `tunnel`: words, arguments, their own flags, and how many arguments each wants.
+//!
+//! Argument counts are checked here and not by the parser, because cloudflared ends with status 255 and its
+//! own text when they are wrong.
+
+use clap::ArgMatches;
+
+use super::flag::Flag;
+use super::lookup::{Environment, Lookup};
+use super::tunnel_flags::{
+    CLEANUP_FLAGS, CREATE_FLAGS, DELETE_FLAGS, INFO_FLAGS, INGRESS_FLAGS, LIST_FLAGS, RUN_FLAGS, TUNNEL_FLAGS,
+};
+use crate::failure::Failure;
+
+/// The parser's name for the arguments that are not flags.
+pub(crate) const ARGUMENTS: &str = "arguments";
+
+/// What a command below `tunnel` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Run,
+    Create,
+    List,
+    Info,
+    Token,
+    Delete,
+    Cleanup,
+    RouteDns,
+    IngressValidate,
+    IngressRule,
+    Ready,
+}
+
+/// One command below `tunnel`.
+#[derive(Debug)]
+pub(crate) struct Leaf {
+    /// `["create"]` or `["route", "dns"]`.
+    pub(crate) words: &'static [&'static str],
+    /// What it does.
+    pub(crate) action: Action,
+    /// Its line in the help text.
+    pub(crate) about: &'static str,
+    /// The help line of the first word, when there are two.
+    pub(crate) group_about: &'static str,
+    /// Its arguments in the help text.
+    pub(crate) arguments: &'static str,
+    /// How many arguments it wants, and how that is said when it is not so.
+    pub(crate) counts: (std::ops::RangeInclusive<usize>, &'static str),
+    /// Flags of its own.
+    pub(crate) own: &'static [Flag],
+    /// Tunnel flags that its help text shows.
+    pub(crate) shows: &'static [&'static str],
+}
+
+/// Tunnel flags that say how the control API is reached.
+const API: &[&str] = &["origincert", "api-url"];
+
+const MANY: usize = usize::MAX;
+
+/// Every command below `tunnel`.
+pub(crate) const LEAVES: &[Leaf] = &[
+    Leaf {
+        words: &["run"],
+        action: Action::Run,
+        about: "Run a tunnel: connect to the edge and serve",
+        group_about: "",
+        arguments: "TUNNEL",
+        counts: (
+            0..=1,
+            "accepts only one argument, the ID or name of the tunnel to run.",
+        ),
+        own: RUN_FLAGS,
+        shows: &[
+            "config",
+            "credentials-file",
+            "url",
+            "hello-world",
+            "edge",
+            "cacert",
+            "protocol",
+            "metrics",
+            "grace-period",
+            "io",
+            "cores",
+        ],
+    },
+    Leaf {
+        words: &["create"],
+        action: Action::Create,
+        about: "Create a tunnel and write its credentials file",
+        group_about: "",
+        arguments: "NAME",
+        counts: (
+            1..=1,
+            "requires exactly 1 argument, the name of tunnel to create.",
+        ),
+        own: CREATE_FLAGS,
+        shows: &["origincert", "api-url", "credentials-file"],
+    },
+    Leaf {
+        words: &["list"],
+        action: Action::List,
+        about: "List tunnels",
+        group_about: "",
+        arguments: "",
+        counts: (0..=0, "does not accept arguments."),
+        own: LIST_FLAGS,
+        shows: API,
+    },
+    Leaf {
+        words: &["info"],
+        action: Action::Info,
+        about: "Show a tunnel's connectors",
+        group_about: "",
+        arguments: "TUNNEL",
+        counts: (
+            1..=1,
+            "accepts exactly one argument, the ID or name of the tunnel.",
+        ),
+        own: INFO_FLAGS,
+        shows: API,
+    },
+    Leaf {
+        words: &["token"],
+        action: Action::Token,
+        about: "Print a tunnel's token",
+        group_about: "",
+        arguments: "TUNNEL",
+        counts: (
+            1..=1,
+            "requires exactly 1 argument, the name or UUID of tunnel to fetch the credentials token for.",
+        ),
+        own: &[],
+        shows: &["origincert", "api-url", "credentials-file"],
+    },
+    Leaf {
+        words: &["delete"],
+        action: Action::Delete,
+        about: "Delete tunnels",
+        group_about: "",
+        arguments: "TUNNEL",
+        counts: (
+            1..=MANY,
+            "requires at least 1 argument, the ID or name of the tunnel to delete.",
+        ),
+        own: DELETE_FLAGS,
+        shows: &["origincert", "api-url", "credentials-file"],
+    },
+    Leaf {
+        words: &["cleanup"],
+        action: Action::Cleanup,
+        about: "Disconnect a tunnel's connectors",
+        group_about: "",
+        arguments: "TUNNEL",
+        counts: (
+            1..=MANY,
+            "requires at least 1 argument, the IDs of the tunnels to cleanup connections.",
+        ),
+        own: CLEANUP_FLAGS,
+        shows: API,
+    },
+    Leaf {
+        words: &["route", "dns"],
+        action: Action::RouteDns,
+        about: "Route a hostname to a tunnel",
+        group_about: "Choose which tunnel serves a hostname",
+        arguments: "TUNNEL HOSTNAME",
+        counts: (
+            2..=2,
+            "requires exactly 2 arguments, the ID or name of the tunnel and the hostname.",
+        ),
+        own: &[],
+        shows: &["origincert", "api-url", "overwrite-dns"],
+    },
+    Leaf {
+        words: &["ingress", "validate"],
+        action: Action::IngressValidate,
+        about: "Check the ingress rules of the configuration file",
+        group_about: "Check ingress rules",
+        arguments: "",
+        counts: (0..=0, "does not accept arguments."),
+        own: INGRESS_FLAGS,
+        shows: &["config"],
+    },
+    Leaf {
+        words: &["ingress", "rule"],
+        action: Action::IngressRule,
+        about: "Show which ingress rule matches a URL",
+        group_about: "Check ingress rules",
+        arguments: "URL",
+        counts: (1..=1, "accepts exactly one argument, the URL to match."),
+        own: INGRESS_FLAGS,
+        shows: &["config"],
+    },
+    Leaf {
+        words: &["ready"],
+        action: Action::Ready,
+        about: "Ask a running connector whether it is connected (needs --metrics)",
+        group_about: "",
+        arguments: "",
+        counts: (0..=0, "does not accept arguments."),
+        own: &[],
+        shows: &["metrics"],
+    },
+];
+
+/// A chosen command with what the command line and the environment gave it.
+pub(crate) struct Chosen<'a> {
+    /// Which one.
+    pub(crate) leaf: &'static Leaf,
+    /// Its arguments, of a right number.
+    pub(crate) arguments: Vec<String>,
+    /// The tunnel's flags.
+    pub(crate) tunnel: Lookup<'a>,
+    /// The command's own flags.
+    pub(crate) own: Lookup<'a>,
+}
+
+impl<'a> Chosen<'a> {
+    /// Finds what was chosen below `tunnel`; `Ok(None)` when there is only `tunnel` itself.
+    pub(crate) fn find(
+        root: &'a ArgMatches,
+        tunnel: &'a ArgMatches,
+        environment: Environment<'a>,
+    ) -> Result<Option<Self>, Failure> {
+        let mut words = Vec::new();
+        let mut innermost = tunnel;
+        while let Some((name, matches)) = innermost.subcommand() {
+            words.push(name);
+            innermost = matches;
+        }
+        let Some(leaf) = LEAVES.iter().find(|leaf| leaf.words == words) else {
+            return Ok(None);
+        };
+        let arguments: Vec<String> = innermost
+            .get_many::<String>(ARGUMENTS)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        let (counts, complaint) = &leaf.counts;
+        if !counts.contains(&arguments.len()) {
+            let command = leaf.command();
+            return Err(Failure::arguments(
+                &command,
+                format!("\"adit {command}\" {complaint}"),
+            ));
+        }
+        let hiding = if leaf.action == Action::Run { &[] } else { leaf.own };
+        let mut view = Lookup::new(vec![TUNNEL_FLAGS, RUN_FLAGS], environment);
+        view.add_level(root, &[]);
+        view.add_level(tunnel, &[]);
+        view.add_level(innermost, hiding);
+        let mut own = Lookup::new(vec![leaf.own], environment);
+        own.add_level(innermost, &[]);
+        Ok(Some(Self {
+            leaf,
+            arguments,
+            tunnel: view,
+            own,
+        }))
+    }
+
+    /// The argument at `index`; the count was checked, so a missing one reads as empty.
+    pub(crate) fn argument(&self, index: usize) -> &str {
+        self.arguments.get(index).map_or("", String::as_str)
+    }
+}
+
+impl Leaf {
+    /// `tunnel route dns`.
+    pub(crate) fn command(&self) -> String {
+        format!("tunnel {}", self.words.join(" "))
+    }
+}

@@ -1,0 +1,262 @@
+//! The flags of `adit tunnel`, compatible with cloudflared's: names, aliases and environment variables.
+//!
+//! Flags that cloudflared accepts and ignores are accepted and ignored here as well, so that a command
+//! line or a unit file keeps working. Order: what is served, how the edge is reached, logs, the rest.
+
+use super::flag::Flag;
+
+/// Accepted before `tunnel`, between `tunnel` and its command, and after the command.
+pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
+    Flag::text("config", "Path of config.yml"),
+    Flag::text(
+        "origincert",
+        "Path of cert.pem, the credential of the control API",
+    )
+    .env(&["TUNNEL_ORIGIN_CERT"]),
+    Flag::text("api-url", "Address of the control API").env(&["TUNNEL_API_URL"]),
+    Flag::text("credentials-file", "Path of the tunnel's credentials file")
+        .alias(&["cred-file"])
+        .env(&["TUNNEL_CRED_FILE"]),
+    // What is served.
+    Flag::text("url", "Origin to serve").env(&["TUNNEL_URL"]),
+    Flag::switch("hello-world", "Serve a built-in page").env(&["TUNNEL_HELLO_WORLD"]),
+    Flag::text("unix-socket", "Unix socket of the origin").env(&["TUNNEL_UNIX_SOCKET"]),
+    Flag::switch("bastion", "Let the visitor choose the destination").env(&["TUNNEL_BASTION"]),
+    Flag::switch("socks5", "Serve a SOCKS5 proxy").env(&["TUNNEL_SOCKS"]),
+    Flag::text("proxy-address", "Address of the built-in proxy")
+        .env(&["TUNNEL_PROXY_ADDRESS"])
+        .hide(),
+    Flag::text("proxy-port", "Port of the built-in proxy")
+        .env(&["TUNNEL_PROXY_PORT"])
+        .hide(),
+    Flag::text(
+        "proxy-connect-timeout",
+        "Limit for connecting to the origin, 30s by default",
+    ),
+    Flag::text(
+        "proxy-tls-timeout",
+        "Limit for the origin's TLS handshake, 10s by default",
+    ),
+    Flag::text(
+        "proxy-tcp-keepalive",
+        "TCP keep-alive towards the origin, 30s by default",
+    ),
+    Flag::text(
+        "proxy-keepalive-timeout",
+        "How long an idle origin connection is kept, 90s by default",
+    ),
+    Flag::text(
+        "proxy-keepalive-connections",
+        "How many idle origin connections are kept, 100 by default",
+    ),
+    Flag::switch(
+        "proxy-no-happy-eyeballs",
+        "Do not race IPv4 and IPv6 towards the origin",
+    ),
+    Flag::text("http-host-header", "Host header sent to the origin").env(&["TUNNEL_HTTP_HOST_HEADER"]),
+    Flag::text("origin-server-name", "TLS server name expected of the origin")
+        .env(&["TUNNEL_ORIGIN_SERVER_NAME"]),
+    Flag::text("origin-ca-pool", "Certificates that may sign the origin's").env(&["TUNNEL_ORIGIN_CA_POOL"]),
+    Flag::switch("no-tls-verify", "Accept any certificate of the origin").env(&["NO_TLS_VERIFY"]),
+    Flag::switch(
+        "no-chunked-encoding",
+        "Send Content-Length to the origin instead of chunks",
+    )
+    .env(&["TUNNEL_NO_CHUNKED_ENCODING"]),
+    Flag::switch("http2-origin", "Speak HTTP/2 to an https origin").env(&["TUNNEL_ORIGIN_ENABLE_HTTP2"]),
+    // How the edge is reached.
+    Flag::list("edge", "Edge address host:port; one connection per value").env(&["TUNNEL_EDGE"]),
+    Flag::text("cacert", "Certificates that may sign the edge's").env(&["TUNNEL_CACERT"]),
+    Flag::text("region", "Region of edges to connect to").env(&["TUNNEL_REGION"]),
+    Flag::text("edge-ip-version", "4, 6 or auto").env(&["TUNNEL_EDGE_IP_VERSION"]),
+    Flag::text("edge-bind-address", "Local address for connections to the edge")
+        .env(&["TUNNEL_EDGE_BIND_ADDRESS"]),
+    Flag::text("protocol", "quic, http2 or auto")
+        .short('p')
+        .env(&["TUNNEL_TRANSPORT_PROTOCOL"]),
+    Flag::text("ha-connections", "Connections to the edge, 4 by default"),
+    Flag::text(
+        "retries",
+        "Attempts per connection before it gives up, 5 by default",
+    )
+    .env(&["TUNNEL_RETRIES"]),
+    Flag::text(
+        "max-edge-addr-retries",
+        "Attempts before another edge address is tried, 8 by default",
+    )
+    .hide(),
+    Flag::text("rpc-timeout", "Limit for a call to the edge, 5s by default").hide(),
+    Flag::text("write-stream-timeout", "Limit for one write to a stream")
+        .env(&["TUNNEL_STREAM_WRITE_TIMEOUT"])
+        .hide(),
+    Flag::text("dial-edge-timeout", "Limit for connecting to an edge")
+        .env(&["DIAL_EDGE_TIMEOUT"])
+        .hide(),
+    Flag::switch("quic-disable-pmtu-discovery", "Keep the initial packet size")
+        .env(&["TUNNEL_DISABLE_QUIC_PMTU"])
+        .hide(),
+    Flag::text(
+        "quic-connection-level-flow-control-limit",
+        "Bytes in flight per connection",
+    )
+    .env(&["TUNNEL_QUIC_CONN_LEVEL_FLOW_CONTROL_LIMIT"])
+    .hide(),
+    Flag::text(
+        "quic-stream-level-flow-control-limit",
+        "Bytes in flight per stream",
+    )
+    .env(&["TUNNEL_QUIC_STREAM_LEVEL_FLOW_CONTROL_LIMIT"])
+    .hide(),
+    Flag::switch("post-quantum", "Insist on a post-quantum key exchange")
+        .alias(&["pq"])
+        .env(&["TUNNEL_POST_QUANTUM"]),
+    Flag::text(
+        "grace-period",
+        "How long running exchanges may go on after SIGTERM, 30s by default",
+    )
+    .env(&["TUNNEL_GRACE_PERIOD"]),
+    Flag::list("tag", "NAME=VALUE told to the edge")
+        .env(&["TUNNEL_TAG"])
+        .hide(),
+    Flag::text("label", "Name of this replica in listings"),
+    Flag::text(
+        "io",
+        "auto, uring or portable: how the kernel is asked (Adit only)",
+    ),
+    Flag::text("cores", "Number of cores to use, all by default (Adit only)"),
+    // Logs and metrics.
+    Flag::text("loglevel", "debug, info, warn, error or fatal; info by default").env(&["TUNNEL_LOGLEVEL"]),
+    Flag::text("transport-loglevel", "Level of the transport's own messages")
+        .alias(&["proto-loglevel"])
+        .env(&["TUNNEL_PROTO_LOGLEVEL", "TUNNEL_TRANSPORT_LOGLEVEL"]),
+    Flag::text("logfile", "Also write the log to this file, as JSON lines").env(&["TUNNEL_LOGFILE"]),
+    Flag::text("log-directory", "Also write the log to a file in this directory")
+        .env(&["TUNNEL_LOGDIRECTORY"]),
+    Flag::text("output", "Format of the log: default or json")
+        .env(&["TUNNEL_MANAGEMENT_OUTPUT", "TUNNEL_LOG_OUTPUT"]),
+    Flag::text("metrics", "Where /metrics and /ready are served").env(&["TUNNEL_METRICS"]),
+    Flag::text("metrics-update-freq", "Accepted for compatibility")
+        .env(&["TUNNEL_METRICS_UPDATE_FREQ"])
+        .hide(),
+    Flag::text("pidfile", "Written after the first registration").env(&["TUNNEL_PIDFILE"]),
+    Flag::text("addresses-file", "Written with the addresses listened on").hide(),
+    // The ad hoc tunnel and routes.
+    Flag::text("name", "Name of the tunnel to create, route and run")
+        .short('n')
+        .env(&["TUNNEL_NAME"]),
+    Flag::text("hostname", "Hostname to route to the tunnel").env(&["TUNNEL_HOSTNAME"]),
+    Flag::switch("overwrite-dns", "Take a hostname over from another tunnel")
+        .short('f')
+        .env(&["TUNNEL_FORCE_PROVISIONING_DNS"]),
+    Flag::text("max-fetch-size", "Results per page of a listing")
+        .env(&["TUNNEL_MAX_FETCH_SIZE"])
+        .hide(),
+    // Accepted, without effect here.
+    Flag::switch("no-autoupdate", "Accepted for compatibility")
+        .env(&["NO_AUTOUPDATE"])
+        .hide(),
+    Flag::text("autoupdate-freq", "Accepted for compatibility").hide(),
+    Flag::switch("is-autoupdated", "Accepted for compatibility").hide(),
+    Flag::switch("no-prechecks", "Accepted for compatibility")
+        .env(&["TUNNEL_NO_PRECHECKS"])
+        .hide(),
+    Flag::text("management-hostname", "Accepted for compatibility")
+        .env(&["TUNNEL_MANAGEMENT_HOSTNAME"])
+        .hide(),
+    Flag::switch("management-diagnostics", "Accepted for compatibility")
+        .env(&["TUNNEL_MANAGEMENT_DIAGNOSTICS"])
+        .hide(),
+    Flag::text("service-op-ip", "Accepted for compatibility")
+        .env(&["TUNNEL_SERVICE_OP_IP"])
+        .hide(),
+    Flag::text("trace-output", "Accepted for compatibility")
+        .env(&["TUNNEL_TRACE_OUTPUT"])
+        .hide(),
+    Flag::text("compression-quality", "Accepted for compatibility")
+        .env(&["TUNNEL_COMPRESSION_LEVEL"])
+        .hide(),
+    Flag::text("heartbeat-interval", "Accepted for compatibility").hide(),
+    Flag::text("heartbeat-count", "Accepted for compatibility").hide(),
+    Flag::switch("use-reconnect-token", "Accepted for compatibility").hide(),
+    Flag::switch("stdin-control", "Accepted for compatibility")
+        .env(&["STDIN_CONTROL"])
+        .hide(),
+    Flag::switch("proxy-dns", "Accepted for compatibility").hide(),
+];
+
+/// What `tunnel run` takes besides [`TUNNEL_FLAGS`].
+pub(crate) const RUN_FLAGS: &[Flag] = &[
+    Flag::text("token", "Token of the tunnel").env(&["TUNNEL_TOKEN"]),
+    Flag::text("token-file", "File that holds the token").env(&["TUNNEL_TOKEN_FILE"]),
+    Flag::text("credentials-contents", "The credentials file's text").env(&["TUNNEL_CRED_CONTENTS"]),
+    Flag::list("features", "Features offered to the edge")
+        .short('F')
+        .env(&["TUNNEL_FEATURES"]),
+    Flag::text("icmpv4-src", "Source address of IPv4 pings")
+        .env(&["TUNNEL_ICMPV4_SRC"])
+        .hide(),
+    Flag::text("icmpv6-src", "Source address of IPv6 pings")
+        .env(&["TUNNEL_ICMPV6_SRC"])
+        .hide(),
+    Flag::text("max-active-flows", "Limit of concurrent private flows")
+        .env(&["TUNNEL_MAX_ACTIVE_FLOWS"])
+        .hide(),
+    Flag::list("dns-resolver-addrs", "Resolvers for private names")
+        .env(&["TUNNEL_DNS_RESOLVER_ADDRS"])
+        .hide(),
+];
+
+const OUTPUT: Flag = Flag::text("output", "Render as json or yaml").short('o');
+const RECENT: Flag = Flag::switch(
+    "show-recently-disconnected",
+    "Count connections waiting to reconnect",
+)
+.alias(&["rd"]);
+const INVERT: Flag = Flag::switch("invert-sort", "Reverse the order");
+
+/// What `tunnel create` takes.
+pub(crate) const CREATE_FLAGS: &[Flag] = &[
+    OUTPUT,
+    Flag::text("secret", "Base64 of the tunnel's secret, at least 32 bytes")
+        .short('s')
+        .env(&["TUNNEL_CREATE_SECRET"]),
+];
+
+/// What `tunnel list` takes.
+pub(crate) const LIST_FLAGS: &[Flag] = &[
+    OUTPUT,
+    RECENT,
+    INVERT,
+    Flag::switch("show-deleted", "Include deleted tunnels").short('d'),
+    Flag::text("name", "Only the tunnel of this name").short('n'),
+    Flag::text("name-prefix", "Only names that begin so").alias(&["np"]),
+    Flag::text("exclude-name-prefix", "Only names that do not begin so").alias(&["enp"]),
+    Flag::text("when", "Only tunnels that existed at this time (RFC 3339)")
+        .alias(&["time"])
+        .short('w'),
+    Flag::text("id", "Only the tunnel with this id").short('i'),
+    Flag::text("sort-by", "name, id, createdAt, deletedAt or numConnections"),
+];
+
+/// What `tunnel info` takes.
+pub(crate) const INFO_FLAGS: &[Flag] = &[
+    OUTPUT,
+    RECENT,
+    INVERT,
+    Flag::text("sort-by", "id, createdAt, numConnections or version"),
+];
+
+/// What `tunnel delete` takes.
+pub(crate) const DELETE_FLAGS: &[Flag] =
+    &[Flag::switch("force", "Delete although connections are registered").short('f')];
+
+/// What `tunnel cleanup` takes.
+pub(crate) const CLEANUP_FLAGS: &[Flag] =
+    &[Flag::text("connector-id", "Only the connections of this connector").short('c')];
+
+/// What `tunnel ingress validate` and `rule` take.
+pub(crate) const INGRESS_FLAGS: &[Flag] =
+    &[Flag::text("json", "Rules as JSON text instead of a file").short('j')];
+
+/// What `version` takes.
+pub(crate) const VERSION_FLAGS: &[Flag] = &[Flag::switch("short", "Print the number only").short('s')];

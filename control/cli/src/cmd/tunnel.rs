@@ -1,0 +1,74 @@
+//! `adit tunnel …`: chooses among the commands below it.
+//!
+//! All but `run`, `ingress` and `ready` speak the control API; none but `run` stays.
+
+mod config_file;
+pub(crate) mod create;
+mod credentials;
+mod delete;
+mod info;
+mod ingress;
+mod list;
+mod ready;
+mod resolve;
+mod route;
+mod run;
+mod search;
+mod session;
+mod token;
+mod view;
+
+use clap::ArgMatches;
+
+use super::block_on;
+use crate::args::leaf::{Action, Chosen};
+use crate::args::lookup::Environment;
+use crate::failure::Failure;
+use crate::log;
+
+use self::config_file::ConfigFile;
+use self::session::Session;
+
+/// Runs the chosen command.
+pub(crate) fn run(
+    root: &ArgMatches,
+    tunnel: &ArgMatches,
+    environment: Environment<'_>,
+) -> Result<(), Failure> {
+    let Some(chosen) = Chosen::find(root, tunnel, environment)? else {
+        let text =
+            "\"adit tunnel\" needs a command: create, route dns and run make a tunnel serve a hostname.";
+        return Err(Failure::arguments("tunnel", text));
+    };
+    let file = match chosen.leaf.action {
+        // These must work beside a broken file: the one asks a running process, the others explain the file.
+        Action::Ready | Action::IngressValidate | Action::IngressRule => ConfigFile::default(),
+        Action::Run
+        | Action::Create
+        | Action::List
+        | Action::Info
+        | Action::Token
+        | Action::Delete
+        | Action::Cleanup
+        | Action::RouteDns => ConfigFile::find(&chosen.tunnel)?,
+    };
+    let log = log::Options::read(|name| match chosen.tunnel.text(name) {
+        Some(text) => Ok(Some(text)),
+        None => file.text(name),
+    })?;
+    log.install()?;
+    let session = || Session::open(&chosen, &file);
+    match chosen.leaf.action {
+        Action::Run => run::run(&chosen, &file),
+        Action::IngressValidate => ingress::validate(&chosen),
+        Action::IngressRule => ingress::rule(&chosen),
+        Action::Ready => block_on(ready::run(&chosen)),
+        Action::Create => block_on(create::run(&chosen, &session()?)),
+        Action::List => block_on(list::run(&chosen, &session()?)),
+        Action::Info => block_on(info::run(&chosen, &session()?)),
+        Action::Token => block_on(token::run(&chosen, &session()?)),
+        Action::Delete => block_on(delete::delete(&chosen, &session()?)),
+        Action::Cleanup => block_on(delete::cleanup(&chosen, &session()?)),
+        Action::RouteDns => block_on(route::dns(&chosen, &session()?)),
+    }
+}

@@ -1,0 +1,127 @@
+//! `tunnel create`: a tunnel and its credentials file, or neither.
+
+use std::path::Path;
+
+use adit_wire::credentials::Credentials;
+use adit_wire::{TunnelId, TunnelSecret};
+use anyhow::{Context as _, anyhow, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::session::Session;
+use super::{credentials, search, view};
+use crate::args::leaf::Chosen;
+use crate::failure::Failure;
+use crate::output::{self, Format};
+
+/// Bytes of a secret we make, and the fewest a given one may have.
+pub(crate) const SECRET_BYTES: usize = 32;
+
+/// Creates a tunnel.
+pub(super) async fn run(chosen: &Chosen<'_>, session: &Session) -> Result<(), Failure> {
+    let name = chosen.argument(0);
+    let format = Format::from_flags(&chosen.own)?;
+    if name.is_empty() || name.parse::<TunnelId>().is_ok() {
+        return Err(Failure::arguments(
+            "tunnel create",
+            "the name of a tunnel is neither empty nor a UUID",
+        ));
+    }
+    let secret = match chosen.own.text("secret") {
+        Some(text) => decode_secret(&text)?,
+        None => random_secret()?,
+    };
+    let created = session
+        .api
+        .create_tunnel(name, &STANDARD.encode(secret.as_bytes()))
+        .await;
+    let created = created.map_err(|error| session.explain(error))?;
+    let id = created.tunnel.id;
+    let given = chosen
+        .tunnel
+        .text("credentials-file")
+        .map(|path| search::expand(&path));
+    let path = given
+        .clone()
+        .unwrap_or_else(|| session.directory().join(credentials::file_name(id)));
+    write_or_undo(session, id, secret, &path).await?;
+    if format != Format::Text {
+        return output::print_document(format, &view::tunnel(&created.tunnel));
+    }
+    let chose = " adit chose this file based on where your origin certificate was found.";
+    output::print(&format!(
+        "Tunnel credentials written to {}.{} Keep this file secret. To revoke these credentials, delete the tunnel.\n\nCreated tunnel {} with id {id}\n",
+        path.display(),
+        if given.is_none() { chose } else { "" },
+        created.tunnel.name,
+    ))
+}
+
+/// A new secret for a tunnel.
+pub(crate) fn random_secret() -> anyhow::Result<TunnelSecret> {
+    let mut bytes = [0; SECRET_BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("the system gives no random bytes: {error}"))?;
+    Ok(TunnelSecret::new(bytes))
+}
+
+fn decode_secret(text: &str) -> anyhow::Result<TunnelSecret> {
+    let bytes = STANDARD
+        .decode(text)
+        .context("cannot decode the tunnel secret, it must be padded base64")?;
+    ensure!(
+        bytes.len() >= SECRET_BYTES,
+        "Decoded tunnel secret must be at least {SECRET_BYTES} bytes long"
+    );
+    Ok(TunnelSecret::new(bytes))
+}
+
+/// Writes the file; a tunnel that nobody could run is deleted again.
+async fn write_or_undo(
+    session: &Session,
+    id: TunnelId,
+    secret: TunnelSecret,
+    path: &Path,
+) -> Result<(), Failure> {
+    let account_tag = session
+        .cert
+        .account_id
+        .parse()
+        .context("cert.pem names an account that cannot be one");
+    let written = account_tag.and_then(|account_tag| {
+        let credentials = Credentials {
+            account_tag,
+            secret,
+            tunnel_id: Some(id),
+            endpoint: String::new(),
+        };
+        credentials::write(path, &credentials)
+    });
+    let Err(error) = written else { return Ok(()) };
+    let undone = match session.api.delete_tunnel(id, true).await {
+        Ok(()) => "the tunnel was deleted again".to_owned(),
+        Err(undo) => format!("and the tunnel {id} could not be deleted again ({undo})"),
+    };
+    Err(error
+        .context(format!("the tunnel's credentials could not be kept, {undone}"))
+        .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_secret_is_base64_of_enough_bytes() {
+        assert_eq!(
+            decode_secret(&STANDARD.encode([7; 32])).unwrap(),
+            TunnelSecret::new([7; 32])
+        );
+        assert!(decode_secret(&STANDARD.encode([7; 31])).is_err());
+        assert!(decode_secret("no base64").is_err());
+    }
+
+    #[test]
+    fn made_secrets_differ() {
+        assert_ne!(random_secret().unwrap(), random_secret().unwrap());
+    }
+}

@@ -1,0 +1,76 @@
+//! `tunnel delete` and `tunnel cleanup`.
+
+use adit_control_api::{ConnectorId, TunnelId};
+use anyhow::{Context as _, anyhow};
+
+use super::resolve::tunnel_ids;
+use super::session::Session;
+use super::{credentials, search};
+use crate::args::leaf::Chosen;
+use crate::failure::Failure;
+
+/// Deletes tunnels and the credentials files that belong to them.
+pub(super) async fn delete(chosen: &Chosen<'_>, session: &Session) -> Result<(), Failure> {
+    let force = chosen.own.switch("force")?.unwrap_or(false);
+    for id in tunnel_ids(session, &chosen.arguments).await? {
+        let tunnel = session
+            .api
+            .tunnel(id)
+            .await
+            .map_err(|error| session.explain(error))?;
+        if tunnel.deleted_at.is_some() {
+            return Err(anyhow!("Tunnel {id} has already been deleted").into());
+        }
+        if let Err(error) = session.api.delete_tunnel(id, force).await {
+            let failure = session.explain(error);
+            let in_use = !force && !tunnel.connections.is_empty();
+            return Err(if in_use {
+                failure.next(format!("adit tunnel delete -f {id}"))
+            } else {
+                failure
+            });
+        }
+        remove_file(chosen, session, id);
+    }
+    Ok(())
+}
+
+/// Disconnects the connectors of tunnels.
+pub(super) async fn cleanup(chosen: &Chosen<'_>, session: &Session) -> Result<(), Failure> {
+    let connector: Option<ConnectorId> = chosen.own.parsed("connector-id")?;
+    let only = connector
+        .map(|id| format!(" for connector-id {id}"))
+        .unwrap_or_default();
+    for id in tunnel_ids(session, &chosen.arguments).await? {
+        tracing::info!("Cleanup connections for tunnel {id}{only}");
+        session
+            .api
+            .cleanup(id, connector)
+            .await
+            .map_err(|error| session.explain(error))?;
+    }
+    Ok(())
+}
+
+/// The tunnel is gone already, so a file that stays is only told.
+fn remove_file(chosen: &Chosen<'_>, session: &Session, id: TunnelId) {
+    let given = chosen
+        .tunnel
+        .text("credentials-file")
+        .map(|path| search::expand(&path));
+    let Some(path) = given.or_else(|| credentials::find(Some(session.directory()), id)) else {
+        return;
+    };
+    let belongs = credentials::read(&path).is_ok_and(|found| found.tunnel_id == Some(id));
+    let removed = if belongs {
+        std::fs::remove_file(&path).context("cannot remove it")
+    } else {
+        Err(anyhow!("it does not hold the credentials of this tunnel"))
+    };
+    if let Err(error) = removed {
+        let path = path.display();
+        tracing::info!(
+            "Tunnel {id} was deleted, but we could not remove its credentials file {path}: {error:#}. Consider deleting this file manually."
+        );
+    }
+}

@@ -1,0 +1,43 @@
+//! A tunnel's name or id, as given on the command line, to its id.
+
+use adit_control_api::TunnelId;
+use anyhow::anyhow;
+
+use super::session::Session;
+use crate::failure::Failure;
+use crate::rest::Query;
+
+/// Takes an id as it is and asks the API for a name.
+pub(super) async fn tunnel_id(session: &Session, name_or_id: &str) -> Result<TunnelId, Failure> {
+    if let Ok(id) = name_or_id.parse() {
+        return Ok(id);
+    }
+    let query = Query::default()
+        .and("is_deleted", "false")
+        .and("name", name_or_id);
+    let found = session
+        .api
+        .tunnels_matching(&query)
+        .await
+        .map_err(|error| session.explain(error))?;
+    match found.as_slice() {
+        [only] => Ok(only.id),
+        [] => Err(Failure::from(anyhow!("there is no tunnel named {name_or_id}")).next("adit tunnel list")),
+        many => {
+            let text = format!(
+                "there should only be 1 non-deleted Tunnel named {name_or_id}, there are {}",
+                many.len()
+            );
+            Err(Failure::from(anyhow!(text)).next("adit tunnel list, then use the id"))
+        }
+    }
+}
+
+/// Resolves several; the first that cannot be resolved ends it before anything is done.
+pub(super) async fn tunnel_ids(session: &Session, names: &[String]) -> Result<Vec<TunnelId>, Failure> {
+    let mut ids = Vec::with_capacity(names.len());
+    for name in names {
+        ids.push(tunnel_id(session, name).await?);
+    }
+    Ok(ids)
+}

@@ -1,0 +1,31 @@
+//! `tunnel route dns`: lets a hostname lead to a tunnel.
+
+use adit_control_api::HostPattern;
+use adit_control_api::route::RouteChange;
+use anyhow::Context as _;
+
+use super::resolve::tunnel_id;
+use super::session::Session;
+use crate::args::leaf::Chosen;
+use crate::failure::Failure;
+
+/// Routes a hostname; says in the log what that changed.
+pub(super) async fn dns(chosen: &Chosen<'_>, session: &Session) -> Result<(), Failure> {
+    let hostname = chosen.argument(1);
+    let parsed: Result<HostPattern, _> = hostname.parse();
+    parsed.with_context(|| format!("{hostname} is not a valid hostname"))?;
+    let id = tunnel_id(session, chosen.argument(0)).await?;
+    let overwrite = chosen.tunnel.switch("overwrite-dns")?.unwrap_or(false);
+    let result = session
+        .api
+        .route_dns(id, hostname, overwrite)
+        .await
+        .map_err(|error| session.explain(error))?;
+    let summary = match result.cname {
+        RouteChange::New => format!("Added CNAME {} which will route to this tunnel", result.name),
+        RouteChange::Updated => format!("{} updated to route to your tunnel", result.name),
+        RouteChange::Unchanged => format!("{} is already configured to route to your tunnel", result.name),
+    };
+    tracing::info!(tunnelID = %id, "{summary}");
+    Ok(())
+}

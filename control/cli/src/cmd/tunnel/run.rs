@@ -1,0 +1,134 @@
+//! `tunnel run`: flags to the connector's configuration, then the connector until it ends.
+//!
+//! The connector reads files and tokens itself. Only a tunnel's name that no file explains is looked up
+//! here, because the connector does not know the control API.
+
+use std::path::{Path, PathBuf};
+
+use adit_connector::{Config, ConfigError, Flags};
+use adit_proto::ingress::settings::OriginOverrides;
+use adit_wire::TunnelId;
+use adit_wire::credentials::Credentials;
+use anyhow::Context as _;
+
+use super::config_file::ConfigFile;
+use super::resolve::tunnel_id;
+use super::session::Session;
+use super::{credentials, search};
+use crate::args::leaf::Chosen;
+use crate::args::lookup::Lookup;
+use crate::cmd::block_on;
+use crate::failure::Failure;
+
+/// Runs a tunnel.
+pub(super) fn run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(), Failure> {
+    let mut flags = flags(&chosen.tunnel)?;
+    let name = match chosen.arguments.first() {
+        Some(name) => Some(name.clone()),
+        None => file.text("tunnel")?,
+    };
+    flags.tunnel = name;
+    if !has_token(&flags, file)? {
+        let Some(name) = &flags.tunnel else {
+            let text = "\"adit tunnel run\" requires the ID or name of the tunnel to run as the last command line argument or in the configuration file.";
+            return Err(Failure::arguments("tunnel run", text));
+        };
+        if name.parse::<TunnelId>().is_err() && !names_a_tunnel(&flags, file)? {
+            let session = Session::open(chosen, file)?;
+            flags.tunnel = Some(block_on(tunnel_id(&session, name))?.to_string());
+        }
+    }
+    let config = match Config::resolve(flags) {
+        Err(ConfigError::Token(_)) => {
+            return Err(Failure::arguments(
+                "tunnel run",
+                "Provided Tunnel token is not valid.",
+            ));
+        }
+        other => other.context("cannot use the configuration of the connector")?,
+    };
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok(adit_connector::run(config).context("the connector stopped")?)
+}
+
+fn has_token(flags: &Flags, file: &ConfigFile) -> Result<bool, Failure> {
+    let in_flags = flags.token.is_some() || flags.token_file.is_some();
+    Ok(in_flags || file.text("token")?.is_some() || file.text("token-file")?.is_some())
+}
+
+/// Whether the credentials given say which tunnel they are for: then any name will do.
+fn names_a_tunnel(flags: &Flags, file: &ConfigFile) -> Result<bool, Failure> {
+    let contents = match &flags.credentials_contents {
+        Some(text) => Some(text.clone()),
+        None => file.text("credentials-contents")?,
+    };
+    if let Some(text) = contents {
+        return Ok(Credentials::parse(text.as_bytes()).is_ok_and(|found| found.tunnel_id.is_some()));
+    }
+    let path = match &flags.credentials_file {
+        Some(path) => Some(path.clone()),
+        None => file
+            .text("credentials-file")?
+            .or(file.text("cred-file")?)
+            .map(PathBuf::from),
+    };
+    let read = |path: &Path| credentials::read(&search::expand(&path.to_string_lossy()));
+    // One that cannot be read is the connector's to complain about.
+    Ok(path.is_some_and(|path| read(&path).map_or(true, |found| found.tunnel_id.is_some())))
+}
+
+/// What the command line and the environment say.
+fn flags(given: &Lookup<'_>) -> Result<Flags, Failure> {
+    let path = |name: &str| given.text(name).map(PathBuf::from);
+    Ok(Flags {
+        tunnel: None,
+        config: path("config"),
+        origincert: path("origincert"),
+        token: given.text("token"),
+        token_file: path("token-file"),
+        credentials_contents: given.text("credentials-contents"),
+        credentials_file: path("credentials-file"),
+        url: given.text("url"),
+        hello_world: given.switch("hello-world")?,
+        unix_socket: given.text("unix-socket"),
+        bastion: given.switch("bastion")?,
+        socks5: given.switch("socks5")?,
+        origin: origin(given)?,
+        edge: given.list("edge"),
+        cacert: path("cacert"),
+        edge_bind_address: given.parsed("edge-bind-address")?,
+        protocol: given.text("protocol"),
+        ha_connections: given.parsed("ha-connections")?,
+        retries: given.parsed("retries")?,
+        rpc_timeout: given.duration("rpc-timeout")?,
+        grace_period: given.duration("grace-period")?,
+        tag: given.list("tag"),
+        features: given.list("features"),
+        post_quantum: given.switch("post-quantum")?,
+        metrics: given.text("metrics"),
+        loglevel: given.text("loglevel"),
+        pidfile: path("pidfile"),
+        addresses_file: path("addresses-file"),
+        io: given.parsed("io")?,
+        cores: given.parsed("cores")?,
+    })
+}
+
+/// The flags that say how an origin is spoken to.
+fn origin(given: &Lookup<'_>) -> Result<OriginOverrides, Failure> {
+    Ok(OriginOverrides {
+        connect_timeout: given.duration("proxy-connect-timeout")?,
+        tls_timeout: given.duration("proxy-tls-timeout")?,
+        tcp_keep_alive: given.duration("proxy-tcp-keepalive")?,
+        keep_alive_connections: given.parsed("proxy-keepalive-connections")?,
+        keep_alive_timeout: given.duration("proxy-keepalive-timeout")?,
+        http_host_header: given.text("http-host-header"),
+        origin_server_name: given.text("origin-server-name"),
+        match_sni_to_host: None,
+        ca_pool: given.text("origin-ca-pool"),
+        no_tls_verify: given.switch("no-tls-verify")?,
+        disable_chunked_encoding: given.switch("no-chunked-encoding")?,
+    })
+}

@@ -1,0 +1,114 @@
+//! Sets up logging: lines for people or JSON on standard error, JSON in a file if asked for.
+//!
+//! ```text
+//! 2026-01-02T03:04:05Z INF Registered tunnel connection connIndex=0 location=lab01
+//! ```
+//! Levels apply to our own crates; libraries are heard from `warn` on. Does not decide what is logged and
+//! never sees secrets: those are types that cannot be formatted.
+
+mod layer;
+mod line;
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use self::layer::{LineLayer, Sink};
+use self::line::Shape;
+use crate::args::lookup::Lookup;
+use crate::failure::Failure;
+
+/// Begins the names of our crates, which are what the level applies to.
+const OUR_CRATES: &str = "adit";
+
+/// The driver's transport, which has a level of its own.
+const TRANSPORT: &str = "adit_driver::quic";
+
+/// File name below `--log-directory`.
+const FILE_IN_DIRECTORY: &str = "adit.log";
+
+/// Where log lines go and which.
+#[derive(Debug)]
+pub(crate) struct Options {
+    level: LevelFilter,
+    transport_level: LevelFilter,
+    shape: Shape,
+    file: Option<PathBuf>,
+}
+
+impl Options {
+    /// Reads the log flags of a command that has no file with them.
+    pub(crate) fn from_flags(flags: &Lookup<'_>) -> Result<Self, Failure> {
+        Self::read(|name| Ok(flags.text(name)))
+    }
+
+    /// Reads the log settings wherever `setting` finds them.
+    pub(crate) fn read(setting: impl Fn(&str) -> Result<Option<String>, Failure>) -> Result<Self, Failure> {
+        let level = |name: &str| setting(name)?.map(|text| parse_level(name, &text)).transpose();
+        let chosen = level("loglevel")?.unwrap_or(LevelFilter::INFO);
+        let shape = match setting("output")?.as_deref() {
+            None | Some("default" | "") => Shape::Text,
+            Some("json") => Shape::Json,
+            Some(other) => {
+                return Err(Failure::usage(format!(
+                    "invalid value for --output: '{other}' is neither default nor json"
+                )));
+            }
+        };
+        let directory = setting("log-directory")?;
+        let in_directory = || directory.map(|directory| Path::new(&directory).join(FILE_IN_DIRECTORY));
+        Ok(Self {
+            level: chosen,
+            transport_level: level("transport-loglevel")?.unwrap_or(chosen),
+            shape,
+            file: setting("logfile")?.map(PathBuf::from).or_else(in_directory),
+        })
+    }
+
+    /// Installs the logger for the whole process.
+    pub(crate) fn install(&self) -> Result<(), Failure> {
+        let console = LineLayer::new(self.shape, Sink::Console);
+        let file = self.file.as_deref().map(open).transpose()?;
+        let file = file.map(|file| LineLayer::new(Shape::Json, Sink::File(file)));
+        let filter = Targets::new()
+            .with_default(self.level.min(LevelFilter::WARN))
+            .with_target(OUR_CRATES, self.level)
+            .with_target(TRANSPORT, self.transport_level);
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(console)
+            .with(file)
+            .try_init()
+            .context("cannot set up logging")?;
+        Ok(())
+    }
+}
+
+fn parse_level(flag: &str, text: &str) -> Result<LevelFilter, Failure> {
+    match text {
+        "trace" => Ok(LevelFilter::TRACE),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "info" => Ok(LevelFilter::INFO),
+        "warn" => Ok(LevelFilter::WARN),
+        "error" | "fatal" | "panic" => Ok(LevelFilter::ERROR),
+        other => {
+            let text = format!(
+                "invalid value for --{flag}: '{other}' is none of debug, info, warn, error and fatal"
+            );
+            Err(Failure::usage(text))
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<std::fs::File, Failure> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    Ok(file.with_context(|| format!("cannot open the log file {}", path.display()))?)
+}
