@@ -112,6 +112,8 @@ pub struct Supervisor {
 struct Slot {
     phase: Phase,
     backoff: Backoff,
+    /// Another slot has registered while this one's attempt was under way.
+    has_news: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +141,7 @@ impl Supervisor {
                 Phase::Parked
             },
             backoff: Backoff::new(plan.retries),
+            has_news: false,
         };
         Self {
             slots: (0..count).map(slot).collect(),
@@ -162,6 +165,7 @@ impl Supervisor {
         }
         slot.phase = Phase::Serving;
         slot.backoff.reset();
+        slot.has_news = false;
         self.start_parked(now);
         self.shorten_waits(now);
     }
@@ -182,8 +186,13 @@ impl Supervisor {
         }
         // Only after the slot has left `Serving` does this say whether anything else is connected.
         slot.phase = Phase::Parked;
+        let slot_has_news = std::mem::take(&mut slot.has_news);
         let is_probe = at == 0 && end == End::DialFailed && self.serving() == 0;
-        let cap = if is_probe { PROBE_WAIT_MAX } else { Duration::MAX };
+        let cap = match (is_probe, slot_has_news) {
+            (true, _) => PROBE_WAIT_MAX,
+            (false, true) => RECOVERY_WAIT_MAX,
+            (false, false) => Duration::MAX,
+        };
         match end {
             End::DialFailed | End::Silent => {
                 self.edges.leave(at, &mut self.rng);
@@ -231,6 +240,7 @@ impl Supervisor {
             let Some(address) = self.edges.hold(at, &mut self.rng) else {
                 continue;
             };
+            slot.has_news = false;
             slot.phase = Phase::Attempting;
             let previous_attempts = u8::try_from(slot.backoff.failures()).unwrap_or(u8::MAX);
             self.outputs.push_back(Output::Dial {
@@ -278,16 +288,18 @@ impl Supervisor {
     }
 
     /// A registration proves that edges can be reached; whoever failed before need not wait out the rest.
+    /// An attempt under way may have begun before that, so its failure brings a short wait too, once.
     fn shorten_waits(&mut self, now: Instant) {
         for slot in &mut self.slots {
-            let Phase::Waiting { until } = slot.phase else {
-                continue;
-            };
-            if slot.backoff.failures() > 0 {
-                let soon = now + self.rng.random_range(WAIT_MIN..RECOVERY_WAIT_MAX);
-                slot.phase = Phase::Waiting {
-                    until: until.min(soon),
-                };
+            match slot.phase {
+                Phase::Waiting { until } if slot.backoff.failures() > 0 => {
+                    let soon = now + self.rng.random_range(WAIT_MIN..RECOVERY_WAIT_MAX);
+                    slot.phase = Phase::Waiting {
+                        until: until.min(soon),
+                    };
+                }
+                Phase::Attempting => slot.has_news = true,
+                Phase::Parked | Phase::Waiting { .. } | Phase::Serving | Phase::Draining | Phase::Ended => {}
             }
         }
     }
