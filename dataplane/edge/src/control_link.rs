@@ -18,3 +18,6 @@ mod session;
 
 pub(crate) use dial::ControlAddress;
 pub(crate) use service::{Service, ServiceHandle, ServiceSettings};
+
+#[cfg(test)]
+mod tests;

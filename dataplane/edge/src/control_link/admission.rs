@@ -17,6 +17,9 @@ pub(super) fn decide(
     secret: &SecretDigest,
     replicas: &[ConnectorId],
 ) -> RegisterOutcome {
+    if snapshot.generation == 0 {
+        return refused("no-snapshot", "this edge has not heard from control yet", true);
+    }
     let Some(tunnel) = snapshot.tunnels.get(&connection.key.tunnel) else {
         return refused("unknown-tunnel", "Unauthorized: Tunnel not found", true);
     };
@@ -107,6 +110,18 @@ mod tests {
             code(&connection(1, "acct", 7), b"right", &[8, 9]),
             "too-many-replicas"
         );
+    }
+
+    #[test]
+    fn without_any_snapshot_connectors_are_asked_to_come_back() {
+        let outcome = decide(
+            &RouteSnapshot::default(),
+            &connection(1, "acct", 7),
+            &SecretDigest::of(b"right"),
+            &[],
+        );
+        assert!(matches!(outcome, RegisterOutcome::Refused(refused)
+            if refused.code == "no-snapshot" && refused.should_retry));
     }
 
     #[test]

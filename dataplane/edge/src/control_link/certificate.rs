@@ -23,8 +23,11 @@ use crate::state::{StateError, write_atomically};
 /// Names every connector may ask for.
 const NAMES: [&str; 3] = ["quic.cftunnel.com", "h2.cftunnel.com", "probe.cftunnel.com"];
 
-/// How often the remaining life is looked at, and a failed request repeated.
+/// How often the remaining life is looked at, and a failed renewal repeated.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Pause before the first certificate is asked for again.
+const REQUEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A certificate cannot be used or obtained.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +48,13 @@ pub(crate) enum CertificateError {
 #[derive(Debug)]
 pub(crate) struct TunnelCertificate {
     current: ArcSwap<CertifiedKey>,
+}
+
+#[cfg(test)]
+impl TunnelCertificate {
+    pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.current.load().cert.clone()
+    }
 }
 
 impl ResolvesServerCert for TunnelCertificate {
@@ -89,26 +99,46 @@ impl Stored {
 }
 
 /// Takes the certificate from disk or waits for control to issue one, and keeps it fresh from then on.
+///
+/// # Errors
+/// [`CertificateError`] if a certificate cannot be used or asked for at all. A control that is away, or
+/// refuses, is asked again.
 pub(crate) async fn obtain(
     service: &Rc<Service>,
     state_dir: &Path,
 ) -> Result<Arc<TunnelCertificate>, CertificateError> {
     let path = state_dir.join("tunnel-certificate.json");
-    let stored = match Stored::load(&path) {
-        Some(stored) => stored,
-        None => {
-            if !service.is_attached() {
-                tracing::info!("waiting for control to issue the tunnel certificate");
-            }
-            request(service, &path).await?
-        }
+    let (stored, is_new) = match Stored::load(&path) {
+        Some(stored) => (stored, false),
+        None => (request_until_issued(service, &path).await?, true),
     };
     let certificate = Arc::new(TunnelCertificate {
         current: ArcSwap::from_pointee(stored.certified()?),
     });
     // Ends with the process, like the service thread it runs on.
-    tokio::task::spawn_local(renew(service.clone(), path, stored, certificate.clone()));
+    tokio::task::spawn_local(renew(service.clone(), path, stored, is_new, certificate.clone()));
     Ok(certificate)
+}
+
+async fn request_until_issued(service: &Rc<Service>, path: &Path) -> Result<Stored, CertificateError> {
+    if !service.is_attached() {
+        tracing::info!("waiting for control to issue the tunnel certificate");
+    }
+    loop {
+        match request(service, path).await {
+            Err(CertificateError::Control(error)) => {
+                tracing::warn!(%error, "control did not issue the tunnel certificate; asking again");
+                sleep(REQUEST_PAUSE).await;
+            }
+            Err(
+                error @ (CertificateError::Pem(_)
+                | CertificateError::Tls(_)
+                | CertificateError::Request(_)
+                | CertificateError::State(_)),
+            ) => return Err(error),
+            Ok(stored) => return Ok(stored),
+        }
+    }
 }
 
 async fn request(service: &Rc<Service>, path: &Path) -> Result<Stored, CertificateError> {
@@ -131,10 +161,18 @@ async fn request(service: &Rc<Service>, path: &Path) -> Result<Stored, Certifica
     Ok(stored)
 }
 
-async fn renew(service: Rc<Service>, path: PathBuf, mut stored: Stored, certificate: Arc<TunnelCertificate>) {
+/// Replaces the certificate before it ends, and once after a start from disk: control may have been set up
+/// anew since, and connectors then trust another root.
+async fn renew(
+    service: Rc<Service>,
+    path: PathBuf,
+    mut stored: Stored,
+    mut is_new: bool,
+    certificate: Arc<TunnelCertificate>,
+) {
     loop {
-        sleep(LOOK_INTERVAL).await;
-        if !stored.is_due() || !service.is_attached() {
+        if is_new && !stored.is_due() {
+            sleep(LOOK_INTERVAL).await;
             continue;
         }
         let renewed = request(&service, &path)
@@ -143,10 +181,13 @@ async fn renew(service: Rc<Service>, path: PathBuf, mut stored: Stored, certific
         match renewed {
             Ok((certified, newer)) => {
                 certificate.current.store(Arc::new(certified));
-                stored = newer;
+                (stored, is_new) = (newer, true);
                 tracing::info!("tunnel certificate renewed");
             }
-            Err(error) => tracing::warn!(%error, "tunnel certificate not renewed"),
+            Err(error) => {
+                tracing::warn!(%error, "tunnel certificate not renewed");
+                sleep(LOOK_INTERVAL).await;
+            }
         }
     }
 }
