@@ -1,0 +1,374 @@
+//! The edge of the test: accepts one tunnel connection, registers it and sends exchanges.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+
+use adit_driver::core::CoreContext;
+use adit_driver::quic::{
+    Connection, Endpoint, EndpointOptions, ReadError, RecvStream, SendStream, ServerConfig,
+    TransportSettings, server_config,
+};
+use adit_driver::udp;
+use adit_wire::ConnectionId;
+use adit_wire::config_push::{ConfigApplied, ConfigUpdate};
+use adit_wire::connect::{ConnectResponse, ConnectionType, Entry, decode_response, encode_request};
+use adit_wire::framing::RPC_READER_OPTIONS;
+use adit_wire::registration::{ConnectionDetails, RegisterRequest, RegisterResponse};
+use adit_wire::signature::RPC_STREAM;
+use adit_wire::tunnelrpc_capnp::{configuration_manager, registration_server};
+use bytes::{Bytes, BytesMut};
+use capnp_rpc::rpc_twoparty_capnp::Side;
+use capnp_rpc::{RpcSystem, twoparty};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
+use uuid::Uuid;
+
+pub(crate) const ACCOUNT: &str = "acct0123";
+pub(crate) const TUNNEL: &str = "11111111-2222-3333-4444-555555555555";
+pub(crate) const SECRET: [u8; 32] = [7; 32];
+
+/// Large enough to need many packets, and more than one stream window.
+const LARGE_BODY_BYTES: usize = 5 << 20;
+
+/// What the edge has reached.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Listening(SocketAddr),
+    Served,
+}
+
+pub(crate) struct Certificate {
+    pub(crate) pem: String,
+    pub(crate) server: ServerConfig,
+}
+
+impl Certificate {
+    pub(crate) fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["quic.cftunnel.com".into()]).unwrap();
+        let certificate: CertificateDer<'static> = made.cert.der().clone();
+        let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        tls.alpn_protocols = vec![b"argotunnel".to_vec()];
+        Self {
+            pem: made.cert.pem(),
+            server: server_config(tls, &TransportSettings::default()).unwrap(),
+        }
+    }
+}
+
+/// Runs until the connector has unregistered and is gone.
+pub(crate) async fn serve(context: CoreContext, server: ServerConfig, told: mpsc::Sender<Step>) {
+    let socket = udp::bind_group(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);
+    let endpoint = Endpoint::listen(socket, server, EndpointOptions::new(context)).unwrap();
+    told.send(Step::Listening(endpoint.local_addr())).unwrap();
+    let connection = endpoint.accept().await.unwrap();
+    let registrar = Rc::new(Registrar::default());
+    let (send, recv) = connection.accept_bi().await.unwrap();
+    serve_control(registrar.clone(), send, recv);
+    registrar.configured.notified().await;
+    let config = registrar.local_config.borrow().clone();
+    assert!(config.contains("http_status:404"), "{config}");
+
+    exchanges(&connection).await;
+    websocket(&connection).await;
+    push(&connection).await;
+    unknown_stream(&connection).await;
+    let unfinished = Unfinished::start(&connection).await;
+    told.send(Step::Served).unwrap();
+    registrar.unregistered.notified().await;
+    // An exchange under way is finished before the connector leaves.
+    unfinished.finish().await;
+    connection.closed().await;
+}
+
+async fn exchanges(connection: &Connection) {
+    let (head, body) = request(connection, "app.test", "GET", "/x", Bytes::new()).await;
+    assert_eq!(status(&head), "200");
+    assert_eq!(body, "hello");
+    assert!(has_header(&head, "HttpHeader:X-Origin"));
+    assert!(!has_header(&head, "HttpHeader:Keep-Alive"));
+    let (_, body) = request(connection, "app.test", "GET", "/host", Bytes::new()).await;
+    assert_eq!(body, "app.test");
+
+    let large: Bytes = (0..LARGE_BODY_BYTES)
+        .map(|at| (at % 251) as u8)
+        .collect::<Vec<_>>()
+        .into();
+    let (_, body) = request(connection, "app.test", "POST", "/echo", large.clone()).await;
+    assert!(body == large, "the body came back changed");
+
+    let (head, _) = request(connection, "down.test", "GET", "/", Bytes::new()).await;
+    let error = String::from_utf8(head.error.to_vec()).unwrap();
+    assert!(
+        error.starts_with("Unable to reach the origin service."),
+        "{error}"
+    );
+
+    let (head, body) = request(connection, "hello.test", "GET", "/hi", Bytes::new()).await;
+    assert_eq!(status(&head), "200");
+    assert!(String::from_utf8(body.to_vec()).unwrap().contains("Adit"));
+
+    let (head, body) = request(connection, "other.test", "GET", "/", Bytes::new()).await;
+    assert_eq!((status(&head).as_str(), body.len()), ("404", 0));
+
+    let (_, mut recv) = open(
+        connection,
+        ConnectionType::Http,
+        "app.test",
+        "GET",
+        "/broken",
+        None,
+    )
+    .await;
+    assert!(matches!(drain(&mut recv).await, Err(ReadError::Reset(0))));
+}
+
+async fn websocket(connection: &Connection) {
+    let (mut send, mut recv) = open(
+        connection,
+        ConnectionType::WebSocket,
+        "app.test",
+        "GET",
+        "/ws",
+        None,
+    )
+    .await;
+    let mut buffer = BytesMut::new();
+    let head = read_head(&mut recv, &mut buffer).await;
+    assert_eq!(status(&head), "101");
+    send.write(Bytes::from_static(b"ping")).await.unwrap();
+    while buffer.len() < b"first:ping".len() {
+        buffer.extend_from_slice(&recv.read_chunk().await.unwrap().unwrap());
+    }
+    assert_eq!(buffer, "first:ping");
+    send.finish();
+    assert!(recv.read_chunk().await.unwrap().is_none());
+}
+
+async fn push(connection: &Connection) {
+    let moved = br#"{"ingress":[{"service":"http_status:418"}]}"#;
+    for (version, config, applied, is_error) in [
+        (1, &br#"{"ingress":[{"service":"nothing"}]}"#[..], -1, true),
+        (5, &moved[..], 5, false),
+        (4, &b"{}"[..], 5, false),
+    ] {
+        let answer = update(connection, version, config).await;
+        assert_eq!(
+            (answer.latest_version, !answer.error.is_empty()),
+            (applied, is_error)
+        );
+    }
+    let (head, _) = request(connection, "app.test", "GET", "/", Bytes::new()).await;
+    assert_eq!(status(&head), "418");
+    let back = br#"{"ingress":[{"service":"hello_world"}]}"#;
+    assert_eq!(update(connection, 6, back).await.latest_version, 6);
+}
+
+async fn update(connection: &Connection, version: i32, config: &[u8]) -> ConfigApplied {
+    let (mut send, recv) = connection.open_bi().await.unwrap();
+    send.write(Bytes::from_static(&RPC_STREAM)).await.unwrap();
+    let network = twoparty::VatNetwork::new(
+        recv.compat(),
+        send.compat_write(),
+        Side::Client,
+        RPC_READER_OPTIONS,
+    );
+    let mut system = RpcSystem::new(Box::new(network), None);
+    let manager: configuration_manager::Client = system.bootstrap(Side::Server);
+    let rpc = spawn_local(system);
+    let mut call = manager.update_configuration_request();
+    let update = ConfigUpdate {
+        version,
+        config: Bytes::copy_from_slice(config),
+    };
+    update.write(call.get());
+    let answer = call.send().promise.await.unwrap();
+    let applied = ConfigApplied::read(answer.get().unwrap().get_result().unwrap()).unwrap();
+    rpc.abort();
+    applied
+}
+
+/// A stream that is for nothing is given back; the connection goes on.
+async fn unknown_stream(connection: &Connection) {
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    send.write(Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n"))
+        .await
+        .unwrap();
+    assert!(matches!(recv.read_chunk().await, Err(ReadError::Reset(0))));
+    assert!(!connection.is_closed());
+}
+
+/// An exchange that is under way while the connector drains: the event stream of the built-in page.
+struct Unfinished {
+    send: SendStream,
+    recv: RecvStream,
+}
+
+impl Unfinished {
+    async fn start(connection: &Connection) -> Self {
+        let (send, mut recv) = open(connection, ConnectionType::Http, "app.test", "GET", "/sse", None).await;
+        let mut buffer = BytesMut::new();
+        assert_eq!(status(&read_head(&mut recv, &mut buffer).await), "200");
+        Self { send, recv }
+    }
+
+    async fn finish(mut self) {
+        for _ in 0..2 {
+            assert!(
+                self.recv.read_chunk().await.unwrap().is_some(),
+                "the exchange was cut off"
+            );
+        }
+        self.send.reset(0);
+        self.recv.stop(0);
+    }
+}
+
+async fn request(
+    connection: &Connection,
+    host: &str,
+    method: &str,
+    path: &str,
+    body: Bytes,
+) -> (ConnectResponse, Bytes) {
+    let length = (!body.is_empty()).then(|| body.len());
+    let (mut send, mut recv) = open(connection, ConnectionType::Http, host, method, path, length).await;
+    // The origin echoes while it reads, so both directions move at once.
+    let writing = async {
+        if length.is_some() {
+            send.write(body).await.unwrap();
+        }
+        send.finish();
+    };
+    let mut buffer = BytesMut::new();
+    let reading = async {
+        let head = read_head(&mut recv, &mut buffer).await;
+        while let Some(chunk) = recv.read_chunk().await.unwrap() {
+            buffer.extend_from_slice(&chunk);
+        }
+        head
+    };
+    let ((), head) = tokio::join!(writing, reading);
+    (head, buffer.freeze())
+}
+
+async fn open(
+    connection: &Connection,
+    kind: ConnectionType,
+    host: &str,
+    method: &str,
+    path: &str,
+    length: Option<usize>,
+) -> (SendStream, RecvStream) {
+    let dest = format!("https://{host}{path}");
+    let length = length.map(|length| length.to_string());
+    let mut metadata = vec![
+        Entry::new("HttpMethod", method),
+        Entry::new("HttpHost", host),
+        Entry::header("Accept", "*/*"),
+    ];
+    if let Some(length) = &length {
+        metadata.push(Entry::header("Content-Length", length));
+    }
+    let head = encode_request(&dest, kind, &metadata).unwrap();
+    let (mut send, recv) = connection.open_bi().await.unwrap();
+    send.write(head).await.unwrap();
+    (send, recv)
+}
+
+async fn read_head(recv: &mut RecvStream, buffer: &mut BytesMut) -> ConnectResponse {
+    loop {
+        if let Some(head) = decode_response(buffer).unwrap() {
+            return head;
+        }
+        let chunk = recv.read_chunk().await.unwrap();
+        buffer.extend_from_slice(&chunk.expect("a whole head"));
+    }
+}
+
+async fn drain(recv: &mut RecvStream) -> Result<(), ReadError> {
+    while recv.read_chunk().await?.is_some() {}
+    Ok(())
+}
+
+fn status(head: &ConnectResponse) -> String {
+    let (key, value) = head.metadata.first().expect("a status");
+    assert_eq!(key, "HttpStatus");
+    String::from_utf8(value.to_vec()).unwrap()
+}
+
+fn has_header(head: &ConnectResponse, key: &str) -> bool {
+    head.metadata.iter().any(|(found, _)| found == key)
+}
+
+#[derive(Default)]
+struct Registrar {
+    local_config: RefCell<String>,
+    configured: Notify,
+    unregistered: Notify,
+}
+
+fn serve_control(registrar: Rc<Registrar>, send: SendStream, recv: RecvStream) {
+    let network = twoparty::VatNetwork::new(
+        recv.compat(),
+        send.compat_write(),
+        Side::Server,
+        RPC_READER_OPTIONS,
+    );
+    let server: registration_server::Client = capnp_rpc::new_client(ControlServer(registrar));
+    // Ends with the connection.
+    spawn_local(RpcSystem::new(Box::new(network), Some(server.client)));
+}
+
+struct ControlServer(Rc<Registrar>);
+
+impl registration_server::Server for ControlServer {
+    async fn register_connection(
+        self: Rc<Self>,
+        params: registration_server::RegisterConnectionParams,
+        mut results: registration_server::RegisterConnectionResults,
+    ) -> Result<(), capnp::Error> {
+        let request = RegisterRequest::read(params.get()?).unwrap();
+        assert_eq!(request.tunnel_id.to_string(), TUNNEL);
+        assert_eq!(request.auth.account_tag.as_str(), ACCOUNT);
+        assert_eq!(request.auth.secret.as_bytes(), SECRET);
+        assert_eq!(request.conn_index.0, 0);
+        let details = ConnectionDetails {
+            id: ConnectionId(Uuid::new_v4()),
+            location: "tst01".to_owned(),
+            is_remotely_managed: false,
+        };
+        RegisterResponse::Registered(details).write(results.get().init_result());
+        Ok(())
+    }
+
+    async fn update_local_configuration(
+        self: Rc<Self>,
+        params: registration_server::UpdateLocalConfigurationParams,
+        _: registration_server::UpdateLocalConfigurationResults,
+    ) -> Result<(), capnp::Error> {
+        let config = params.get()?.get_config()?;
+        *self.0.local_config.borrow_mut() = String::from_utf8(config.to_vec()).unwrap();
+        self.0.configured.notify_one();
+        Ok(())
+    }
+
+    async fn unregister_connection(
+        self: Rc<Self>,
+        _: registration_server::UnregisterConnectionParams,
+        _: registration_server::UnregisterConnectionResults,
+    ) -> Result<(), capnp::Error> {
+        self.0.unregistered.notify_one();
+        Ok(())
+    }
+}
