@@ -108,6 +108,7 @@ pub fn run(config: Config) -> Result<(), ConnectorError> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
+    tracing::debug!(?config, "Resolved the configuration");
     let probe = probe(config.io)?;
     tracing::info!(io = %probe.mode, reason = probe.reason, "Chose how to ask the kernel");
     let runtime = tokio::runtime::Builder::new_current_thread()

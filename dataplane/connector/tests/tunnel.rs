@@ -29,10 +29,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 fn a_connector_serves_its_rules_until_it_is_told_to_stop() {
     for (choice, mode) in modes() {
         let dir = tempfile::tempdir().unwrap();
-        let origin = origin::start();
         let edge = edge::Certificate::new();
         std::fs::write(dir.path().join("ca.pem"), &edge.pem).unwrap();
-        write_config(dir.path(), origin);
+        write_config(dir.path());
         let (told, steps) = mpsc::channel();
         let server = edge.server.clone();
         let cores = Cores::spawn(1, mode, "edge", move |context| {
@@ -66,7 +65,15 @@ fn modes() -> Vec<(IoChoice, IoMode)> {
     modes
 }
 
-fn write_config(dir: &Path, origin: SocketAddr) {
+/// Starts the origins and writes rules for them.
+fn write_config(dir: &Path) {
+    let plain = origin::start();
+    let (tls, certificate) = origin::start_tls();
+    let tls_name = origin::TLS_NAME;
+    let ca_pool = dir.join("origin.pem");
+    std::fs::write(&ca_pool, certificate).unwrap();
+    let socket = dir.join("origin.sock");
+    origin::start_unix(&socket);
     // Bound and closed again, so that nobody listens there.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -74,10 +81,20 @@ fn write_config(dir: &Path, origin: SocketAddr) {
         .unwrap();
     let text = format!(
         "ingress:\n\
-         - hostname: app.test\n  service: http://{origin}\n\
+         - hostname: app.test\n  service: http://{plain}\n\
+         - hostname: internal.test\n  service: http://{plain}\n\
+         \x20 originRequest: {{httpHostHeader: inside}}\n\
          - hostname: down.test\n  service: http://{nobody}\n\
+         - hostname: unix.test\n  service: unix:{}\n\
+         - hostname: trusting.test\n  service: https://{tls}\n\
+         \x20 originRequest: {{noTLSVerify: true}}\n\
+         - hostname: pooled.test\n  service: https://{tls}\n\
+         \x20 originRequest: {{caPool: {}, originServerName: {tls_name}}}\n\
+         - hostname: strict.test\n  service: https://{tls}\n\
          - hostname: hello.test\n  service: hello_world\n\
-         - service: http_status:404\n"
+         - service: http_status:404\n",
+        socket.display(),
+        ca_pool.display(),
     );
     std::fs::write(dir.join("config.yml"), text).unwrap();
 }

@@ -1,3 +1,5 @@
+//! Configurations as operators write them, and the words that tell what is wrong with one.
+
 use std::path::PathBuf;
 
 use adit_wire::TunnelId;

@@ -1,3 +1,5 @@
+//! Answers of the metrics server, and configurations pushed over the ones it shows.
+
 use adit_proto::ingress::Ingress;
 use adit_proto::ingress::service::OriginService;
 use adit_proto::ingress::settings::OriginSettings;

@@ -80,6 +80,9 @@ pub(crate) async fn serve(context: CoreContext, server: ServerConfig, told: mpsc
     assert!(config.contains("http_status:404"), "{config}");
 
     exchanges(&connection).await;
+    origins(&connection).await;
+    fickle_origin(&connection).await;
+    cancelled(&connection).await;
     websocket(&connection).await;
     push(&connection).await;
     unknown_stream(&connection).await;
@@ -107,13 +110,6 @@ async fn exchanges(connection: &Connection) {
     let (_, body) = request(connection, "app.test", "POST", "/echo", large.clone()).await;
     assert!(body == large, "the body came back changed");
 
-    let (head, _) = request(connection, "down.test", "GET", "/", Bytes::new()).await;
-    let error = String::from_utf8(head.error.to_vec()).unwrap();
-    assert!(
-        error.starts_with("Unable to reach the origin service."),
-        "{error}"
-    );
-
     let (head, body) = request(connection, "hello.test", "GET", "/hi", Bytes::new()).await;
     assert_eq!(status(&head), "200");
     assert!(String::from_utf8(body.to_vec()).unwrap().contains("Adit"));
@@ -131,6 +127,49 @@ async fn exchanges(connection: &Connection) {
     )
     .await;
     assert!(matches!(drain(&mut recv).await, Err(ReadError::Reset(0))));
+}
+
+/// Every way to reach an origin, and what is refused.
+async fn origins(connection: &Connection) {
+    for host in ["unix.test", "trusting.test", "pooled.test"] {
+        let (head, body) = request(connection, host, "GET", "/", Bytes::new()).await;
+        assert_eq!(head.error, "", "{host}");
+        assert_eq!(body, "hello", "{host}");
+    }
+    for (host, cause) in [("down.test", "refused"), ("strict.test", "certificate")] {
+        let (head, body) = request(connection, host, "GET", "/", Bytes::new()).await;
+        let error = String::from_utf8(head.error.to_vec()).unwrap();
+        assert!(
+            error.starts_with("Unable to reach the origin service."),
+            "{error}"
+        );
+        assert!(error.contains(cause), "{error}");
+        assert!(body.is_empty() && head.metadata.is_empty());
+    }
+    let (_, body) = request(connection, "internal.test", "GET", "/host", Bytes::new()).await;
+    assert_eq!(body, "inside");
+}
+
+/// A kept-alive connection that its origin closes is replaced, for requests that may be sent twice.
+async fn fickle_origin(connection: &Connection) {
+    for _ in 0..3 {
+        let (head, body) = request(connection, "app.test", "GET", "/fickle", Bytes::new()).await;
+        assert_eq!((status(&head).as_str(), &body[..]), ("200", &b"hello"[..]));
+    }
+}
+
+/// The origin learns that the visitor has gone.
+async fn cancelled(connection: &Connection) {
+    let hung_up = async || {
+        let (_, body) = request(connection, "app.test", "GET", "/hung-up", Bytes::new()).await;
+        String::from_utf8(body.to_vec()).unwrap()
+    };
+    let before = hung_up().await;
+    let (mut send, mut recv) = open(connection, ConnectionType::Http, "app.test", "GET", "/hang", None).await;
+    read_head(&mut recv, &mut BytesMut::new()).await;
+    send.reset(0);
+    recv.stop(0);
+    while hung_up().await == before {}
 }
 
 async fn websocket(connection: &Connection) {
