@@ -1,1 +1,22 @@
-//! The real binaries, end to end.
+//! The real binaries on real sockets, as a user runs them: each module tells the stories of one promise.
+//!
+//! Every story runs in both I/O modes, as `module::story::uring` and `module::story::portable`; where io_uring does
+//! not work it says so and passes. `ADIT_BIN` names another binary than the one cargo built, `ADIT_BULK_MIB` the
+//! size of the big bodies.
+
+// From the first page a visitor sees to what happens when things break.
+mod up;
+mod http;
+mod origins;
+mod bulk;
+mod streaming;
+mod websocket;
+mod manage;
+mod refusal;
+mod certificate;
+mod cores;
+mod outage;
+mod control_loss;
+mod drain;
+mod hostile;
+mod hosts;

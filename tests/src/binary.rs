@@ -4,7 +4,33 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use adit_driver::kernel::{self, IoChoice, IoMode};
+use adit_driver::kernel::{self, IoChoice};
+
+pub use adit_driver::kernel::IoMode;
+
+/// Makes of each story (a function of the I/O mode) one test per mode, `story::uring` and `story::portable`.
+#[macro_export]
+macro_rules! in_both_modes {
+    ($($story:ident),+ $(,)?) => {$(
+        mod $story {
+            use $crate::binary::{IoMode, can_run};
+
+            #[test]
+            fn uring() {
+                if can_run(module_path!(), IoMode::Uring) {
+                    super::$story(IoMode::Uring);
+                }
+            }
+
+            #[test]
+            fn portable() {
+                if can_run(module_path!(), IoMode::Portable) {
+                    super::$story(IoMode::Portable);
+                }
+            }
+        }
+    )+};
+}
 
 /// The `adit` binary under test: `ADIT_BIN`, else the one cargo built beside this test.
 ///

@@ -14,6 +14,7 @@ pub mod connector;
 use std::path::{Path, PathBuf};
 
 use adit_driver::kernel::IoMode;
+use adit_proto::exchange::error_code::ErrorCode;
 use tempfile::TempDir;
 
 use self::connector::{ConnectorSettings, Credentials, Program};
@@ -212,12 +213,18 @@ impl Site {
     }
 }
 
-/// Whether the edge itself answered, not an origin: its error pages name a code in a header.
+/// Whether the edge itself answered, not an origin.
 pub fn is_error_page(response: &Response) -> bool {
     error_code(response).is_some()
 }
 
-/// The stable code of the edge's error page.
-pub fn error_code(response: &Response) -> Option<&str> {
-    response.header("adit-error")
+/// The stable code on the edge's error page, HTML or JSON; `None` when the answer is no error page.
+pub fn error_code(response: &Response) -> Option<ErrorCode> {
+    let text = response.text();
+    ErrorCode::all().find(|code| {
+        let code = code.as_str();
+        response.status >= 400
+            && (text.contains(&format!("<code>{code}</code>"))
+                || text.contains(&format!("\"code\":\"{code}\"")))
+    })
 }

@@ -40,7 +40,7 @@ pub enum ControlLink {
     Remote {
         /// Where control listens for edges.
         address: SocketAddr,
-        /// Folder with `ca.pem`, `cert.pem` and `key.pem`.
+        /// Folder with `ca.pem`, `edge.pem` and `edge-key.pem`.
         files: PathBuf,
     },
 }
@@ -166,7 +166,7 @@ impl EdgeSettings {
                 let files = files.display();
                 writeln!(
                     text,
-                    "control: {{address: '{address}', ca: {files}/ca.pem, cert: {files}/cert.pem, key: {files}/key.pem}}"
+                    "control: {{address: '{address}', ca: {files}/ca.pem, cert: {files}/edge.pem, key: {files}/edge-key.pem}}"
                 )
             }
         }

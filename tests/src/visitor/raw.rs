@@ -65,6 +65,21 @@ impl Raw {
         }
     }
 
+    /// Reads exactly `count` bytes.
+    ///
+    /// # Panics
+    /// When they do not come within `limit`.
+    #[track_caller]
+    pub fn read_exactly(&mut self, count: usize, limit: Duration) -> Vec<u8> {
+        let deadline = Instant::now() + limit;
+        while self.kept.len() < count {
+            let came = self.more(deadline);
+            assert!(came, "{} of {count} bytes came within {limit:?}", self.kept.len());
+        }
+        let rest = self.kept.split_off(count);
+        std::mem::replace(&mut self.kept, rest)
+    }
+
     /// Reads to the end of the connection; `None` when the peer has not closed it within `limit`.
     pub fn read_to_end(&mut self, limit: Duration) -> Option<Vec<u8>> {
         let deadline = Instant::now() + limit;

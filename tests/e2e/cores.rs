@@ -1,0 +1,188 @@
+//! Two cores are really used, a connection stays on its core whatever its client's port, and visitors on either
+//! core reach tunnels on the other. The edge's own counters prove it.
+
+use std::collections::BTreeMap;
+
+use adit_tests::binary::IoMode;
+use adit_tests::deadline;
+use adit_tests::origin::nginx::Nginx;
+use adit_tests::relay::{Impairment, Relay};
+use adit_tests::site::connector::Connector;
+use adit_tests::site::{Site, SiteSettings};
+
+/// Replicas in these tests: with four connections each, all on one of two cores would be one chance in 2^15.
+const REPLICAS: usize = 4;
+
+struct Scene {
+    _nginx: Nginx,
+    site: Site,
+    relay: Relay,
+    connectors: Vec<Connector>,
+}
+
+/// Four replicas behind a relay, on an edge with two cores.
+fn scene(io: IoMode) -> Scene {
+    let (nginx, site) = (Nginx::start(), SiteSettings::new(io).cores(2).start());
+    let tunnel = site.tunnel("lab");
+    let relay = Relay::start(site.edge.addresses.tunnel, 7, Impairment::default());
+    let start = |_| {
+        site.connector(&tunnel)
+            .edge(relay.address())
+            .service(&nginx.url())
+            .start()
+    };
+    let connectors: Vec<Connector> = (0..REPLICAS).map(start).collect();
+    for connector in &connectors {
+        connector.wait_connections(4);
+    }
+    site.wait_served();
+    Scene {
+        _nginx: nginx,
+        site,
+        relay,
+        connectors,
+    }
+}
+
+/// Registered connections by core.
+fn spread(site: &Site) -> BTreeMap<String, f64> {
+    site.edge.metrics().by("edge_tunnel_connections", "core")
+}
+
+fn strays(site: &Site) -> f64 {
+    site.edge.metrics().sum("edge_stray_datagrams_total", &[])
+}
+
+fn connections_live_on_both_cores_and_stay_after_a_rebinding(io: IoMode) {
+    let scene = scene(io);
+    let site = &scene.site;
+    let names = site.edge.process.threads();
+    let before = spread(site);
+    assert!((before.values().sum::<f64>() - 16.0).abs() < 0.5, "{before:?}");
+    assert_eq!(before.len(), 2, "{before:?}");
+    assert!(
+        before.values().all(|count| *count >= 1.0),
+        "both cores have connections: {before:?} ({names:?})"
+    );
+    assert!(
+        strays(site) < 0.5,
+        "the kernel steers every packet from the first one on"
+    );
+
+    let received = |site: &Site| {
+        site.edge
+            .metrics()
+            .by("edge_udp_datagrams_received_total", "core")
+    };
+    for round in 0..3 {
+        let (at, sources) = (received(site), scene.relay.sources());
+        assert_eq!(
+            scene.relay.rebind(),
+            16,
+            "each connection has a socket of its own"
+        );
+        assert!(
+            sources.iter().all(|old| !scene.relay.sources().contains(old)),
+            "every source port is new"
+        );
+        let load = site.load("/h").width(16, 1).requests(1000);
+        assert_eq!(
+            (load.succeeded, load.failed),
+            (1000, 0),
+            "round {round}: {}",
+            load.text
+        );
+        let now = received(site);
+        assert!(
+            now.iter().all(|(core, count)| *count > at[core] + 10.0),
+            "both cores are busy: {at:?} {now:?}"
+        );
+        assert_eq!(spread(site), before, "no connection was lost or moved");
+    }
+    assert!(
+        strays(site) < 0.5,
+        "packets of a moved client still land on their core"
+    );
+    for connector in &scene.connectors {
+        assert_eq!(connector.ready().map(|(count, _)| count), Some(4));
+    }
+}
+
+fn a_visitor_on_either_core_reaches_a_tunnel_on_the_other(io: IoMode) {
+    let (nginx, site) = (Nginx::start(), SiteSettings::new(io).cores(2).start());
+    // Each tunnel has one connection, so it lives on one core; with several, some lives on each.
+    let mut connectors = Vec::new();
+    let hosts: Vec<String> = (0..8)
+        .map(|number| format!("only{number}.example.test"))
+        .collect();
+    for (number, host) in hosts.iter().enumerate() {
+        let name = format!("only{number}");
+        let tunnel = site
+            .control
+            .create(&name, &site.folder().join(format!("{name}.json")));
+        site.control.route(&tunnel, host);
+        let lines = "ha-connections: 1\n";
+        connectors.push(site.connector(&tunnel).lines(lines).service(&nginx.url()).start());
+    }
+    for connector in &connectors {
+        connector.wait_connections(1);
+    }
+    let by_core = spread(&site);
+    assert!(
+        by_core.values().all(|count| *count >= 1.0) && by_core.len() == 2,
+        "{by_core:?}"
+    );
+    for host in &hosts {
+        deadline::until_true(&format!("{host} to be served"), deadline::STEP, || {
+            site.visit_host(host, "/").run().status == 200
+        });
+    }
+    let visitors = || site.edge.metrics().by("edge_visitor_connections_total", "core");
+    let before = visitors();
+    for host in &hosts {
+        for _ in 0..20 {
+            assert_eq!(site.visit_host(host, "/").run().text(), "served by nginx\n");
+        }
+    }
+    let after = visitors();
+    assert!(
+        after.iter().all(|(core, count)| *count >= before[core] + 20.0),
+        "visitors on both: {before:?} {after:?}"
+    );
+}
+
+fn a_body_crosses_cores_unchanged(io: IoMode) {
+    let (origin, site) = (
+        adit_tests::origin::scripted::Scripted::start(),
+        SiteSettings::new(io).cores(2).start(),
+    );
+    let tunnel = site.tunnel("lab");
+    let connector = site
+        .connector(&tunnel)
+        .lines("ha-connections: 1\n")
+        .service(&origin.url())
+        .start();
+    connector.wait_connections(1);
+    site.wait_served();
+    let bytes = 20_000_000;
+    let sha256 = adit_tests::content::Content::sha256(9, bytes);
+    let file = site.folder().join("body");
+    adit_tests::content::Content::write(9, bytes, &file).expect("room for the body");
+    let cores = || site.edge.metrics().by("edge_visitor_connections_total", "core");
+    let before = cores();
+    // New visitors come until both cores have had some: one of them is not the tunnel's.
+    deadline::until_true("visitors on both cores", deadline::STEP * 3, || {
+        let up = site.visit("/digest").upload("POST", &file).run();
+        assert_eq!(up.word("sha256"), sha256);
+        let down = site.visit(&format!("/bytes?count={bytes}&seed=9")).run();
+        let received = adit_tests::content::sha256_of(&mut down.body.as_slice()).expect("in memory");
+        assert_eq!(received, (bytes, sha256.clone()));
+        cores().iter().all(|(core, count)| *count >= before[core] + 2.0)
+    });
+}
+
+adit_tests::in_both_modes!(
+    connections_live_on_both_cores_and_stay_after_a_rebinding,
+    a_visitor_on_either_core_reaches_a_tunnel_on_the_other,
+    a_body_crosses_cores_unchanged,
+);

@@ -1,0 +1,158 @@
+//! Things break and come back: connections, connectors, edges, the network between them.
+
+use std::time::Duration;
+
+use adit_tests::binary::IoMode;
+use adit_tests::deadline;
+use adit_tests::origin::nginx::Nginx;
+use adit_tests::origin::scripted::Scripted;
+use adit_tests::relay::{Impairment, Relay};
+use adit_tests::site::Site;
+
+/// How long a visitor may wait for the answer that a second replica gives after the first has died: a dead
+/// connection is noticed after the idle timeout of 5 s.
+const RETRY_LIMIT: Duration = Duration::from_secs(15);
+
+fn a_request_moves_on_when_its_replica_dies(io: IoMode) {
+    let (nginx, site) = (Nginx::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let mut first = site.serve(&tunnel, &nginx.url());
+    let second = site.connector(&tunnel).service(&nginx.url()).start();
+    second.wait_connections(4);
+    first.process.kill();
+    // Some of these are sent to the dead replica, which cannot say so; they are answered by the living one.
+    let visits: Vec<_> = (0..16)
+        .map(|_| site.visit("/h").arg("--max-time").arg("30").start())
+        .collect();
+    let start = std::time::Instant::now();
+    for visit in visits {
+        let response = visit.finish();
+        assert_eq!(response.status, 200, "{response:?}");
+    }
+    assert!(start.elapsed() < RETRY_LIMIT, "{:?}", start.elapsed());
+    deadline::until_true("the dead connections to be gone", deadline::STEP, || {
+        (site.edge.metrics().sum("edge_tunnel_connections", &[]) - 4.0).abs() < 0.5
+    });
+}
+
+/// The network to one replica goes dark while its origin holds requests: idempotent ones are asked again
+/// elsewhere, others are not.
+fn only_replayable_requests_are_asked_again(io: IoMode) {
+    let (origin, site) = (Scripted::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let relay = Relay::start(site.edge.addresses.tunnel, 3, Impairment::default());
+    let connector = site
+        .connector(&tunnel)
+        .edge(relay.address())
+        .service(&origin.url())
+        .start();
+    connector.wait_connections(4);
+    site.wait_served();
+    let get = site.visit("/hold?gate=get").start();
+    let post = site.visit("/hold?gate=post").post("once only").start();
+    origin.wait_mark("get", 1, deadline::STEP);
+    origin.wait_mark("post", 1, deadline::STEP);
+    let second = site.connector(&tunnel).service(&origin.url()).start();
+    second.wait_connections(4);
+    relay.set_dark(true);
+    origin.wait_mark("get", 2, deadline::STEP);
+    origin.open("get", 2);
+    assert_eq!(get.finish().text(), "held");
+    let lost = post.finish();
+    assert_eq!(lost.status, 502, "{lost:?}");
+    assert_eq!(origin.mark("post"), 1, "a POST is never sent twice");
+}
+
+fn a_connector_comes_back_after_every_kind_of_end(io: IoMode) {
+    let (nginx, site) = (Nginx::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let mut connector = site.serve(&tunnel, &nginx.url());
+    assert!(connector.process.terminate(deadline::STEP).success());
+    deadline::until_true("the edge to miss it", deadline::STEP, || {
+        site.visit("/").run().status == 503
+    });
+    connector.start_again();
+    connector.wait_connections(4);
+    site.wait_served();
+    connector.process.kill();
+    connector.start_again();
+    connector.wait_connections(4);
+    deadline::until_true("the page", deadline::STEP, || site.visit("/").run().status == 200);
+}
+
+fn an_edge_comes_back_after_every_kind_of_end(io: IoMode) {
+    let (nginx, mut site) = (Nginx::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let connector = site.serve(&tunnel, &nginx.url());
+    for kill in [false, true] {
+        if kill {
+            site.edge.process.kill();
+        } else {
+            assert!(site.edge.process.terminate(deadline::STEP).success());
+        }
+        site.edge.start_again();
+        deadline::until_true("the page", Duration::from_secs(40), || {
+            site.visit("/").run().status == 200
+        });
+        connector.wait_connections(4);
+        deadline::until_true("control to know", deadline::STEP, || {
+            site.control.connection_count(&tunnel) == 4
+        });
+    }
+}
+
+fn a_path_that_returns_brings_all_connections_back(io: IoMode) {
+    let (nginx, site) = (Nginx::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let relay = Relay::start(site.edge.addresses.tunnel, 11, Impairment::default());
+    let connector = site
+        .connector(&tunnel)
+        .edge(relay.address())
+        .service(&nginx.url())
+        .start();
+    connector.wait_connections(4);
+    site.wait_served();
+    relay.set_dark(true);
+    connector.wait_connections(0);
+    deadline::until_true("the edge to notice", deadline::STEP, || {
+        site.visit("/").run().status == 503
+    });
+    relay.set_dark(false);
+    connector.wait_connections(4);
+    deadline::until_true("the page", deadline::STEP, || site.visit("/").run().status == 200);
+}
+
+fn a_flapping_path_loses_no_connection_for_good(io: IoMode) {
+    let (nginx, site) = (Nginx::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let relay = Relay::start(site.edge.addresses.tunnel, 13, Impairment::default());
+    let connector = site
+        .connector(&tunnel)
+        .edge(relay.address())
+        .service(&nginx.url())
+        .start();
+    connector.wait_connections(4);
+    site.wait_served();
+    for seed in 0..5 {
+        // Shorter than the idle timeout: the connections survive, whatever was lost is sent again.
+        relay.set_dark(true);
+        let (_, lost) = relay.counts();
+        let visit = site.visit("/h").start();
+        deadline::until_true("something to be lost", deadline::STEP, || {
+            relay.counts().1 > lost + 2
+        });
+        relay.set_dark(false);
+        let response = visit.finish();
+        assert_eq!(response.status, 200, "flap {seed}: {response:?}");
+    }
+    connector.wait_connections(4);
+}
+
+adit_tests::in_both_modes!(
+    a_request_moves_on_when_its_replica_dies,
+    only_replayable_requests_are_asked_again,
+    a_connector_comes_back_after_every_kind_of_end,
+    an_edge_comes_back_after_every_kind_of_end,
+    a_path_that_returns_brings_all_connections_back,
+    a_flapping_path_loses_no_connection_for_good,
+);
