@@ -17,7 +17,7 @@ mod service;
 mod session;
 
 pub(crate) use dial::ControlAddress;
-pub(crate) use service::{Service, ServiceHandle, ServiceSettings};
+pub(crate) use service::{Service, ServiceHandle, ServiceMetrics, ServiceSettings};
 
 #[cfg(test)]
 mod tests;

@@ -163,11 +163,6 @@ impl Tunnels {
         *self.routes.borrow_mut() = routes;
     }
 
-    /// Generation of the routes in use; 0 before any has arrived.
-    pub(crate) fn generation(&self) -> u64 {
-        self.routes.borrow().generation
-    }
-
     /// Takes over a connection that registered on this core and announces it to all.
     pub(crate) fn own(&self, live: &LiveConnection, connection: quic::Connection) {
         self.here.borrow_mut().insert(live.id, connection);

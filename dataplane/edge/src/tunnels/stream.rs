@@ -27,7 +27,7 @@ pub(crate) enum SendHalf {
     There(PipeWriter),
 }
 
-/// From the connector.
+/// From the connector. Dropped before its end, it asks the connector to stop with code 0.
 pub(crate) enum RecvHalf {
     Here(RecvStream),
     There(PipeReader),
@@ -97,13 +97,6 @@ impl RecvHalf {
                 NOT_OPENED => RecvError::NotOpened,
                 _ => RecvError::Reset,
             }),
-        }
-    }
-
-    pub(crate) fn stop(&mut self, code: u32) {
-        match self {
-            Self::Here(stream) => stream.stop(code),
-            Self::There(pipe) => pipe.stop(code),
         }
     }
 }
