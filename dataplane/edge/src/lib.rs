@@ -1,3 +1,30 @@
 //! The edge: takes visitors' requests in and sends them down the tunnels that connectors opened.
+//!
+//! ```text
+//! visitor ─► public ─► exchange_task ─► tunnels ─► QUIC stream here, or pipes to the owning core
+//! connector ─► registration ─► tunnels            control ◄─► control_link ─► every core
+//! ```
+//! Everything but the service thread (`control_link`, `admin`, signals) lives on a core and is not `Send`.
+//! Nothing a visitor waits for leaves the cores.
 
 #![forbid(unsafe_code)]
+
+// In the order of a run: configuration, process, core; then the path of a request; then a connection's.
+mod config;
+mod run;
+mod core;
+mod drain;
+mod public;
+mod exchange_task;
+mod error_page;
+mod tunnels;
+mod cross_core;
+mod registration;
+mod control_link;
+mod state;
+mod access_log;
+mod metrics;
+mod admin;
+
+pub use config::{Config, ConfigError};
+pub use run::{EdgeError, run};

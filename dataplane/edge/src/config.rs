@@ -1,0 +1,242 @@
+//! `edge.yml`: as written, then checked and resolved. Only [`Config`] travels.
+//!
+//! Every error names the file, the key and what would be right; an unknown key names the nearest known
+//! one. `docs/configuration-edge.md` describes each key.
+
+mod file;
+mod resolve;
+mod units;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use adit_driver::kernel::IoChoice;
+use adit_proto::exchange::edge::Cidr;
+
+use crate::control_link::ControlAddress;
+
+/// Largest configuration file; a larger one is some other file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Cores to run on.
+    pub cores: usize,
+    /// How the kernel is asked.
+    pub io: IoChoice,
+    /// The file it came from.
+    pub(crate) file: PathBuf,
+    /// Unique name of this edge.
+    pub(crate) name: String,
+    /// The site.
+    pub(crate) colo: String,
+    /// The failure domain.
+    pub(crate) region: String,
+    /// What connectors show as their location.
+    pub(crate) location: String,
+    pub(crate) listeners: Listeners,
+    /// For visitors; empty for a throw-away one.
+    pub(crate) certificates: Vec<CertificateFiles>,
+    pub(crate) control: ControlAddress,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) limits: Limits,
+    pub(crate) trusted_proxies: Vec<Cidr>,
+    /// Absent for no access log.
+    pub(crate) access_log: Option<PathBuf>,
+    /// Longest time running exchanges may take to end when the edge stops.
+    pub(crate) grace_period: Duration,
+}
+
+/// Where the edge listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listeners {
+    pub(crate) tunnel: SocketAddr,
+    pub(crate) http: Vec<SocketAddr>,
+    pub(crate) https: Vec<SocketAddr>,
+    pub(crate) admin: SocketAddr,
+}
+
+/// A certificate chain and its key, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CertificateFiles {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+/// What an operator may set of the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// A visitor's connection without a request is closed after this.
+    pub(crate) idle_timeout: Duration,
+    /// An origin must begin its answer within this.
+    pub(crate) response_head_timeout: Duration,
+    /// Bytes that exchanges in flight may take before new ones get 503.
+    pub(crate) memory_bytes: u64,
+    /// Visitors' connections at once; more are closed on arrival.
+    pub(crate) visitor_connections: usize,
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// The kernel's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is far too large.
+    #[error("{} is larger than {FILE_BYTES_MAX} bytes; is it the right file?", file.display())]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file is not YAML, or a value has the wrong shape.
+    #[error("{}: {reason}", file.display())]
+    Yaml {
+        /// The file.
+        file: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+    /// A key that does not exist.
+    #[error("{}:{line}: unknown key {key:?}; {hint}", file.display())]
+    UnknownKey {
+        /// The file.
+        file: PathBuf,
+        /// 1-based line.
+        line: u64,
+        /// The key as written.
+        key: String,
+        /// The nearest known key, or all of them.
+        hint: String,
+    },
+    /// A value that does not fit its key.
+    #[error("{}: {key}: {reason}", file.display())]
+    Value {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it count from its folder.
+    ///
+    /// # Errors
+    /// Any [`ConfigError`].
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read {
+            file: file.to_owned(),
+            source,
+        };
+        let size = std::fs::metadata(file).map_err(read)?.len();
+        if size > FILE_BYTES_MAX {
+            return Err(ConfigError::TooLarge {
+                file: file.to_owned(),
+            });
+        }
+        let text = std::fs::read_to_string(file).map_err(read)?;
+        Self::parse(file, &text)
+    }
+
+    /// Checks that what the configuration names can be used: certificates are readable and fit their keys.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] for the first certificate that cannot be used.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        for files in &self.certificates {
+            crate::public::tls::load_certificate(files).map_err(|error| ConfigError::Value {
+                file: self.file.clone(),
+                key: "certificates",
+                reason: error.to_string(),
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        resolve::resolve(file, file::parse(file, text)?)
+    }
+}
+
+/// The resolved values as YAML; it holds no secret, only the paths of some.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |addresses: &[SocketAddr]| {
+            addresses
+                .iter()
+                .map(|address| format!("{:?}", address.to_string()))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        writeln!(
+            f,
+            "name: {:?}\ncolo: {:?}\nregion: {:?}",
+            self.name, self.colo, self.region
+        )?;
+        writeln!(f, "location: {:?}\nlisteners:", self.location)?;
+        writeln!(f, "  tunnel: {:?}", self.listeners.tunnel.to_string())?;
+        writeln!(f, "  http: [{}]", list(&self.listeners.http))?;
+        writeln!(f, "  https: [{}]", list(&self.listeners.https))?;
+        writeln!(
+            f,
+            "  admin: {:?}\ncertificates:",
+            self.listeners.admin.to_string()
+        )?;
+        for files in &self.certificates {
+            writeln!(f, "  - {{cert: {:?}, key: {:?}}}", files.cert, files.key)?;
+        }
+        writeln!(f, "control:")?;
+        match &self.control {
+            ControlAddress::Socket(path) => writeln!(f, "  socket: {path:?}")?,
+            ControlAddress::Remote {
+                address,
+                ca,
+                cert,
+                key,
+            } => {
+                writeln!(
+                    f,
+                    "  address: {address:?}\n  ca: {ca:?}\n  cert: {cert:?}\n  key: {key:?}"
+                )?;
+            }
+        }
+        writeln!(
+            f,
+            "state-dir: {:?}\ncores: {}\nio: {}\nlimits:",
+            self.state_dir, self.cores, self.io
+        )?;
+        writeln!(f, "  idle-timeout: {}", units::show(self.limits.idle_timeout))?;
+        writeln!(
+            f,
+            "  response-head-timeout: {}",
+            units::show(self.limits.response_head_timeout)
+        )?;
+        writeln!(f, "  memory: {:?}", self.limits.memory_bytes.to_string())?;
+        writeln!(f, "  visitor-connections: {}", self.limits.visitor_connections)?;
+        let proxies: Vec<_> = self
+            .trusted_proxies
+            .iter()
+            .map(|cidr| format!("\"{cidr}\""))
+            .collect();
+        writeln!(f, "trusted-proxies: [{}]", proxies.join(", "))?;
+        if let Some(path) = &self.access_log {
+            writeln!(f, "access-log: {path:?}")?;
+        }
+        writeln!(f, "grace-period: {}", units::show(self.grace_period))
+    }
+}
+
+#[cfg(test)]
+mod tests;

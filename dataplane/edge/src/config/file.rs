@@ -1,0 +1,113 @@
+//! `edge.yml` as written. Absent keys stay absent here; [`super::resolve`] knows the defaults.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::ConfigError;
+
+/// A known key is suggested when it is at least this alike (Jaro-Winkler, 0 to 1).
+const ALIKE_MIN: f64 = 0.75;
+
+/// The whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) name: Option<String>,
+    pub(super) colo: Option<String>,
+    pub(super) region: Option<String>,
+    pub(super) location: Option<String>,
+    pub(super) listeners: Option<Listeners>,
+    pub(super) certificates: Option<Vec<Certificate>>,
+    pub(super) control: Option<Control>,
+    pub(super) state_dir: Option<String>,
+    pub(super) cores: Option<usize>,
+    pub(super) io: Option<String>,
+    pub(super) limits: Option<Limits>,
+    pub(super) trusted_proxies: Option<Vec<String>>,
+    pub(super) access_log: Option<String>,
+    pub(super) grace_period: Option<String>,
+}
+
+/// `listeners:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Listeners {
+    pub(super) tunnel: Option<String>,
+    pub(super) http: Option<Vec<String>>,
+    pub(super) https: Option<Vec<String>>,
+    pub(super) admin: Option<String>,
+}
+
+/// One entry of `certificates:`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Certificate {
+    pub(super) cert: String,
+    pub(super) key: String,
+}
+
+/// `control:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Control {
+    pub(super) socket: Option<String>,
+    pub(super) address: Option<String>,
+    pub(super) ca: Option<String>,
+    pub(super) cert: Option<String>,
+    pub(super) key: Option<String>,
+}
+
+/// `limits:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) idle_timeout: Option<String>,
+    pub(super) response_head_timeout: Option<String>,
+    pub(super) memory: Option<String>,
+    pub(super) visitor_connections: Option<usize>,
+}
+
+/// Reads the text of a file; an empty one is valid.
+pub(super) fn parse(file: &Path, text: &str) -> Result<File, ConfigError> {
+    // The parser would call an empty file an unexpected end; it only lacks everything.
+    if text
+        .lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+    {
+        return Ok(File::default());
+    }
+    serde_saphyr::from_str(text).map_err(|error| refuse(file, &error))
+}
+
+fn refuse(file: &Path, error: &serde_saphyr::Error) -> ConfigError {
+    let file = file.to_owned();
+    let bare = error.without_snippet();
+    if let serde_saphyr::Error::SerdeUnknownField {
+        field,
+        expected,
+        location,
+    } = bare
+    {
+        let hint = hint(field, expected);
+        return ConfigError::UnknownKey {
+            file,
+            line: location.line(),
+            key: field.clone(),
+            hint,
+        };
+    }
+    ConfigError::Yaml {
+        file,
+        reason: bare.to_string(),
+    }
+}
+
+fn hint(key: &str, known: &[&'static str]) -> String {
+    let alike = |name: &&str| strsim::jaro_winkler(key, name);
+    let nearest = known.iter().copied().max_by(|a, b| alike(a).total_cmp(&alike(b)));
+    match nearest {
+        Some(name) if alike(&name) >= ALIKE_MIN => format!("did you mean {name:?}?"),
+        _ => format!("known keys here: {}", known.join(", ")),
+    }
+}

@@ -1,0 +1,254 @@
+//! Turns the file as written into a [`Config`]: defaults, ranges, paths.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use adit_driver::core::{CORES_MAX, default_count};
+use adit_driver::kernel::IoChoice;
+
+use super::{CertificateFiles, Config, ConfigError, Limits, Listeners, file, units};
+use crate::control_link::ControlAddress;
+
+const TUNNEL_DEFAULT: &str = "[::]:7844";
+const HTTP_DEFAULT: &str = "[::]:80";
+const HTTPS_DEFAULT: &str = "[::]:443";
+/// On this machine only: metrics name tunnels' failures to whoever asks.
+const ADMIN_DEFAULT: &str = "127.0.0.1:7845";
+const STATE_DIR_DEFAULT: &str = "/var/lib/adit/edge";
+const COLO_DEFAULT: &str = "loc01";
+const REGION_DEFAULT: &str = "local";
+/// Longer than the keep-alive of common browsers and balancers, so that they close first.
+const IDLE_TIMEOUT_DEFAULT: &str = "75s";
+/// What visitors of such services are used to; a slower origin is taken for silent.
+const RESPONSE_HEAD_TIMEOUT_DEFAULT: &str = "100s";
+const GRACE_PERIOD_DEFAULT: &str = "30s";
+/// When the machine does not say how much memory it has.
+const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
+const MEMORY_BYTES_MIN: u64 = 16 << 20;
+const VISITOR_CONNECTIONS_DEFAULT: usize = 100_000;
+/// A name travels in logs, metrics and certificates.
+const NAME_BYTES_MAX: usize = 63;
+const TIMEOUT_MIN: Duration = Duration::from_secs(1);
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3_600);
+const GRACE_PERIOD_MAX: Duration = Duration::from_secs(3_600);
+const LISTENERS_MAX: usize = 16;
+
+/// Knows the file's name for errors and its folder for relative paths.
+struct Resolver<'a> {
+    file: &'a Path,
+}
+
+/// Checks and completes what the file says.
+pub(super) fn resolve(file: &Path, written: file::File) -> Result<Config, ConfigError> {
+    let at = Resolver { file };
+    let colo = at.name("colo", written.colo, COLO_DEFAULT)?;
+    let location = at.name("location", written.location, &colo)?;
+    let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let state_dir = written.state_dir.unwrap_or_else(|| STATE_DIR_DEFAULT.into());
+    let cores = written.cores.unwrap_or_else(default_count);
+    if !(1..=CORES_MAX).contains(&cores) {
+        return Err(at.refuse("cores", format!("{cores} is not between 1 and {CORES_MAX}")));
+    }
+    let trusted = written.trusted_proxies.unwrap_or_default();
+    let grace = written.grace_period.as_deref().unwrap_or(GRACE_PERIOD_DEFAULT);
+    Ok(Config {
+        cores,
+        io: match written.io {
+            Some(io) => io
+                .parse::<IoChoice>()
+                .map_err(|error| at.refuse("io", error.to_string()))?,
+            None => IoChoice::Auto,
+        },
+        file: file.to_owned(),
+        name: at.name("name", written.name, or_edge(host_name.trim()))?,
+        region: at.name("region", written.region, REGION_DEFAULT)?,
+        colo,
+        location,
+        listeners: at.listeners(written.listeners.unwrap_or_default())?,
+        certificates: written
+            .certificates
+            .unwrap_or_default()
+            .into_iter()
+            .map(|files| CertificateFiles {
+                cert: at.path(&files.cert),
+                key: at.path(&files.key),
+            })
+            .collect(),
+        control: at.control(written.control.unwrap_or_default())?,
+        state_dir: at.path(&state_dir),
+        limits: at.limits(&written.limits.unwrap_or_default())?,
+        trusted_proxies: trusted
+            .iter()
+            .map(|text| {
+                text.parse()
+                    .map_err(|error| at.refuse("trusted-proxies", format!("{text:?}: {error}")))
+            })
+            .collect::<Result<_, _>>()?,
+        access_log: written.access_log.as_deref().map(|path| at.path(path)),
+        grace_period: at.duration("grace-period", grace, Duration::ZERO, GRACE_PERIOD_MAX)?,
+    })
+}
+
+fn or_edge(host_name: &str) -> &str {
+    if host_name.is_empty() { "edge" } else { host_name }
+}
+
+impl Resolver<'_> {
+    fn refuse(&self, key: &'static str, reason: String) -> ConfigError {
+        ConfigError::Value {
+            file: self.file.to_owned(),
+            key,
+            reason,
+        }
+    }
+
+    fn name(&self, key: &'static str, text: Option<String>, default: &str) -> Result<String, ConfigError> {
+        let text = text.unwrap_or_else(|| default.to_owned());
+        let is_fit = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.bytes().all(is_fit) {
+            let reason = format!("{text:?} is not 1 to {NAME_BYTES_MAX} letters, digits, '-', '_' or '.'");
+            return Err(self.refuse(key, reason));
+        }
+        Ok(text)
+    }
+
+    fn path(&self, text: &str) -> PathBuf {
+        self.file.parent().unwrap_or_else(|| Path::new("")).join(text)
+    }
+
+    fn address(&self, key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+        text.parse().map_err(|_| {
+            self.refuse(
+                key,
+                format!("{text:?} is not ADDRESS:PORT, such as \"0.0.0.0:443\" or \"[::]:443\""),
+            )
+        })
+    }
+
+    fn addresses(
+        &self,
+        key: &'static str,
+        texts: Option<Vec<String>>,
+        default: &str,
+    ) -> Result<Vec<SocketAddr>, ConfigError> {
+        let texts = texts.unwrap_or_else(|| vec![default.to_owned()]);
+        if texts.len() > LISTENERS_MAX {
+            return Err(self.refuse(key, format!("{} addresses, at most {LISTENERS_MAX}", texts.len())));
+        }
+        texts.iter().map(|text| self.address(key, text)).collect()
+    }
+
+    fn listeners(&self, written: file::Listeners) -> Result<Listeners, ConfigError> {
+        Ok(Listeners {
+            tunnel: self.address(
+                "listeners.tunnel",
+                written.tunnel.as_deref().unwrap_or(TUNNEL_DEFAULT),
+            )?,
+            http: self.addresses("listeners.http", written.http, HTTP_DEFAULT)?,
+            https: self.addresses("listeners.https", written.https, HTTPS_DEFAULT)?,
+            admin: self.address(
+                "listeners.admin",
+                written.admin.as_deref().unwrap_or(ADMIN_DEFAULT),
+            )?,
+        })
+    }
+
+    fn control(&self, written: file::Control) -> Result<ControlAddress, ConfigError> {
+        match written {
+            file::Control {
+                socket: Some(socket),
+                address: None,
+                ca: None,
+                cert: None,
+                key: None,
+            } => Ok(ControlAddress::Socket(self.path(&socket))),
+            file::Control {
+                socket: None,
+                address: Some(address),
+                ca: Some(ca),
+                cert: Some(cert),
+                key: Some(key),
+            } => Ok(ControlAddress::Remote {
+                address,
+                ca: self.path(&ca),
+                cert: self.path(&cert),
+                key: self.path(&key),
+            }),
+            _ => Err(self.refuse(
+                "control",
+                "give either socket: PATH, or address: HOST:PORT with ca, cert and key \
+                 (made by `adit control issue-edge`)"
+                    .into(),
+            )),
+        }
+    }
+
+    fn limits(&self, written: &file::Limits) -> Result<Limits, ConfigError> {
+        let idle = written.idle_timeout.as_deref().unwrap_or(IDLE_TIMEOUT_DEFAULT);
+        let head = written
+            .response_head_timeout
+            .as_deref()
+            .unwrap_or(RESPONSE_HEAD_TIMEOUT_DEFAULT);
+        let memory_bytes = match &written.memory {
+            Some(text) => units::size(text)
+                .filter(|bytes| *bytes >= MEMORY_BYTES_MIN)
+                .ok_or_else(|| {
+                    self.refuse(
+                        "limits.memory",
+                        format!("{text:?} is not a size of at least 16MiB"),
+                    )
+                })?,
+            None => memory_bytes_default(),
+        };
+        let visitor_connections = written.visitor_connections.unwrap_or(VISITOR_CONNECTIONS_DEFAULT);
+        if visitor_connections == 0 {
+            return Err(self.refuse("limits.visitor-connections", "must be at least 1".into()));
+        }
+        Ok(Limits {
+            idle_timeout: self.duration("limits.idle-timeout", idle, TIMEOUT_MIN, TIMEOUT_MAX)?,
+            response_head_timeout: self.duration(
+                "limits.response-head-timeout",
+                head,
+                TIMEOUT_MIN,
+                TIMEOUT_MAX,
+            )?,
+            memory_bytes,
+            visitor_connections,
+        })
+    }
+
+    fn duration(
+        &self,
+        key: &'static str,
+        text: &str,
+        min: Duration,
+        max: Duration,
+    ) -> Result<Duration, ConfigError> {
+        units::duration(text)
+            .filter(|value| (min..=max).contains(value))
+            .ok_or_else(|| {
+                let reason =
+                    format!("{text:?} is not a duration from {min:?} to {max:?}, such as \"30s\" or \"2m\"");
+                self.refuse(key, reason)
+            })
+    }
+}
+
+/// Half of what this process may use: the rest is for the kernel's socket buffers and everybody else.
+fn memory_bytes_default() -> u64 {
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok());
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim()
+            .strip_suffix("kB")?
+            .trim()
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(1 << 10)
+    });
+    let smallest = [group, machine].into_iter().flatten().min();
+    smallest.map_or(MEMORY_BYTES_FALLBACK, |bytes| (bytes / 2).max(MEMORY_BYTES_MIN))
+}

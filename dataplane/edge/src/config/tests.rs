@@ -1,0 +1,103 @@
+//! What operators write, rightly and wrongly.
+
+use super::*;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(Path::new("/etc/adit/edge.yml"), text)
+}
+
+const FULL: &str = r#"
+name: edge-1
+colo: fra01
+region: eu
+location: Frankfurt
+listeners:
+  tunnel: "0.0.0.0:7844"
+  http: ["0.0.0.0:80", "[::1]:8080"]
+  https: []
+  admin: "127.0.0.1:9000"
+certificates:
+  - cert: tls/site.pem
+    key: /keys/site.key
+control:
+  address: control.example:7443
+  ca: ca.pem
+  cert: edge.pem
+  key: edge.key
+state-dir: state
+cores: 3
+io: portable
+limits:
+  idle-timeout: 2m
+  memory: 256MiB
+trusted-proxies: ["10.0.0.0/8", "2001:db8::/32"]
+access-log: access.log
+grace-period: 1500ms
+"#;
+
+#[test]
+fn every_key_is_understood_and_paths_count_from_the_file() {
+    let config = parse(FULL).unwrap();
+    assert_eq!(config.listeners.http.len(), 2);
+    assert!(config.listeners.https.is_empty());
+    assert_eq!(config.certificates[0].cert, Path::new("/etc/adit/tls/site.pem"));
+    assert_eq!(config.certificates[0].key, Path::new("/keys/site.key"));
+    assert_eq!(config.state_dir, Path::new("/etc/adit/state"));
+    assert_eq!(config.cores, 3);
+    assert_eq!(config.limits.idle_timeout, Duration::from_secs(120));
+    assert_eq!(config.limits.response_head_timeout, Duration::from_secs(100));
+    assert_eq!(config.limits.memory_bytes, 256 << 20);
+    assert_eq!(config.location, "Frankfurt");
+}
+
+#[test]
+fn the_dump_is_a_file_with_the_same_meaning() {
+    let config = parse(FULL).unwrap();
+    let again = parse(&config.to_string()).unwrap();
+    assert_eq!(again.to_string(), config.to_string());
+}
+
+#[test]
+fn a_short_file_gets_defaults() {
+    let config = parse("control: {socket: edge.sock}").unwrap();
+    assert_eq!(config.listeners.tunnel.port(), 7844);
+    assert_eq!(config.location, config.colo);
+    assert!(config.access_log.is_none());
+}
+
+#[test]
+fn mistakes_name_the_file_the_key_and_the_fix() {
+    let cases = [
+        ("controll: {socket: s}", "did you mean \"control\""),
+        (
+            "listeners: {htttp: []}\ncontrol: {socket: s}",
+            "did you mean \"http\"",
+        ),
+        (
+            "limits: {zzz: 1}\ncontrol: {socket: s}",
+            "known keys here: idle-timeout",
+        ),
+        ("", "control: give either socket"),
+        ("control: {socket: s, ca: c}", "control: give either socket"),
+        ("control: {socket: s}\ncores: 0", "cores: 0 is not between 1"),
+        ("control: {socket: s}\nio: fast", "io: "),
+        ("control: {socket: s}\nname: 'a b'", "name: "),
+        ("control: {socket: s}\ngrace-period: fast", "grace-period: "),
+        (
+            "control: {socket: s}\nlisteners: {admin: nine}",
+            "listeners.admin: ",
+        ),
+        (
+            "control: {socket: s}\ntrusted-proxies: [10.0.0.0/99]",
+            "trusted-proxies: ",
+        ),
+        ("control: {socket: s}\nlimits: {memory: 1KiB}", "limits.memory: "),
+        ("control: [", "/etc/adit/edge.yml"),
+        ("- 1", "/etc/adit/edge.yml"),
+    ];
+    for (text, wanted) in cases {
+        let told = parse(text).unwrap_err().to_string();
+        assert!(told.starts_with("/etc/adit/edge.yml"), "{told}");
+        assert!(told.contains(wanted), "{text:?}: {told}");
+    }
+}

@@ -1,0 +1,280 @@
+//! One core of the edge: its sockets, its tunnels, its visitors, put together and run to the end.
+
+use std::cell::Cell;
+use std::net::{TcpListener, UdpSocket};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use adit_driver::core::CoreContext;
+use adit_driver::mailbox;
+use adit_driver::quic::{self, Endpoint, EndpointOptions};
+use adit_driver::tcp::Listener;
+use adit_proto::exchange::edge::{Policy, Scheme};
+use adit_proto::exchange::retry::Budget;
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_local;
+use tokio::time::{interval, timeout};
+
+use crate::access_log::AccessLog;
+use crate::config::Config;
+use crate::control_link::ServiceHandle;
+use crate::cross_core::{self, CoreMessage};
+use crate::drain::Drain;
+use crate::metrics::CoreMetrics;
+use crate::public::listen;
+use crate::public::tls::PublicTls;
+use crate::registration;
+use crate::tunnels::Tunnels;
+
+/// How often gauges of the endpoint are copied.
+const GAUGE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time for the last packets of closed tunnel connections.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+/// Close code of the tunnel protocol; it knows no other.
+const CLOSE_CODE: u32 = 0;
+
+/// What every task of one core shares.
+pub(crate) struct Core {
+    pub(crate) context: CoreContext,
+    pub(crate) config: Arc<Config>,
+    pub(crate) policy: Policy,
+    pub(crate) tunnels: Rc<Tunnels>,
+    pub(crate) metrics: Arc<CoreMetrics>,
+    pub(crate) log: AccessLog,
+    pub(crate) retries: Cell<Budget>,
+    pub(crate) drain: Drain,
+    memory_bytes: Cell<u64>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        context: CoreContext,
+        config: Arc<Config>,
+        tunnels: Rc<Tunnels>,
+        metrics: Arc<CoreMetrics>,
+        log: AccessLog,
+    ) -> Rc<Self> {
+        let policy = Policy {
+            trusted_proxies: config.trusted_proxies.clone(),
+            colo: config.colo.clone(),
+        };
+        Rc::new(Self {
+            context,
+            config,
+            policy,
+            tunnels,
+            metrics,
+            log,
+            retries: Cell::default(),
+            drain: Drain::default(),
+            memory_bytes: Cell::new(0),
+        })
+    }
+
+    /// Accounts memory to an exchange; false when this core's share of the budget is used up.
+    pub(crate) fn admit(&self, bytes: u64) -> bool {
+        let wanted = self.memory_bytes.get() + bytes;
+        if wanted > self.config.limits.memory_bytes / self.context.count as u64 {
+            return false;
+        }
+        self.set_memory(wanted);
+        true
+    }
+
+    /// Gives accounted memory back.
+    pub(crate) fn release(&self, bytes: u64) {
+        self.set_memory(self.memory_bytes.get().saturating_sub(bytes));
+    }
+
+    fn set_memory(&self, bytes: u64) {
+        self.memory_bytes.set(bytes);
+        self.metrics.memory_bytes.set(bytes);
+    }
+
+    /// This core's share of the visitors' connections.
+    pub(crate) fn visitors_max(&self) -> usize {
+        self.config
+            .limits
+            .visitor_connections
+            .div_ceil(self.context.count)
+    }
+}
+
+/// What one core is given at its start.
+pub(crate) struct Seed {
+    pub(crate) tunnel: UdpSocket,
+    pub(crate) http: Vec<TcpListener>,
+    pub(crate) https: Vec<TcpListener>,
+    pub(crate) inbox: mailbox::Receiver<CoreMessage>,
+    pub(crate) metrics: Arc<CoreMetrics>,
+}
+
+/// What all cores share with the service thread.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) config: Arc<Config>,
+    pub(crate) mailboxes: Vec<mailbox::Sender<CoreMessage>>,
+    pub(crate) service: ServiceHandle,
+    pub(crate) quic: quic::ServerConfig,
+    pub(crate) tls: PublicTls,
+    pub(crate) log: AccessLog,
+    pub(crate) reports: mpsc::Sender<Report>,
+    /// True once every core has no visitors left.
+    pub(crate) may_close: watch::Receiver<bool>,
+}
+
+/// What a core tells the service thread about itself.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// It listens.
+    Listening,
+    /// It cannot listen.
+    Failed(std::io::Error),
+    /// Its visitors are gone or out of time.
+    Drained,
+}
+
+/// Runs one core until the edge has drained.
+pub(crate) async fn run(context: CoreContext, seed: Seed, shared: Shared) {
+    // Spreads choices differently on every core and in every run.
+    let tunnels = Rc::new(Tunnels::new(context, shared.mailboxes.clone(), rand::random()));
+    let core = Core::new(
+        context,
+        shared.config.clone(),
+        tunnels,
+        seed.metrics.clone(),
+        shared.log.clone(),
+    );
+    let listening = Listening::open(&core, seed.tunnel, &shared, seed.http, seed.https);
+    let listening = match listening {
+        Ok(listening) => listening,
+        Err(error) => {
+            // The service thread ends the process.
+            let _ = shared.reports.send(Report::Failed(error)).await;
+            return;
+        }
+    };
+    let endpoint = listening.endpoint.clone();
+    let draining = core.clone();
+    spawn_local(cross_core::run(
+        seed.inbox,
+        core.tunnels.clone(),
+        endpoint.clone(),
+        move || {
+            draining.drain.begin();
+        },
+    ));
+    listening.serve(&core, &shared);
+    spawn_local(copy_gauges(core.clone(), endpoint.clone()));
+    // The service thread waits for this as long as it lives.
+    let _ = shared.reports.send(Report::Listening).await;
+
+    core.drain.begun().await;
+    endpoint.refuse_new();
+    if timeout(core.config.grace_period, core.drain.empty())
+        .await
+        .is_err()
+    {
+        tracing::warn!(core = %context.id, visitors = core.drain.visitors(),
+            "visitors outlived the grace period");
+    }
+    let mut may_close = shared.may_close.clone();
+    let _ = shared.reports.send(Report::Drained).await;
+    // An error means that the service thread is gone, and with it all reason to wait.
+    let _ = may_close.wait_for(|may_close| *may_close).await;
+    endpoint.close(CLOSE_CODE, b"edge shutting down");
+    // Whatever is not out by then, connectors notice by their idle timeout.
+    let _ = timeout(CLOSE_TIME, endpoint.idle()).await;
+}
+
+/// The open sockets of a core.
+struct Listening {
+    endpoint: Endpoint,
+    http: Vec<Listener>,
+    https: Vec<Listener>,
+}
+
+impl Listening {
+    fn open(
+        core: &Rc<Core>,
+        tunnel: UdpSocket,
+        shared: &Shared,
+        http: Vec<TcpListener>,
+        https: Vec<TcpListener>,
+    ) -> std::io::Result<Self> {
+        let context = core.context;
+        let options = EndpointOptions::new(context);
+        let endpoint = Endpoint::listen(tunnel, shared.quic.clone(), options)?;
+        let tunnels = core.tunnels.clone();
+        endpoint.set_stray_sink(move |owner, packet| tunnels.pass_stray(owner, packet));
+        Ok(Self {
+            endpoint,
+            http: open(http, context)?,
+            https: open(https, context)?,
+        })
+    }
+
+    fn serve(self, core: &Rc<Core>, shared: &Shared) {
+        // All of these end with the drain or with the process.
+        for listener in self.http {
+            spawn_local(listen::run(
+                core.clone(),
+                listener,
+                Scheme::Http,
+                shared.tls.clone(),
+            ));
+        }
+        for listener in self.https {
+            spawn_local(listen::run(
+                core.clone(),
+                listener,
+                Scheme::Https,
+                shared.tls.clone(),
+            ));
+        }
+        let state = Rc::new(registration::CoreState {
+            tunnels: core.tunnels.clone(),
+            service: shared.service.clone(),
+            metrics: core.metrics.clone(),
+            colo: core.config.location.clone(),
+            grace_period: core.config.grace_period,
+        });
+        spawn_local(accept_connectors(self.endpoint, state));
+    }
+}
+
+fn open(listeners: Vec<TcpListener>, context: CoreContext) -> std::io::Result<Vec<Listener>> {
+    listeners
+        .into_iter()
+        .map(|listener| Listener::from_std(listener, context.io))
+        .collect()
+}
+
+async fn accept_connectors(endpoint: Endpoint, state: Rc<registration::CoreState>) {
+    while let Some(connection) = endpoint.accept().await {
+        // Ends with the connection; the endpoint bounds their number.
+        spawn_local(registration::serve(connection, state.clone()));
+    }
+}
+
+async fn copy_gauges(core: Rc<Core>, endpoint: Endpoint) {
+    let mut tick = interval(GAUGE_INTERVAL);
+    loop {
+        tick.tick().await;
+        let (metrics, stats) = (&core.metrics, endpoint.stats());
+        metrics
+            .tunnel_connections_open
+            .set(core.tunnels.count_here() as u64);
+        metrics.handshakes_half_open.set(stats.half_open as u64);
+        metrics.handshakes_refused.set(stats.refused);
+        metrics.quic_retries_sent.set(stats.retries_sent);
+        metrics.udp_datagrams_received.set(stats.datagrams_received);
+        metrics.udp_sends.set(stats.transmits_sent);
+        metrics.udp_send_errors.set(stats.send_errors);
+        metrics.strays_sent.set(stats.strays_sent);
+        metrics.strays_received.set(stats.strays_received);
+    }
+}

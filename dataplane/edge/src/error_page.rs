@@ -1,0 +1,126 @@
+//! What a visitor sees when the origin's own answer cannot be had: status, code, request id.
+//!
+//! A small HTML page for people, JSON for API clients, chosen by `Accept`. Never an internal message.
+
+use adit_proto::exchange::edge::RequestId;
+use adit_proto::exchange::error_code::ErrorCode;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Method, Response};
+
+use crate::exchange_task::body::PublicBody;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// When a visitor may try again after a temporary failure; connectors come back within seconds.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// The form of an error page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Html,
+    Json,
+    /// The status alone, for HEAD.
+    Empty,
+}
+
+impl Form {
+    /// Chooses by what the visitor accepts; whoever does not name JSON gets HTML.
+    pub(crate) fn for_request(method: &Method, headers: &HeaderMap) -> Self {
+        if *method == Method::HEAD {
+            return Self::Empty;
+        }
+        let accept = headers
+            .get(http::header::ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("");
+        let position = |wanted: &str| accept.find(wanted).unwrap_or(usize::MAX);
+        let json = position("application/json").min(position("+json"));
+        if json < position("text/html") {
+            Self::Json
+        } else {
+            Self::Html
+        }
+    }
+}
+
+/// Renders the page.
+pub(crate) fn render(code: ErrorCode, id: RequestId, form: Form) -> Response<PublicBody> {
+    let (kind, text) = match form {
+        Form::Html => ("text/html; charset=utf-8", html(code, id)),
+        Form::Json => ("application/json", json(code, id)),
+        Form::Empty => ("text/html; charset=utf-8", String::new()),
+    };
+    let mut response = Response::new(PublicBody::full(Bytes::from(text)));
+    *response.status_mut() = code.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(REQUEST_ID, value);
+    }
+    if code.is_temporary() {
+        headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
+    response
+}
+
+fn html(code: ErrorCode, id: RequestId) -> String {
+    let (status, title, text) = (code.status().as_u16(), code.title(), code.text());
+    let code = code.as_str();
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{status} {title}</title>\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n\
+         <style>body{{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:34em;padding:0 1em}}\
+         code{{color:#666}}</style></head>\n\
+         <body><h1>{status} {title}</h1><p>{text}</p>\n\
+         <p><code>{code}</code><br><code>request {id}</code></p></body></html>\n"
+    )
+}
+
+fn json(code: ErrorCode, id: RequestId) -> String {
+    let value = serde_json::json!({
+        "error": {
+            "status": code.status().as_u16(),
+            "code": code.as_str(),
+            "message": code.text(),
+            "request_id": id.to_string(),
+        }
+    });
+    format!("{value}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_follows_accept() {
+        let cases = [
+            (Method::GET, "", Form::Html),
+            (Method::GET, "*/*", Form::Html),
+            (Method::GET, "application/json", Form::Json),
+            (Method::GET, "application/problem+json, */*", Form::Json),
+            (Method::GET, "text/html,application/json;q=0.9", Form::Html),
+            (Method::HEAD, "application/json", Form::Empty),
+        ];
+        for (method, accept, wanted) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert("accept", HeaderValue::from_static(accept));
+            assert_eq!(Form::for_request(&method, &headers), wanted, "{method} {accept}");
+        }
+    }
+
+    #[test]
+    fn pages_carry_status_code_and_request_id() {
+        for code in ErrorCode::all() {
+            let (page, id) = (html(code, RequestId(7)), RequestId(7).to_string());
+            assert!(page.contains(code.as_str()) && page.contains(&id), "{page}");
+            let value: serde_json::Value = serde_json::from_str(&json(code, RequestId(7))).unwrap();
+            assert_eq!(value["error"]["code"], code.as_str());
+            let response = render(code, RequestId(7), Form::Json);
+            assert_eq!(response.status(), code.status());
+            assert_eq!(response.headers()["x-request-id"], id.as_str());
+        }
+    }
+}

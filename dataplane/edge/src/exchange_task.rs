@@ -1,0 +1,274 @@
+//! One exchange from a visitor's request head to the end of its response.
+//!
+//! ```text
+//! head ─► admit ─► route ─► choose ─► open ─► head, body ─► response head ─► body ─► end
+//!                            ▲                    │ nothing answered yet: decide again (proto, retry)
+//!                            └────────────────────┘ never on the same connection
+//! ```
+//! The future lives in the visitor's connection: when the visitor goes, it is dropped, its stream is reset
+//! in both directions and the record says so. After the response head the exchange lives on in the
+//! response body, or as a [`relay`] of raw bytes after an upgrade.
+//!
+//! Copies: request and response bodies pass as `Bytes` between socket and stream, none is made here.
+
+mod attempt;
+pub(crate) mod body;
+mod download;
+mod record;
+pub(crate) mod relay;
+mod source;
+mod upload;
+
+use std::rc::Rc;
+
+use adit_proto::exchange::edge::{
+    Authority, BodyLength, PublicRequest, PublicResponse, RequestId, ResponseBody, TunnelRequest, Visitor,
+    authority, tunnel_request,
+};
+use adit_proto::exchange::error_code::ErrorCode;
+use adit_proto::exchange::retry::{Attempted, Verdict, decide};
+use adit_proto::steering::NoConnection;
+use adit_wire::{ConnectionId, ConnectorId, TunnelId};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::{Body as _, Incoming};
+
+use crate::core::Core;
+use crate::error_page::{Form, render};
+use crate::tunnels::Choice;
+use attempt::{Answer, Failed, Order, attempt};
+use body::PublicBody;
+use record::Record;
+use relay::Upgrade;
+use source::Source;
+
+/// Bytes accounted to one exchange: a held body, a response chunk and its place in socket buffers.
+pub(crate) const EXCHANGE_BYTES: u64 = 128 << 10;
+
+/// Serves one request; always answers. `upgrade` takes the byte flow over if the answer is an upgrade.
+pub(crate) async fn run(
+    core: Rc<Core>,
+    visitor: Visitor,
+    request: Request<Incoming>,
+    upgrade: impl FnOnce(Upgrade),
+) -> Response<PublicBody> {
+    let id = RequestId(rand::random());
+    let (parts, body) = request.into_parts();
+    let form = Form::for_request(&parts.method, &parts.headers);
+    let mut record = Record::begin(&core, id, visitor.address, &parts);
+    match exchange(&core, &visitor, &parts, body, id, &mut record).await {
+        Ok((answer, source)) => respond(answer, source, record, upgrade),
+        Err(code) => {
+            record.answer_error(code);
+            render(code, id, form)
+        }
+    }
+}
+
+/// Sends the request until some connection answers.
+async fn exchange(
+    core: &Rc<Core>,
+    visitor: &Visitor,
+    parts: &Parts,
+    body: Incoming,
+    id: RequestId,
+    record: &mut Record,
+) -> Result<(Answer, Option<Source>), ErrorCode> {
+    let length = match (body.is_end_stream(), body.size_hint().exact()) {
+        (true, _) | (false, Some(0)) => BodyLength::Empty,
+        (false, Some(length)) => BodyLength::Known(length),
+        (false, None) => BodyLength::Unknown,
+    };
+    let request = PublicRequest {
+        method: &parts.method,
+        uri: &parts.uri,
+        version: parts.version,
+        headers: &parts.headers,
+        protocol: parts
+            .extensions
+            .get::<hyper::ext::Protocol>()
+            .map(hyper::ext::Protocol::as_str),
+        body: length,
+    };
+    let authority = authority(&request)?;
+    record.set_host(&authority.hostname);
+    if !record.is_admitted() {
+        return Err(ErrorCode::Overloaded);
+    }
+    let tunnel = core
+        .tunnels
+        .route(&authority.hostname)
+        .ok_or(ErrorCode::HostnameUnknown)?;
+    record.set_tunnel(tunnel);
+    let key = STANDARD.encode(rand::random::<[u8; 16]>());
+    let sent = tunnel_request(&request, &authority, visitor, &core.policy, id, &key)?;
+    record.set_client(sent.client);
+    let source = match length {
+        BodyLength::Empty => None,
+        BodyLength::Known(_) | BodyLength::Unknown => {
+            Some(Source::new(body, length, record.progress().clone()))
+        }
+    };
+    let head = sent.head.encode().map_err(|_| ErrorCode::HeadTooLarge)?;
+    Sending {
+        core,
+        tunnel,
+        authority,
+        sent,
+        head,
+        parts,
+        tried: Vec::new(),
+        barred: Vec::new(),
+    }
+    .until_answered(source, record)
+    .await
+}
+
+/// A request and where it was sent so far.
+struct Sending<'a> {
+    core: &'a Rc<Core>,
+    tunnel: TunnelId,
+    authority: Authority<'a>,
+    sent: TunnelRequest,
+    head: Bytes,
+    parts: &'a Parts,
+    tried: Vec<ConnectionId>,
+    /// Replicas whose origin did not answer.
+    barred: Vec<ConnectorId>,
+}
+
+impl Sending<'_> {
+    async fn until_answered(
+        mut self,
+        mut source: Option<Source>,
+        record: &mut Record,
+    ) -> Result<(Answer, Option<Source>), ErrorCode> {
+        let mut retries = self.core.retries.get();
+        retries.deposit();
+        self.core.retries.set(retries);
+        let mut last = None;
+        loop {
+            let choice = self
+                .choose()
+                .map_err(|none| last.unwrap_or_else(|| code_of(none)))?;
+            record.set_attempt(&choice);
+            let order = Order {
+                head: &self.head,
+                kind: self.sent.head.kind,
+                method: &self.sent.method,
+                version: self.parts.version,
+                limit: self.core.config.limits.response_head_timeout,
+            };
+            let failed = match attempt(self.core, &choice, &order, &mut source, record.progress()).await {
+                Ok(answer) => return Ok((answer, source)),
+                Err(failed) => failed,
+            };
+            let (failure, reason) = match failed {
+                Failed::Visitor(code) => return Err(code),
+                Failed::Tunnel(failure, reason) => (failure, reason),
+            };
+            tracing::debug!(request_id = %record.id(), tunnel = %self.tunnel, replica = %choice.connector(),
+                conn_index = choice.index().0, ?failure, reason, "attempt failed");
+            match self.verdict(failure, source.as_ref(), record) {
+                Verdict::GiveUp(code) => return Err(code),
+                Verdict::OtherConnection => {}
+                Verdict::OtherReplica => self.barred.push(choice.connector()),
+            }
+            last = Some(failure.code());
+            self.core.metrics.retries.add(1);
+        }
+    }
+
+    /// A connection that has not seen this exchange, of a replica that may still answer.
+    fn choose(&mut self) -> Result<Choice, NoConnection> {
+        loop {
+            let choice = self
+                .core
+                .tunnels
+                .choose(self.tunnel, &self.authority.hostname, &self.tried)?;
+            self.tried.push(choice.id);
+            if !self.barred.contains(&choice.connector()) {
+                return Ok(choice);
+            }
+        }
+    }
+
+    fn verdict(
+        &self,
+        failure: adit_proto::exchange::retry::Failure,
+        source: Option<&Source>,
+        record: &Record,
+    ) -> Verdict {
+        let attempted = Attempted {
+            method: &self.sent.method,
+            held: Source::held(source),
+            attempts: record.attempts(),
+            elapsed: record.elapsed(),
+        };
+        let mut retries = self.core.retries.get();
+        let verdict = decide(failure, &attempted, &mut retries);
+        self.core.retries.set(retries);
+        verdict
+    }
+}
+
+fn code_of(none: NoConnection) -> ErrorCode {
+    match none {
+        NoConnection::Down | NoConnection::NotServed | NoConnection::AllTried => {
+            ErrorCode::TunnelNoConnection
+        }
+        NoConnection::Full => ErrorCode::TunnelSaturated,
+    }
+}
+
+/// Turns an answer into the response hyper sends.
+fn respond(
+    answer: Answer,
+    unread: Option<Source>,
+    mut record: Record,
+    upgrade: impl FnOnce(Upgrade),
+) -> Response<PublicBody> {
+    let PublicResponse {
+        status,
+        headers,
+        body,
+    } = answer.response;
+    record.answer(status);
+    // What the tunnel did not want of the request is not read from the visitor either.
+    drop(unread);
+    let body = match (body, answer.send) {
+        (ResponseBody::Upgraded, Some(send)) => {
+            upgrade(Upgrade {
+                send,
+                recv: answer.recv,
+                first: answer.rest,
+                guard: answer.guard,
+                record,
+            });
+            PublicBody::empty()
+        }
+        (ResponseBody::Empty | ResponseBody::Upgraded, _) => {
+            download::finish_quietly(answer.recv, answer.guard);
+            record.complete();
+            PublicBody::empty()
+        }
+        (ResponseBody::Length(_) | ResponseBody::UntilFinish, _) => PublicBody::stream(download::Download {
+            recv: answer.recv,
+            first: answer.rest,
+            left: match body {
+                ResponseBody::Length(length) => Some(length),
+                ResponseBody::Empty | ResponseBody::UntilFinish | ResponseBody::Upgraded => None,
+            },
+            record,
+            upload: answer.upload,
+            guard: answer.guard,
+        }),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

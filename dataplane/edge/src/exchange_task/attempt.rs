@@ -1,0 +1,181 @@
+//! One attempt of an exchange on one connection, up to the response head.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Duration;
+
+use adit_proto::exchange::edge::{PublicResponse, ResponseError, public_response};
+use adit_proto::exchange::error_code::ErrorCode;
+use adit_proto::exchange::retry::Failure;
+use adit_wire::connect::{ConnectResponse, ConnectionType, decode_response};
+use bytes::{Bytes, BytesMut};
+use http::{Method, Version};
+use tokio::time::{Instant, sleep_until};
+
+use super::record::Progress;
+use super::source::Source;
+use super::upload::{End, Upload};
+use crate::core::Core;
+use crate::tunnels::Choice;
+use crate::tunnels::stream::{InFlight, RecvError, RecvHalf, SendError, SendHalf};
+
+/// What is to be sent, and how long we wait for the answer to begin.
+pub(super) struct Order<'a> {
+    pub(super) head: &'a Bytes,
+    pub(super) kind: ConnectionType,
+    pub(super) method: &'a Method,
+    pub(super) version: Version,
+    pub(super) limit: Duration,
+}
+
+/// The answer has begun.
+pub(super) struct Answer {
+    pub(super) response: PublicResponse,
+    /// Bytes of the body that came with the head.
+    pub(super) rest: Bytes,
+    pub(super) recv: RecvHalf,
+    /// Kept open for an upgrade.
+    pub(super) send: Option<SendHalf>,
+    pub(super) upload: Option<Upload>,
+    pub(super) guard: InFlight,
+}
+
+/// No answer from this attempt.
+pub(super) enum Failed {
+    /// The visitor is at fault; nothing to try again.
+    Visitor(ErrorCode),
+    /// Another connection may do. The text is for logs.
+    Tunnel(Failure, String),
+}
+
+/// Sends the request on the chosen connection and waits for the response head. On failure the body is back
+/// in `source`, if it still exists.
+pub(super) async fn attempt(
+    core: &Rc<Core>,
+    choice: &Choice,
+    order: &Order<'_>,
+    source: &mut Option<Source>,
+    progress: &Rc<Progress>,
+) -> Result<Answer, Failed> {
+    progress.touch();
+    let opened = tokio::time::timeout(order.limit, core.tunnels.open(choice)).await;
+    let stream = match opened {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(Failed::Tunnel(Failure::NotOpened, error.to_string())),
+        Err(_) => {
+            return Err(Failed::Tunnel(
+                Failure::NotOpened,
+                "no stream could be opened in time".into(),
+            ));
+        }
+    };
+    let (mut send, mut recv, guard) = (stream.send, stream.recv, stream.guard);
+    match send.write(order.head.clone()).await {
+        // A connector that wants nothing more still answers.
+        Ok(()) | Err(SendError::Stopped) => {}
+        Err(error @ SendError::NotOpened) => {
+            return Err(Failed::Tunnel(Failure::NotOpened, error.to_string()));
+        }
+        Err(error @ SendError::Lost) => return Err(Failed::Tunnel(Failure::Lost, error.to_string())),
+    }
+    let (mut kept, mut upload) = (None, None);
+    match (order.kind, source.take()) {
+        (ConnectionType::WebSocket | ConnectionType::Tcp, _) => kept = Some(send),
+        (ConnectionType::Http, Some(body)) => upload = Some(Upload::start(send, body, progress.clone())),
+        (ConnectionType::Http, None) => send.finish(),
+    }
+    let answered = wait(&mut recv, &mut upload, progress, order.limit)
+        .await
+        .and_then(|(head, rest)| {
+            let response = public_response(head, order.method, order.kind, order.version);
+            Ok((response.map_err(refused)?, rest))
+        });
+    match answered {
+        Ok((response, rest)) => Ok(Answer {
+            response,
+            rest,
+            recv,
+            send: kept,
+            upload,
+            guard,
+        }),
+        Err(failed) => {
+            if let Some(upload) = upload {
+                *source = upload.recall().await;
+                if source.is_none() {
+                    return Err(Failed::Visitor(ErrorCode::Internal));
+                }
+            }
+            Err(failed)
+        }
+    }
+}
+
+fn refused(error: ResponseError) -> Failed {
+    let failure = match error {
+        ResponseError::Connector(_) => Failure::Reported,
+        ResponseError::Invalid(_) => Failure::Invalid,
+    };
+    Failed::Tunnel(failure, error.to_string())
+}
+
+/// Waits for the head; the clock runs from the last byte of the request, as nobody answers before.
+async fn wait(
+    recv: &mut RecvHalf,
+    upload: &mut Option<Upload>,
+    progress: &Progress,
+    limit: Duration,
+) -> Result<(ConnectResponse, Bytes), Failed> {
+    let mut head = pin!(read_head(recv));
+    loop {
+        let deadline = progress.active_at() + limit;
+        let uploading = upload.as_mut().filter(|upload| !upload.has_ended());
+        let is_uploading = uploading.is_some();
+        let end: Pin<Box<dyn Future<Output = End> + '_>> = match uploading {
+            Some(upload) => Box::pin(upload.end()),
+            None => Box::pin(std::future::pending()),
+        };
+        tokio::select! {
+            biased;
+            head = &mut head => return head,
+            end = end, if is_uploading => if let End::Visitor(code) = end {
+                return Err(Failed::Visitor(code));
+            },
+            () = sleep_until(deadline) => {
+                if progress.active_at() + limit <= Instant::now() {
+                    return Err(Failed::Tunnel(Failure::Silent, format!("no response head within {limit:?}")));
+                }
+            }
+        }
+    }
+}
+
+async fn read_head(recv: &mut RecvHalf) -> Result<(ConnectResponse, Bytes), Failed> {
+    let mut buffer = BytesMut::new();
+    loop {
+        match recv.read_chunk().await {
+            Ok(Some(chunk)) if buffer.is_empty() => buffer = BytesMut::from(chunk),
+            Ok(Some(chunk)) => buffer.extend_from_slice(&chunk),
+            Ok(None) => {
+                return Err(Failed::Tunnel(
+                    Failure::Lost,
+                    "the stream ended without a response".into(),
+                ));
+            }
+            Err(error @ RecvError::NotOpened) => {
+                return Err(Failed::Tunnel(Failure::NotOpened, error.to_string()));
+            }
+            // A reset may discard a reported failure that was on its way (protocol/data-streams.md §3).
+            Err(error @ RecvError::Reset) => {
+                return Err(Failed::Tunnel(Failure::Reported, error.to_string()));
+            }
+            Err(error @ RecvError::Lost) => return Err(Failed::Tunnel(Failure::Lost, error.to_string())),
+        }
+        match decode_response(&mut buffer) {
+            Ok(Some(head)) => return Ok((head, buffer.freeze())),
+            Ok(None) => {}
+            Err(error) => return Err(Failed::Tunnel(Failure::Invalid, error.to_string())),
+        }
+    }
+}

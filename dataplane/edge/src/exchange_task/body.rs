@@ -1,0 +1,135 @@
+//! Response bodies as hyper takes them.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::download::{BodyError, Download};
+use crate::public::InFlight;
+
+/// What follows a response head.
+pub(crate) struct PublicBody {
+    kind: Kind,
+    /// Keeps the visitor's connection busy until the body is done.
+    busy: Option<InFlight>,
+}
+
+enum Kind {
+    Empty,
+    Full(Bytes),
+    Stream {
+        pump: Pin<Box<dyn Future<Output = Result<(), BodyError>>>>,
+        slot: Rc<Slot>,
+        left: Option<u64>,
+    },
+}
+
+/// Hands chunks from the pump to hyper. Both run in one poll of the body, so nothing needs waking.
+#[derive(Default)]
+pub(super) struct Slot(Cell<Option<Bytes>>);
+
+impl Slot {
+    /// Gives a chunk and waits until it is taken: the pump never runs ahead of the visitor.
+    pub(super) async fn put(&self, chunk: Bytes) {
+        self.0.set(Some(chunk));
+        poll_fn(|_| {
+            let chunk = self.0.take();
+            match chunk {
+                Some(_) => {
+                    self.0.set(chunk);
+                    Poll::Pending
+                }
+                None => Poll::Ready(()),
+            }
+        })
+        .await;
+    }
+}
+
+impl PublicBody {
+    pub(crate) fn empty() -> Self {
+        Self {
+            kind: Kind::Empty,
+            busy: None,
+        }
+    }
+
+    pub(crate) fn full(bytes: Bytes) -> Self {
+        Self {
+            kind: if bytes.is_empty() {
+                Kind::Empty
+            } else {
+                Kind::Full(bytes)
+            },
+            busy: None,
+        }
+    }
+
+    /// What comes from the tunnel, as it comes.
+    pub(super) fn stream(download: Download) -> Self {
+        let slot = Rc::<Slot>::default();
+        let left = download.left;
+        let pump = Box::pin(download.run(slot.clone()));
+        Self {
+            kind: Kind::Stream { pump, slot, left },
+            busy: None,
+        }
+    }
+
+    /// The same body, which holds `busy` as long as it lives.
+    pub(crate) fn holding(mut self, busy: InFlight) -> Self {
+        self.busy = Some(busy);
+        self
+    }
+}
+
+impl Body for PublicBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let ended = match &mut self.kind {
+            Kind::Empty => return Poll::Ready(None),
+            Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Kind::Stream { pump, slot, left } => match pump.as_mut().poll(cx) {
+                Poll::Ready(Ok(())) => Poll::Ready(None),
+                Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
+                Poll::Pending => {
+                    let Some(chunk) = slot.0.take() else {
+                        return Poll::Pending;
+                    };
+                    if let Some(left) = left {
+                        *left = left.saturating_sub(chunk.len() as u64);
+                    }
+                    if *left != Some(0) {
+                        return Poll::Ready(Some(Ok(Frame::data(chunk))));
+                    }
+                    // The last announced bytes: hyper must know that it need not ask again.
+                    Poll::Ready(Some(Ok(Frame::data(chunk))))
+                }
+            },
+        };
+        self.kind = Kind::Empty;
+        ended
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.kind, Kind::Empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Empty => SizeHint::with_exact(0),
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Stream { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What is known of an exchange while it runs, counted and logged once when it ends, however it ends.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use adit_driver::core::CoreId;
+use adit_proto::exchange::edge::RequestId;
+use adit_proto::exchange::error_code::ErrorCode;
+use adit_wire::{ConnIndex, ConnectorId, Hostname, TunnelId};
+use http::request::Parts;
+use http::{Method, StatusCode, Version};
+use tokio::time::Instant;
+
+use super::EXCHANGE_BYTES;
+use crate::access_log::AccessRecord;
+use crate::core::Core;
+use crate::tunnels::Choice;
+
+/// Bytes moved so far, shared between the directions of one exchange.
+#[derive(Debug)]
+pub(super) struct Progress {
+    bytes_in: Cell<u64>,
+    bytes_out: Cell<u64>,
+    /// When the request last moved.
+    active_at: Cell<Instant>,
+}
+
+impl Progress {
+    pub(super) fn received(&self, count: usize) {
+        self.bytes_in.set(self.bytes_in.get() + count as u64);
+        self.active_at.set(Instant::now());
+    }
+
+    pub(super) fn sent(&self, count: usize) {
+        self.bytes_out.set(self.bytes_out.get() + count as u64);
+    }
+
+    pub(super) fn touch(&self) {
+        self.active_at.set(Instant::now());
+    }
+
+    pub(super) fn active_at(&self) -> Instant {
+        self.active_at.get()
+    }
+}
+
+/// The facts about one exchange. Dropping it counts and logs the exchange.
+pub(crate) struct Record {
+    core: Rc<Core>,
+    id: RequestId,
+    began: Instant,
+    began_at: SystemTime,
+    client: IpAddr,
+    method: Method,
+    path: String,
+    version: Version,
+    host: Option<Hostname>,
+    tunnel: Option<TunnelId>,
+    connection: Option<(ConnectorId, ConnIndex, CoreId)>,
+    attempts: u32,
+    status: Option<StatusCode>,
+    code: Option<ErrorCode>,
+    is_complete: bool,
+    is_admitted: bool,
+    until_head: Option<Duration>,
+    progress: Rc<Progress>,
+}
+
+impl Record {
+    pub(super) fn begin(core: &Rc<Core>, id: RequestId, client: IpAddr, parts: &Parts) -> Self {
+        core.metrics.exchanges_started.add(1);
+        core.metrics.exchanges_in_flight.add(1);
+        let now = Instant::now();
+        let progress = Progress {
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            active_at: Cell::new(now),
+        };
+        // Text is copied only for a log that somebody reads.
+        let path = match core.log.is_on() {
+            true => parts
+                .uri
+                .path_and_query()
+                .map_or("/", |path| path.as_str())
+                .to_owned(),
+            false => String::new(),
+        };
+        Self {
+            core: core.clone(),
+            id,
+            began: now,
+            began_at: SystemTime::now(),
+            client: client.to_canonical(),
+            method: parts.method.clone(),
+            path,
+            version: parts.version,
+            host: None,
+            tunnel: None,
+            connection: None,
+            attempts: 0,
+            status: None,
+            code: None,
+            is_complete: false,
+            is_admitted: core.admit(EXCHANGE_BYTES),
+            until_head: None,
+            progress: Rc::new(progress),
+        }
+    }
+
+    /// Whether the core has memory for this exchange.
+    pub(super) fn is_admitted(&self) -> bool {
+        self.is_admitted
+    }
+
+    pub(super) fn id(&self) -> RequestId {
+        self.id
+    }
+
+    pub(super) fn progress(&self) -> &Rc<Progress> {
+        &self.progress
+    }
+
+    pub(super) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    pub(super) fn set_host(&mut self, host: &Hostname) {
+        if self.core.log.is_on() {
+            self.host = Some(host.clone());
+        }
+    }
+
+    pub(super) fn set_tunnel(&mut self, tunnel: TunnelId) {
+        self.tunnel = Some(tunnel);
+    }
+
+    pub(super) fn set_client(&mut self, client: IpAddr) {
+        self.client = client;
+    }
+
+    pub(super) fn set_attempt(&mut self, choice: &Choice) {
+        self.attempts += 1;
+        self.connection = Some((choice.connector(), choice.index(), choice.core));
+    }
+
+    /// The origin's head is passed on.
+    pub(super) fn answer(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        self.until_head = Some(self.began.elapsed());
+    }
+
+    /// An error page is the whole answer.
+    pub(super) fn answer_error(&mut self, code: ErrorCode) {
+        self.status = Some(code.status());
+        self.fail(code);
+    }
+
+    /// The exchange broke after its head.
+    pub(super) fn fail(&mut self, code: ErrorCode) {
+        self.code.get_or_insert(code);
+        self.is_complete = true;
+    }
+
+    /// All that was to be sent is sent.
+    pub(super) fn complete(&mut self) {
+        self.is_complete = true;
+    }
+
+    fn count(&self, status: StatusCode, code: Option<ErrorCode>) {
+        let metrics = &self.core.metrics;
+        metrics.exchanges_in_flight.take();
+        if let Some(counter) = code.and_then(|code| metrics.errors.get(code.index())) {
+            counter.add(1);
+        }
+        let class = match status.as_u16() / 100 {
+            class @ 1..=5 => usize::from(class),
+            _ => 0,
+        };
+        if let Some(counter) = metrics.statuses.get(class) {
+            counter.add(1);
+        }
+        metrics.bytes_from_visitors.add(self.progress.bytes_in.get());
+        metrics.bytes_to_visitors.add(self.progress.bytes_out.get());
+        metrics.durations.record(self.began.elapsed());
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.is_admitted {
+            self.core.release(EXCHANGE_BYTES);
+        }
+        let gone = (!self.is_complete).then_some(ErrorCode::VisitorGone);
+        let code = self.code.or(gone);
+        let status = self.status.unwrap_or(ErrorCode::VisitorGone.status());
+        self.count(status, code);
+        if !self.core.log.is_on() {
+            return;
+        }
+        let record = AccessRecord {
+            began: self.began_at,
+            id: self.id,
+            client: self.client,
+            method: self.method.clone(),
+            host: self.host.take(),
+            path: std::mem::take(&mut self.path),
+            version: self.version,
+            tunnel: self.tunnel,
+            connection: self.connection,
+            attempts: self.attempts,
+            core: self.core.context.id,
+            status,
+            code,
+            bytes_in: self.progress.bytes_in.get(),
+            bytes_out: self.progress.bytes_out.get(),
+            until_head: self.until_head,
+            duration: self.began.elapsed(),
+        };
+        if !self.core.log.write(Box::new(record)) {
+            self.core.metrics.access_log_dropped.add(1);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Raw bytes in both directions after an upgrade, until either side ends.
+//!
+//! The protocol has no half-close: a connector tears the origin connection down at our FIN and may lose the
+//! reply (protocol/data-streams.md §4). So when the visitor ends its side first, FIN is held back while the
+//! origin still speaks, for a limited time.
+
+use std::io;
+use std::time::Duration;
+
+use adit_proto::exchange::error_code::ErrorCode;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::sleep;
+
+use super::record::{Progress, Record};
+use crate::tunnels::stream::{InFlight, RecvHalf, SendHalf};
+
+/// Bytes read at once. A WebSocket message of a chat fits many times; bulk is bounded by the socket.
+const READ_BYTES: usize = 16 << 10;
+
+/// Time for the origin to say its last words after the visitor has ended its side.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// An exchange that has become a byte flow.
+pub(crate) struct Upgrade {
+    pub(super) send: SendHalf,
+    pub(super) recv: RecvHalf,
+    /// Came with the response head.
+    pub(super) first: Bytes,
+    pub(super) guard: InFlight,
+    pub(super) record: Record,
+}
+
+/// Relays between the visitor's stream and the tunnel until one of them ends. `early` is what the visitor
+/// sent before the switch.
+pub(crate) async fn relay<S: AsyncRead + AsyncWrite>(visitor: S, early: Bytes, upgrade: Upgrade) {
+    let Upgrade {
+        mut send,
+        recv,
+        first,
+        guard,
+        mut record,
+    } = upgrade;
+    let (reader, writer) = tokio::io::split(visitor);
+    let progress = record.progress().clone();
+    let came_to_end = {
+        let inward = async {
+            if inward(reader, early, &mut send, &progress).await == Ended::InOrder {
+                sleep(LAST_WORDS).await;
+            }
+        };
+        tokio::select! {
+            () = inward => Ok(()),
+            ended = outward(recv, first, writer, &progress) => ended,
+        }
+    };
+    match came_to_end {
+        Ok(()) => {
+            send.finish();
+            record.complete();
+        }
+        Err(code) => {
+            send.reset(0);
+            record.fail(code);
+        }
+    }
+    drop(guard);
+}
+
+/// How a direction ended.
+#[derive(PartialEq, Eq)]
+enum Ended {
+    /// The other direction may have more to say.
+    InOrder,
+    /// Nobody listens any more.
+    Torn,
+}
+
+/// Visitor to tunnel; returns when the visitor has ended or the tunnel takes no more.
+async fn inward<R: AsyncRead + Unpin>(
+    mut reader: R,
+    early: Bytes,
+    send: &mut SendHalf,
+    progress: &Progress,
+) -> Ended {
+    if !early.is_empty() {
+        progress.received(early.len());
+        if send.write(early).await.is_err() {
+            return Ended::InOrder;
+        }
+    }
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(READ_BYTES);
+        match reader.read_buf(&mut buffer).await {
+            Ok(0) => return Ended::InOrder,
+            Err(_) => return Ended::Torn,
+            Ok(count) => {
+                progress.received(count);
+                if send.write(buffer.split().freeze()).await.is_err() {
+                    return Ended::InOrder;
+                }
+            }
+        }
+    }
+}
+
+/// Tunnel to visitor; returns when either has ended.
+async fn outward<W: AsyncWrite + Unpin>(
+    mut recv: RecvHalf,
+    first: Bytes,
+    mut writer: W,
+    progress: &Progress,
+) -> Result<(), ErrorCode> {
+    let mut next = Some(first).filter(|first| !first.is_empty());
+    loop {
+        let chunk = match next.take() {
+            Some(chunk) => chunk,
+            None => match recv.read_chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => {
+                    // The visitor may have gone first.
+                    let _ = writer.shutdown().await;
+                    return Ok(());
+                }
+                Err(_) => return Err(ErrorCode::ResponseAborted),
+            },
+        };
+        progress.sent(chunk.len());
+        write(&mut writer, &chunk)
+            .await
+            .map_err(|_| ErrorCode::VisitorGone)?;
+    }
+}
+
+async fn write<W: AsyncWrite + Unpin>(writer: &mut W, chunk: &[u8]) -> io::Result<()> {
+    writer.write_all(chunk).await?;
+    writer.flush().await
+}

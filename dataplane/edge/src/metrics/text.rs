@@ -1,0 +1,407 @@
+//! Writes the counters of all cores in the Prometheus text format.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use adit_proto::exchange::error_code::ErrorCode;
+
+use super::{BUCKETS, CoreMetrics, Counter};
+use crate::access_log::LogMetrics;
+use crate::control_link::ServiceMetrics;
+
+/// What a scrape reads.
+pub(crate) struct Scrape<'a> {
+    pub(crate) cores: &'a [Arc<CoreMetrics>],
+    pub(crate) service: &'a ServiceMetrics,
+    pub(crate) log: &'a LogMetrics,
+}
+
+type PerCore = (&'static str, Kind, &'static str, fn(&CoreMetrics) -> &Counter);
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+impl Kind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+use Kind::{Counter as C, Gauge as G};
+
+/// Shown per core, so that an uneven load is seen.
+const PER_CORE: [PerCore; 25] = [
+    (
+        "edge_visitor_connections_total",
+        C,
+        "Visitors' connections accepted.",
+        |m| &m.visitor_connections_accepted,
+    ),
+    (
+        "edge_visitor_connections",
+        G,
+        "Visitors' connections open.",
+        |m| &m.visitor_connections_open,
+    ),
+    (
+        "edge_visitor_connections_refused_total",
+        C,
+        "Visitors' connections closed at the limit.",
+        |m| &m.visitor_connections_refused,
+    ),
+    (
+        "edge_tls_handshakes_failed_total",
+        C,
+        "TLS handshakes of visitors that failed or took too long.",
+        |m| &m.tls_handshakes_failed,
+    ),
+    (
+        "edge_heads_timed_out_total",
+        C,
+        "Connections closed because a request head took too long.",
+        |m| &m.heads_timed_out,
+    ),
+    ("edge_exchanges_total", C, "Exchanges started.", |m| {
+        &m.exchanges_started
+    }),
+    ("edge_exchanges_in_flight", G, "Exchanges under way.", |m| {
+        &m.exchanges_in_flight
+    }),
+    (
+        "edge_memory_bytes",
+        G,
+        "Bytes accounted to exchanges under way.",
+        |m| &m.memory_bytes,
+    ),
+    (
+        "edge_exchange_retries_total",
+        C,
+        "Attempts after the first.",
+        |m| &m.retries,
+    ),
+    (
+        "edge_bytes_from_visitors_total",
+        C,
+        "Body bytes received from visitors.",
+        |m| &m.bytes_from_visitors,
+    ),
+    (
+        "edge_bytes_to_visitors_total",
+        C,
+        "Body bytes sent to visitors.",
+        |m| &m.bytes_to_visitors,
+    ),
+    (
+        "edge_access_log_dropped_total",
+        C,
+        "Access log lines dropped because the writer was behind.",
+        |m| &m.access_log_dropped,
+    ),
+    (
+        "edge_tunnel_connections_total",
+        C,
+        "Tunnel connections accepted.",
+        |m| &m.tunnel_connections_accepted,
+    ),
+    (
+        "edge_tunnel_connections",
+        G,
+        "Registered tunnel connections.",
+        |m| &m.tunnel_connections_open,
+    ),
+    (
+        "edge_registrations_accepted_total",
+        C,
+        "Registrations accepted.",
+        |m| &m.registrations_accepted,
+    ),
+    (
+        "edge_registrations_refused_total",
+        C,
+        "Registrations refused.",
+        |m| &m.registrations_refused,
+    ),
+    (
+        "edge_registrations_timed_out_total",
+        C,
+        "Connections without registration in time.",
+        |m| &m.registrations_timed_out,
+    ),
+    (
+        "edge_side_streams_total",
+        C,
+        "RPC streams opened by connectors.",
+        |m| &m.side_streams,
+    ),
+    (
+        "edge_datagrams_dropped_total",
+        C,
+        "Datagrams of connectors that lead nowhere.",
+        |m| &m.datagrams_dropped,
+    ),
+    (
+        "edge_handshakes_half_open",
+        G,
+        "QUIC handshakes under way.",
+        |m| &m.handshakes_half_open,
+    ),
+    (
+        "edge_handshakes_refused_total",
+        C,
+        "QUIC handshakes refused at a limit.",
+        |m| &m.handshakes_refused,
+    ),
+    ("edge_quic_retries_total", C, "QUIC Retry packets sent.", |m| {
+        &m.quic_retries_sent
+    }),
+    (
+        "edge_udp_datagrams_received_total",
+        C,
+        "UDP datagrams received.",
+        |m| &m.udp_datagrams_received,
+    ),
+    (
+        "edge_udp_sends_total",
+        C,
+        "UDP sends, each of one or more datagrams.",
+        |m| &m.udp_sends,
+    ),
+    (
+        "edge_udp_send_errors_total",
+        C,
+        "UDP sends refused by the kernel.",
+        |m| &m.udp_send_errors,
+    ),
+];
+
+/// Renders everything.
+pub(crate) fn render(scrape: &Scrape<'_>) -> String {
+    let mut out = String::with_capacity(16 << 10);
+    for (name, kind, help, of) in PER_CORE {
+        head(&mut out, name, kind.as_str(), help);
+        for (core, metrics) in scrape.cores.iter().enumerate() {
+            line(
+                &mut out,
+                format_args!("{name}{{core=\"{core}\"}} {}", of(metrics).get()),
+            );
+        }
+    }
+    strays(&mut out, scrape.cores);
+    errors(&mut out, scrape.cores);
+    statuses(&mut out, scrape.cores);
+    durations(&mut out, scrape.cores);
+    service(&mut out, scrape);
+    out
+}
+
+fn strays(out: &mut String, cores: &[Arc<CoreMetrics>]) {
+    let name = "edge_stray_datagrams_total";
+    head(
+        out,
+        name,
+        "counter",
+        "UDP datagrams handed from one core to another.",
+    );
+    for (core, metrics) in cores.iter().enumerate() {
+        let (sent, received) = (metrics.strays_sent.get(), metrics.strays_received.get());
+        line(
+            out,
+            format_args!("{name}{{core=\"{core}\",direction=\"sent\"}} {sent}"),
+        );
+        line(
+            out,
+            format_args!("{name}{{core=\"{core}\",direction=\"received\"}} {received}"),
+        );
+    }
+}
+
+fn errors(out: &mut String, cores: &[Arc<CoreMetrics>]) {
+    let name = "edge_exchange_errors_total";
+    head(
+        out,
+        name,
+        "counter",
+        "Exchanges that did not end with the origin's own complete answer.",
+    );
+    for code in ErrorCode::all() {
+        let count: u64 = cores
+            .iter()
+            .filter_map(|core| core.errors.get(code.index()))
+            .map(Counter::get)
+            .sum();
+        let (code, side) = (code.as_str(), code.side().as_str());
+        line(
+            out,
+            format_args!("{name}{{code=\"{code}\",side=\"{side}\"}} {count}"),
+        );
+    }
+}
+
+fn statuses(out: &mut String, cores: &[Arc<CoreMetrics>]) {
+    let name = "edge_responses_total";
+    head(out, name, "counter", "Responses by class of status.");
+    for (class, label) in ["other", "1xx", "2xx", "3xx", "4xx", "5xx"]
+        .into_iter()
+        .enumerate()
+    {
+        let count: u64 = cores
+            .iter()
+            .filter_map(|core| core.statuses.get(class))
+            .map(Counter::get)
+            .sum();
+        line(out, format_args!("{name}{{class=\"{label}\"}} {count}"));
+    }
+}
+
+fn durations(out: &mut String, cores: &[Arc<CoreMetrics>]) {
+    let name = "edge_exchange_duration_seconds";
+    head(
+        out,
+        name,
+        "histogram",
+        "Time from the request head to the end of the exchange.",
+    );
+    let mut total = 0_u64;
+    let bounds = BUCKETS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+    for (index, bound) in bounds.enumerate() {
+        total += cores
+            .iter()
+            .filter_map(|core| core.durations.buckets.get(index))
+            .map(Counter::get)
+            .sum::<u64>();
+        line(out, format_args!("{name}_bucket{{le=\"{bound}\"}} {total}"));
+    }
+    let sum_us: u64 = cores.iter().map(|core| core.durations.sum_us.get()).sum();
+    line(
+        out,
+        format_args!("{name}_sum {}.{:06}", sum_us / 1_000_000, sum_us % 1_000_000),
+    );
+    line(out, format_args!("{name}_count {total}"));
+}
+
+fn service(out: &mut String, scrape: &Scrape<'_>) {
+    let (service, log) = (scrape.service, scrape.log);
+    let single = [
+        (
+            "edge_control_attached",
+            G,
+            "1 while control is attached.",
+            &service.link_attached,
+        ),
+        (
+            "edge_control_attempts_total",
+            C,
+            "Attempts to attach to control.",
+            &service.link_attempts,
+        ),
+        (
+            "edge_registrations_decided_alone_total",
+            C,
+            "Registrations decided by the last snapshot because control did not answer.",
+            &service.registrations_decided_alone,
+        ),
+        (
+            "edge_snapshot_save_errors_total",
+            C,
+            "Snapshots not saved to disk.",
+            &service.snapshot_save_errors,
+        ),
+        (
+            "edge_snapshot_generation",
+            G,
+            "Generation of the routes served.",
+            &service.generation,
+        ),
+        (
+            "edge_access_log_lines_total",
+            C,
+            "Access log lines written.",
+            &log.written,
+        ),
+        (
+            "edge_access_log_write_errors_total",
+            C,
+            "Access log lines lost to write errors.",
+            &log.failed,
+        ),
+    ];
+    for (name, kind, help, counter) in single {
+        head(out, name, kind.as_str(), help);
+        line(out, format_args!("{name} {}", counter.get()));
+    }
+    let name = "edge_build_info";
+    head(out, name, "gauge", "Always 1; the label tells the version.");
+    line(
+        out,
+        format_args!("{name}{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")),
+    );
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    line(out, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("writing to a String does not fail");
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn cores_are_summed_where_labels_would_multiply_and_shown_where_balance_matters() {
+        let cores = [Arc::new(CoreMetrics::default()), Arc::new(CoreMetrics::default())];
+        for core in &cores {
+            core.exchanges_started.add(2);
+            core.errors[ErrorCode::OriginTimeout.index()].add(1);
+            core.statuses[2].add(3);
+            core.durations.record(Duration::from_millis(3));
+        }
+        cores[1].durations.record(Duration::from_secs(500));
+        let (service, log) = (ServiceMetrics::default(), LogMetrics::default());
+        let text = render(&Scrape {
+            cores: &cores,
+            service: &service,
+            log: &log,
+        });
+        for wanted in [
+            "edge_exchanges_total{core=\"1\"} 2",
+            "edge_exchange_errors_total{code=\"origin-timeout\",side=\"origin\"} 2",
+            "edge_responses_total{class=\"2xx\"} 6",
+            "edge_exchange_duration_seconds_bucket{le=\"0.0025\"} 0",
+            "edge_exchange_duration_seconds_bucket{le=\"0.005\"} 2",
+            "edge_exchange_duration_seconds_bucket{le=\"+Inf\"} 3",
+            "edge_exchange_duration_seconds_sum 500.006000",
+            "edge_exchange_duration_seconds_count 3",
+        ] {
+            assert!(text.lines().any(|line| line == wanted), "{wanted}\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_metric_has_help_and_a_type_once() {
+        let cores = [Arc::new(CoreMetrics::default())];
+        let (service, log) = (ServiceMetrics::default(), LogMetrics::default());
+        let text = render(&Scrape {
+            cores: &cores,
+            service: &service,
+            log: &log,
+        });
+        let mut names: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .collect();
+        let count = names.len();
+        names.dedup();
+        assert_eq!((names.len(), text.matches("# HELP").count()), (count, count));
+    }
+}

@@ -1,0 +1,17 @@
+//! The public side: where visitors come in, over HTTP/1.1 and HTTP/2, in clear and over TLS.
+//!
+//! ```text
+//! accept ─► TLS, ALPN ─► HTTP/2 ─┐
+//!        └► first bytes ─► HTTP/1.1 ─┴► exchange_task per request
+//! ```
+//! Limits: visitors per core, time for a handshake and for a head, idle time, streams and resets per HTTP/2
+//! connection, head size. Each has a counter or an error code.
+
+pub(crate) mod tls;
+pub(crate) mod listen;
+mod certificates;
+mod io;
+mod http1;
+mod http2;
+
+pub(crate) use io::InFlight;

@@ -1,0 +1,115 @@
+//! HTTP/1.0 and HTTP/1.1 for one visitor's connection.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use adit_proto::exchange::edge::Visitor;
+use adit_proto::limits::HEAD_BYTES_MAX;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::io::{Clock, Expired, PublicIo};
+use crate::core::Core;
+use crate::exchange_task::body::PublicBody;
+use crate::exchange_task::relay::{Upgrade, relay};
+
+/// Bytes hyper reads ahead or collects for one write. More only adds to what a slow visitor holds.
+const BUFFER_BYTES_MAX: usize = 128 << 10;
+
+/// Time a visitor may keep sending after we have closed. Closing with unread bytes would reset the
+/// connection and may destroy the response on its way (RFC 9112 §9.6).
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// Bytes thrown away meanwhile.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// How the connection came to its end.
+enum End {
+    Done,
+    Failed(hyper::Error),
+    Expired(Expired),
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<PublicBody>, Infallible>>>>;
+
+/// Serves requests until the connection ends, and the byte flow that may follow.
+pub(super) async fn serve<S>(core: &Rc<Core>, io: PublicIo<S>, visitor: Visitor)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let activity = io.activity();
+    let upgrade = Rc::<RefCell<Option<Upgrade>>>::default();
+    let service = {
+        let (core, activity, upgrade) = (core.clone(), activity.clone(), upgrade.clone());
+        service_fn(move |request: Request<Incoming>| -> Answering {
+            let (core, busy, upgrade) = (core.clone(), activity.request(), upgrade.clone());
+            Box::pin(async move {
+                let keep = |taken| *upgrade.borrow_mut() = Some(taken);
+                let response = crate::exchange_task::run(core, visitor, request, keep).await;
+                Ok(response.map(|body| body.holding(busy)))
+            })
+        })
+    };
+    let mut connection = http1::Builder::new()
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        // Idle and head times are kept by our own clock, which tells them apart.
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(io), service);
+    let mut clock = Clock::new(activity, core.config.limits.idle_timeout);
+    let mut draining = pin!(core.drain.begun());
+    let mut was_told = false;
+    let end = poll_fn(|cx| {
+        if !was_told && draining.as_mut().poll(cx).is_ready() {
+            was_told = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        match connection.poll_without_shutdown(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(End::Done),
+            Poll::Ready(Err(error)) => Poll::Ready(End::Failed(error)),
+            Poll::Pending => clock.poll_expired(cx).map(End::Expired),
+        }
+    })
+    .await;
+    match end {
+        End::Done => {
+            let parts = connection.into_parts();
+            let taken = upgrade.borrow_mut().take();
+            match taken {
+                Some(taken) => relay(parts.io.into_inner(), parts.read_buf, taken).await,
+                None => linger(parts.io.into_inner()).await,
+            }
+        }
+        End::Failed(error) => tracing::debug!(visitor = %visitor.address, %error, "visitor connection ended"),
+        End::Expired(Expired::Head) => core.metrics.heads_timed_out.add(1),
+        End::Expired(Expired::Idle) => {}
+    }
+}
+
+/// Ends our side and waits a little for the visitor to end its own.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut io: S) {
+    let lingering = async {
+        io.shutdown().await?;
+        let mut scratch = [0; 4_096];
+        let mut total = 0;
+        while total < LINGER_BYTES_MAX {
+            match io.read(&mut scratch).await? {
+                0 => break,
+                count => total += count,
+            }
+        }
+        Ok::<(), std::io::Error>(())
+    };
+    // Whatever comes of it, the connection ends here.
+    let _ = timeout(LINGER_TIME, lingering).await;
+}

@@ -1,0 +1,144 @@
+//! HTTP/2 for one visitor's connection, with WebSockets by extended CONNECT (RFC 8441).
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use adit_proto::exchange::edge::Visitor;
+use adit_proto::limits::HEAD_BYTES_MAX;
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use super::io::{Activity, Clock, Expired, PublicIo};
+use crate::core::Core;
+use crate::exchange_task::body::PublicBody;
+use crate::exchange_task::relay::{Upgrade, relay};
+
+/// Streams of one connection at once.
+const STREAMS_MAX: u32 = 1_000;
+
+/// Streams reset by the visitor before we looked at them, and by us for its errors, after which the
+/// connection is closed: the defence against rapid resets.
+const PENDING_RESETS_MAX: usize = 100;
+const ERROR_RESETS_MAX: usize = 100;
+
+/// Bytes a visitor may send ahead per stream and per connection.
+const STREAM_WINDOW_BYTES: u32 = 512 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
+
+/// Bytes of one response that wait for the visitor's window.
+const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
+
+/// Time for a visitor to close after GOAWAY when nothing runs.
+const GOAWAY_TIME: Duration = Duration::from_secs(1);
+
+const HEAD_LIST_BYTES_MAX: u32 = HEAD_BYTES_MAX as u32;
+
+/// Runs hyper's tasks on this core.
+#[derive(Clone, Copy, Debug)]
+struct LocalExec;
+
+impl<F> Executor<F> for LocalExec
+where
+    F: Future<Output: 'static> + 'static,
+{
+    fn execute(&self, task: F) {
+        // Ends with its stream, which ends with the connection.
+        spawn_local(task);
+    }
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<PublicBody>, Infallible>>>>;
+
+/// Serves streams until the connection ends.
+pub(super) async fn serve<S>(core: &Rc<Core>, io: PublicIo<S>, visitor: Visitor)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let activity = io.activity();
+    let service = {
+        let (core, activity) = (core.clone(), activity.clone());
+        service_fn(move |request| answer(core.clone(), activity.clone(), visitor, request))
+    };
+    let mut connection = pin!(
+        http2::Builder::new(LocalExec)
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+            .max_local_error_reset_streams(ERROR_RESETS_MAX)
+            .max_header_list_size(HEAD_LIST_BYTES_MAX)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
+            .enable_connect_protocol()
+            .serve_connection(TokioIo::new(io), service)
+    );
+    let mut clock = Clock::new(activity, core.config.limits.idle_timeout);
+    let mut draining = pin!(core.drain.begun());
+    let mut was_told = false;
+    let expired = poll_fn(|cx| {
+        if !was_told && draining.as_mut().poll(cx).is_ready() {
+            was_told = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        match connection.as_mut().poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(None),
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(visitor = %visitor.address, %error, "visitor connection ended");
+                Poll::Ready(None)
+            }
+            Poll::Pending => clock.poll_expired(cx).map(Some),
+        }
+    })
+    .await;
+    match expired {
+        None => {}
+        Some(Expired::Head) => core.metrics.heads_timed_out.add(1),
+        Some(Expired::Idle) => {
+            connection.as_mut().graceful_shutdown();
+            // A visitor that does not answer is dropped all the same.
+            let _ = timeout(GOAWAY_TIME, connection).await;
+        }
+    }
+}
+
+fn answer(
+    core: Rc<Core>,
+    activity: Rc<Activity>,
+    visitor: Visitor,
+    mut request: Request<Incoming>,
+) -> Answering {
+    let busy = activity.request();
+    let taking_over = (*request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
+    Box::pin(async move {
+        let upgrade = move |upgrade: Upgrade| {
+            if let Some(taking_over) = taking_over {
+                // Ends with the exchange, or with the connection under it.
+                spawn_local(follow(taking_over, upgrade, activity));
+            }
+        };
+        let response = crate::exchange_task::run(core, visitor, request, upgrade).await;
+        Ok(response.map(|body| body.holding(busy)))
+    })
+}
+
+/// Relays once hyper has sent the response head.
+async fn follow(taking_over: OnUpgrade, upgrade: Upgrade, activity: Rc<Activity>) {
+    let busy = activity.request();
+    match taking_over.await {
+        Ok(stream) => relay(TokioIo::new(stream), Bytes::new(), upgrade).await,
+        Err(error) => tracing::debug!(%error, "visitor left before its upgrade"),
+    }
+    drop(busy);
+}

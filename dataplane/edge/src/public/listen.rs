@@ -1,0 +1,134 @@
+//! Accepts visitors and finds out which protocol they speak.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use adit_driver::stream::Stream;
+use adit_driver::tcp::Listener;
+use adit_proto::exchange::edge::{Scheme, Visitor};
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use super::io::{Heads, PublicIo};
+use super::tls::{Alpn, PublicTls};
+use super::{http1, http2};
+use crate::core::Core;
+
+/// What an HTTP/2 client says first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Accepts on one listener until the core drains.
+pub(crate) async fn run(core: Rc<Core>, listener: Listener, scheme: Scheme, tls: PublicTls) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = core.drain.begun() => {
+                listener.close();
+                return;
+            }
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::error!(core = %core.context.id, %error, "listener failed");
+                return;
+            }
+        };
+        core.metrics.visitor_connections_accepted.add(1);
+        if core.drain.visitors() >= core.visitors_max() {
+            core.metrics.visitor_connections_refused.add(1);
+            continue;
+        }
+        let seat = Seat::take(&core);
+        // Ends with the visitor, by a timeout, or with the process.
+        spawn_local(serve(seat, stream, address, scheme, tls.clone()));
+    }
+}
+
+/// A visitor's place among those of its core.
+struct Seat(Rc<Core>);
+
+impl Seat {
+    fn take(core: &Rc<Core>) -> Self {
+        core.drain.visitor_came();
+        core.metrics.visitor_connections_open.add(1);
+        Self(core.clone())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.drain.visitor_left();
+        self.0.metrics.visitor_connections_open.take();
+    }
+}
+
+async fn serve(seat: Seat, stream: Stream, address: SocketAddr, scheme: Scheme, tls: PublicTls) {
+    let core = &seat.0;
+    let visitor = Visitor {
+        address: address.ip().to_canonical(),
+        scheme,
+    };
+    match scheme {
+        Scheme::Http => in_clear(core, stream, visitor).await,
+        Scheme::Https => match tls.accept(stream).await {
+            Ok((stream, alpn)) => secured(core, stream, alpn, visitor).await,
+            Err(error) => {
+                core.metrics.tls_handshakes_failed.add(1);
+                tracing::debug!(visitor = %address, %error, "TLS handshake failed");
+            }
+        },
+    }
+}
+
+async fn secured<S>(core: &Rc<Core>, stream: S, alpn: Alpn, visitor: Visitor)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    match alpn {
+        Alpn::Http2 => http2::serve(core, PublicIo::new(stream, Bytes::new(), Heads::First), visitor).await,
+        Alpn::Http1 => http1::serve(core, PublicIo::new(stream, Bytes::new(), Heads::All), visitor).await,
+    }
+}
+
+/// Without ALPN the first bytes tell: HTTP/2 with prior knowledge begins with its preface.
+async fn in_clear<S>(core: &Rc<Core>, mut stream: S, visitor: Visitor)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let mut first = BytesMut::with_capacity(PREFACE.len());
+    let read = tokio::select! {
+        read = timeout(core.config.limits.idle_timeout, read_first(&mut stream, &mut first)) => read,
+        () = core.drain.begun() => return,
+    };
+    match read {
+        Ok(Ok(true)) => {
+            http2::serve(core, PublicIo::new(stream, first.freeze(), Heads::First), visitor).await;
+        }
+        Ok(Ok(false)) => {
+            http1::serve(core, PublicIo::new(stream, first.freeze(), Heads::All), visitor).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "visitor left before a request"),
+        // Browsers connect ahead of need; that is no fault.
+        Err(_) => {}
+    }
+}
+
+/// Reads until the bytes are, or cannot be, the preface.
+async fn read_first<S: AsyncRead + Unpin>(stream: &mut S, first: &mut BytesMut) -> io::Result<bool> {
+    loop {
+        let count = first.len().min(PREFACE.len());
+        if first.get(..count) != PREFACE.get(..count) {
+            return Ok(false);
+        }
+        if count == PREFACE.len() {
+            return Ok(true);
+        }
+        if stream.read_buf(first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Binds every listener once per core, before anything is served.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+
+use adit_driver::{mailbox, tcp, udp};
+use serde::Serialize;
+
+use super::EdgeError;
+use crate::config::Config;
+use crate::core::Seed;
+use crate::cross_core::CoreMessage;
+use crate::metrics::CoreMetrics;
+
+/// Where the edge listens, once port 0 is resolved; `addresses.json`.
+#[derive(Debug, Serialize)]
+pub(super) struct Addresses {
+    pub(super) tunnel: SocketAddr,
+    pub(super) http: Vec<SocketAddr>,
+    pub(super) https: Vec<SocketAddr>,
+    pub(super) admin: SocketAddr,
+}
+
+impl Addresses {
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec(self).expect("addresses are plain text");
+        text.push(b'\n');
+        text
+    }
+}
+
+/// All listeners, each group in the order of the cores.
+pub(super) struct Bound {
+    tunnel: Vec<UdpSocket>,
+    http: Vec<Vec<TcpListener>>,
+    https: Vec<Vec<TcpListener>>,
+    admin: tokio::net::TcpListener,
+    addresses: Addresses,
+}
+
+impl Bound {
+    pub(super) fn bind(config: &Config) -> Result<Self, EdgeError> {
+        let (listeners, cores) = (&config.listeners, config.cores);
+        let refused = |address: SocketAddr, role| {
+            move |source: io::Error| EdgeError::Bind {
+                address,
+                role,
+                source,
+            }
+        };
+        let group = |addresses: &[SocketAddr], role| {
+            let bind =
+                |address: &SocketAddr| tcp::bind_group(*address, cores).map_err(refused(*address, role));
+            addresses.iter().map(bind).collect::<Result<Vec<_>, _>>()
+        };
+        let tunnel_role = "listeners.tunnel";
+        let tunnel =
+            udp::bind_group(listeners.tunnel, cores).map_err(refused(listeners.tunnel, tunnel_role))?;
+        let http = group(&listeners.http, "listeners.http")?;
+        let https = group(&listeners.https, "listeners.https")?;
+        let admin = bind_admin(listeners.admin).map_err(refused(listeners.admin, "listeners.admin"))?;
+        let addresses = Addresses {
+            tunnel: first(tunnel.first().map(UdpSocket::local_addr), listeners.tunnel),
+            http: resolved(&http, &listeners.http),
+            https: resolved(&https, &listeners.https),
+            admin: admin.local_addr().unwrap_or(listeners.admin),
+        };
+        Ok(Self {
+            tunnel,
+            http,
+            https,
+            admin,
+            addresses,
+        })
+    }
+
+    pub(super) fn addresses(&self) -> Addresses {
+        Addresses {
+            tunnel: self.addresses.tunnel,
+            http: self.addresses.http.clone(),
+            https: self.addresses.https.clone(),
+            admin: self.addresses.admin,
+        }
+    }
+
+    /// Deals the sockets out to the cores.
+    pub(super) fn split(
+        self,
+        inboxes: Vec<mailbox::Receiver<CoreMessage>>,
+        metrics: Vec<Arc<CoreMetrics>>,
+    ) -> (Vec<Seed>, tokio::net::TcpListener) {
+        let mut http = deal(self.http, inboxes.len());
+        let mut https = deal(self.https, inboxes.len());
+        let seeds = self.tunnel.into_iter().zip(inboxes).zip(metrics);
+        let seeds = seeds.map(|((tunnel, inbox), metrics)| Seed {
+            tunnel,
+            http: http.next().unwrap_or_default(),
+            https: https.next().unwrap_or_default(),
+            inbox,
+            metrics,
+        });
+        (seeds.collect(), self.admin)
+    }
+}
+
+fn bind_admin(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+/// Turns one list of sockets per address into one list of sockets per core.
+fn deal(groups: Vec<Vec<TcpListener>>, cores: usize) -> impl Iterator<Item = Vec<TcpListener>> {
+    let mut per_core: Vec<Vec<TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
+    for group in groups {
+        for (core, listener) in per_core.iter_mut().zip(group) {
+            core.push(listener);
+        }
+    }
+    per_core.into_iter()
+}
+
+fn resolved(groups: &[Vec<TcpListener>], asked: &[SocketAddr]) -> Vec<SocketAddr> {
+    groups
+        .iter()
+        .zip(asked)
+        .map(|(group, asked)| first(group.first().map(TcpListener::local_addr), *asked))
+        .collect()
+}
+
+fn first(address: Option<io::Result<SocketAddr>>, asked: SocketAddr) -> SocketAddr {
+    address.and_then(Result::ok).unwrap_or(asked)
+}
