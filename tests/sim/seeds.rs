@@ -17,7 +17,10 @@ pub(crate) fn for_seeds(count: u64, simulate: impl Fn(u64)) {
 /// Prints its seed when a panic passes.
 struct Named(u64);
 
-#[expect(clippy::print_stdout, reason = "the seed belongs to the failing test's output")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the seed belongs to the failing test's output"
+)]
 impl Drop for Named {
     fn drop(&mut self) {
         if std::thread::panicking() {

@@ -18,8 +18,8 @@ pub mod stream;
 pub mod settings;
 
 pub use connection::Connection;
-pub use outcome::{ConnectionError, ConnectionStats};
 pub use endpoint::{DialError, Endpoint, EndpointOptions, EndpointStats, StrayPacket};
+pub use outcome::{ConnectionError, ConnectionStats};
 pub use settings::{
     ClientConfig, ServerConfig, SettingsError, TransportSettings, client_config, server_config,
 };

@@ -392,10 +392,13 @@ fn answer(lines: Lines) -> ConnectResponse {
     }
 }
 
+/// Method, metadata, and the status and body that the visitor gets.
+type Answer<'a> = (&'a Method, Lines, Option<(u16, ResponseBody)>);
+
 #[test]
 fn response_heads_are_translated() {
     let (get, head) = (Method::GET, Method::HEAD);
-    let cases: [(&Method, Lines, Option<(u16, ResponseBody)>); 13] = [
+    let cases: [Answer<'_>; 13] = [
         (
             &get,
             &[("HttpStatus", b"200")],
