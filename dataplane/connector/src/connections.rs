@@ -45,8 +45,8 @@ const SERVER_NAME: &str = "quic.cftunnel.com";
 /// The tunnel protocol in ALPN.
 const ALPN: &[u8] = b"argotunnel";
 
-/// Silence after which a connection is dead, unless the edge announces less.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silence after which a connection is dead, as stock connectors have it: a dead edge is left quickly.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Interval of PINGs. Edges are known to expect one within 5 s, and lost packets must not use that up.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);

@@ -315,6 +315,10 @@ fn settings(config: &Config) -> ServiceSettings {
     }
 }
 
+/// Silence after which a connector counts as gone, what stock connectors use too. They send a PING every
+/// second, so five in a row are lost before a living one is given up.
+const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// One configuration for all cores, so that Retry tokens made by one are known to the others.
 fn quic_config(certificate: Arc<TunnelCertificate>) -> Result<quic::ServerConfig, EdgeError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -324,6 +328,7 @@ fn quic_config(certificate: Arc<TunnelCertificate>) -> Result<quic::ServerConfig
         .with_cert_resolver(certificate);
     tls.alpn_protocols = vec![TUNNEL_ALPN.to_vec()];
     let transport = TransportSettings {
+        idle_timeout: TUNNEL_IDLE_TIMEOUT,
         peer_streams_max: CONNECTOR_STREAMS_MAX,
         ..Default::default()
     };

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use adit_driver::{mailbox, tcp, udp};
 use serde::Serialize;
@@ -30,6 +31,13 @@ impl Addresses {
     }
 }
 
+/// How long a predecessor's socket may outlive it, and how often we look.
+///
+/// The kernel ends a killed process's rings in the background, and a receive in flight keeps its UDP socket
+/// for that long: without this, a restart right after a crash fails.
+const FREED_WITHIN: Duration = Duration::from_secs(3);
+const FREED_LOOK: Duration = Duration::from_millis(50);
+
 /// All listeners, each group in the order of the cores.
 pub(super) struct Bound {
     tunnel: Vec<UdpSocket>,
@@ -55,8 +63,8 @@ impl Bound {
             addresses.iter().map(bind).collect::<Result<Vec<_>, _>>()
         };
         let tunnel_role = "listeners.tunnel";
-        let tunnel =
-            udp::bind_group(listeners.tunnel, cores).map_err(refused(listeners.tunnel, tunnel_role))?;
+        let tunnel = freed_soon(|| udp::bind_group(listeners.tunnel, cores))
+            .map_err(refused(listeners.tunnel, tunnel_role))?;
         let http = group(&listeners.http, "listeners.http")?;
         let https = group(&listeners.https, "listeners.https")?;
         let admin = bind_admin(listeners.admin).map_err(refused(listeners.admin, "listeners.admin"))?;
@@ -101,6 +109,19 @@ impl Bound {
             metrics,
         });
         (seeds.collect(), self.admin)
+    }
+}
+
+/// Binds, waiting for an address that its last user is about to give back.
+fn freed_soon<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let started = Instant::now();
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && started.elapsed() < FREED_WITHIN => {
+                std::thread::sleep(FREED_LOOK);
+            }
+            other => return other,
+        }
     }
 }
 
