@@ -33,7 +33,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
 
 use crate::core::Core;
@@ -257,7 +257,10 @@ fn respond(
         }
         (ResponseBody::Length(_) | ResponseBody::UntilFinish, _) => PublicBody::stream(download::Download {
             recv: answer.recv,
-            first: answer.rest,
+            next: Some(answer.rest)
+                .filter(|rest| !rest.is_empty())
+                .map(|rest| Ok(Some(rest))),
+            gathers: record.version() == Version::HTTP_2,
             left: match body {
                 ResponseBody::Length(length) => Some(length),
                 ResponseBody::Empty | ResponseBody::UntilFinish | ResponseBody::Upgraded => None,

@@ -15,3 +15,6 @@ mod http1;
 mod http2;
 
 pub(crate) use io::InFlight;
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use adit_proto::exchange::error_code::ErrorCode;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
@@ -12,11 +12,15 @@ use tokio::time::timeout;
 use super::body::Slot;
 use super::record::Record;
 use super::upload::Upload;
-use crate::tunnels::stream::{InFlight, RecvHalf};
+use crate::tunnels::stream::{InFlight, RecvError, RecvHalf};
 
 /// Time for the end of a stream whose response is complete. Stopping it at once would look to the connector
 /// like a visitor that left.
 const FINISH_TIME: Duration = Duration::from_secs(1);
+
+/// Bytes of chunks put together for HTTP/2, which pays per frame: one full frame. A chunk is what one QUIC
+/// packet carried. Copying them costs less than the frames; HTTP/1 writes them as they are in one call.
+const GATHER_BYTES_MAX: usize = 16 << 10;
 
 /// A response broke off after its head; the visitor's connection or stream is aborted for all to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,13 +31,18 @@ pub(crate) enum BodyError {
     Short,
 }
 
+/// What a read of the stream gives.
+pub(super) type Received = Result<Option<Bytes>, RecvError>;
+
 /// A response body on its way.
 pub(super) struct Download {
     pub(super) recv: RecvHalf,
-    /// Came with the head.
-    pub(super) first: Bytes,
+    /// Came with the head, or was read too far by gathering.
+    pub(super) next: Option<Received>,
     /// Bytes still to come, if their number was announced.
     pub(super) left: Option<u64>,
+    /// Puts small chunks together.
+    pub(super) gathers: bool,
     pub(super) record: Record,
     /// Goes on beside the response and ends with it.
     pub(super) upload: Option<Upload>,
@@ -43,21 +52,22 @@ pub(super) struct Download {
 impl Download {
     /// Gives every chunk to `slot`.
     pub(super) async fn run(mut self, slot: Rc<Slot>) -> Result<(), BodyError> {
-        let mut first = Some(std::mem::take(&mut self.first)).filter(|chunk| !chunk.is_empty());
         loop {
-            let mut chunk = match first.take() {
-                Some(chunk) => chunk,
-                None => match self.recv.read_chunk().await {
-                    Ok(Some(chunk)) => chunk,
-                    Ok(None) if self.left.is_none() => {
-                        // A connector that has answered in full reads no more of the request.
-                        drop(self.upload.take());
-                        self.record.complete();
-                        return Ok(());
-                    }
-                    Ok(None) => return Err(self.broken(BodyError::Short)),
-                    Err(_) => return Err(self.broken(BodyError::Aborted)),
-                },
+            let received = match self.next.take() {
+                Some(received) => received,
+                None => self.recv.read_chunk().await,
+            };
+            let mut chunk = match received {
+                Ok(Some(chunk)) if self.gathers => self.gather(chunk),
+                Ok(Some(chunk)) => chunk,
+                Ok(None) if self.left.is_none() => {
+                    // A connector that has answered in full reads no more of the request.
+                    drop(self.upload.take());
+                    self.record.complete();
+                    return Ok(());
+                }
+                Ok(None) => return Err(self.broken(BodyError::Short)),
+                Err(_) => return Err(self.broken(BodyError::Aborted)),
             };
             if let Some(left) = &mut self.left {
                 // More than announced is not the visitor's: it would be read as the next response.
@@ -73,6 +83,31 @@ impl Download {
                 return Ok(());
             }
             slot.put(chunk).await;
+        }
+    }
+
+    /// Adds what has already arrived; waits for nothing.
+    fn gather(&mut self, first: Bytes) -> Bytes {
+        let mut gathered = BytesMut::new();
+        let mut size = first.len();
+        while size < GATHER_BYTES_MAX && self.next.is_none() {
+            match self.recv.read_chunk().now_or_never() {
+                Some(Ok(Some(chunk))) if size + chunk.len() <= GATHER_BYTES_MAX => {
+                    if gathered.is_empty() {
+                        gathered.reserve(GATHER_BYTES_MAX);
+                        gathered.extend_from_slice(&first);
+                    }
+                    gathered.extend_from_slice(&chunk);
+                    size += chunk.len();
+                }
+                Some(other) => self.next = Some(other),
+                None => break,
+            }
+        }
+        if gathered.is_empty() {
+            first
+        } else {
+            gathered.freeze()
         }
     }
 

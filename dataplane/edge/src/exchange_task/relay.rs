@@ -19,7 +19,7 @@ use crate::tunnels::stream::{InFlight, RecvHalf, SendHalf};
 const READ_BYTES: usize = 16 << 10;
 
 /// Time for the origin to say its last words after the visitor has ended its side.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// An exchange that has become a byte flow.
 pub(crate) struct Upgrade {

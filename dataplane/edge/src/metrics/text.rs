@@ -404,4 +404,23 @@ mod tests {
         names.dedup();
         assert_eq!((names.len(), text.matches("# HELP").count()), (count, count));
     }
+
+    #[test]
+    fn every_metric_is_documented() {
+        let documented = include_str!("../../../../docs/metrics.md");
+        let cores = [Arc::new(CoreMetrics::default())];
+        let (service, log) = (ServiceMetrics::default(), LogMetrics::default());
+        let text = render(&Scrape {
+            cores: &cores,
+            service: &service,
+            log: &log,
+        });
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            assert!(
+                documented.contains(&format!("| `{name}` | {kind} |")),
+                "{name} {kind}"
+            );
+        }
+    }
 }

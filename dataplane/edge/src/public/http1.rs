@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use adit_proto::exchange::edge::Visitor;
+use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::limits::HEAD_BYTES_MAX;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -90,7 +91,15 @@ where
                 None => linger(parts.io.into_inner()).await,
             }
         }
-        End::Failed(error) => tracing::debug!(visitor = %visitor.address, %error, "visitor connection ended"),
+        End::Failed(error) => {
+            if error.is_parse_too_large() {
+                // Answered by hyper, before there was a request to make a record of.
+                if let Some(counter) = core.metrics.errors.get(ErrorCode::HeadTooLarge.index()) {
+                    counter.add(1);
+                }
+            }
+            tracing::debug!(visitor = %visitor.address, %error, "visitor connection ended");
+        }
         End::Expired(Expired::Head) => core.metrics.heads_timed_out.add(1),
         End::Expired(Expired::Idle) => {}
     }

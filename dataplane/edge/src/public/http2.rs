@@ -48,7 +48,7 @@ const HEAD_LIST_BYTES_MAX: u32 = HEAD_BYTES_MAX as u32;
 
 /// Runs hyper's tasks on this core.
 #[derive(Clone, Copy, Debug)]
-struct LocalExec;
+pub(super) struct LocalExec;
 
 impl<F> Executor<F> for LocalExec
 where

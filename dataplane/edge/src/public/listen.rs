@@ -95,7 +95,7 @@ where
 }
 
 /// Without ALPN the first bytes tell: HTTP/2 with prior knowledge begins with its preface.
-async fn in_clear<S>(core: &Rc<Core>, mut stream: S, visitor: Visitor)
+pub(super) async fn in_clear<S>(core: &Rc<Core>, mut stream: S, visitor: Visitor)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {

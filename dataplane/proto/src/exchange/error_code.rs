@@ -66,8 +66,6 @@ pub enum ErrorCode {
     VisitorGone,
     /// The edge is at its memory budget and sheds work.
     Overloaded,
-    /// The edge is shutting down and takes no new exchange.
-    Draining,
     /// A defect in the edge.
     Internal,
 }
@@ -223,14 +221,6 @@ const TABLE: [Row; ErrorCode::COUNT] = [
         "This edge is at its limit. Please try again shortly.",
     ),
     row(
-        ErrorCode::Draining,
-        "draining",
-        StatusCode::SERVICE_UNAVAILABLE,
-        Side::Us,
-        "Edge shutting down",
-        "This edge is shutting down. Please try again.",
-    ),
-    row(
         ErrorCode::Internal,
         "internal",
         StatusCode::INTERNAL_SERVER_ERROR,
@@ -248,7 +238,7 @@ const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
 
 impl ErrorCode {
     /// Number of codes: the size of arrays indexed by [`Self::index`].
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 16;
 
     /// Every code in table order.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -289,7 +279,7 @@ impl ErrorCode {
     pub const fn is_temporary(self) -> bool {
         matches!(
             self,
-            Self::TunnelNoConnection | Self::TunnelSaturated | Self::Overloaded | Self::Draining
+            Self::TunnelNoConnection | Self::TunnelSaturated | Self::Overloaded
         )
     }
 }
@@ -331,6 +321,16 @@ mod tests {
         ];
         for (code, status) in cases {
             assert_eq!(code.status().as_u16(), status, "{}", code.as_str());
+        }
+    }
+
+    #[test]
+    fn the_documentation_says_the_same() {
+        let documented = include_str!("../../../../docs/errors.md");
+        for code in ErrorCode::all() {
+            let (slug, status, side) = (code.as_str(), code.status().as_u16(), code.side().as_str());
+            let row = format!("| `{slug}` | {status} | {side} | {} |", code.text());
+            assert!(documented.contains(&row), "{row}");
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! never opened ────────────────► any request              ─► another connection
-//! connection lost, stream reset ► idempotent and held     ─► another connection
-//! connector reports a failure ──► idempotent and held     ─► another replica: the origin is the same
+//! connection lost ─────────────► idempotent and held     ─► another connection
+//! failure reported, or reset ───► idempotent and held     ─► another replica: the origin is the same
 //! silent, or answer begun ──────► never
 //! ```
 //! A request is held while every byte of its body that was sent is still in memory, up to
@@ -32,9 +32,10 @@ pub const HELD_BYTES_MAX: usize = 64 << 10;
 pub enum Failure {
     /// No stream was opened: the origin cannot have seen the request.
     NotOpened,
-    /// The connection was lost, or the stream reset, after the request was sent at least in part.
+    /// The connection was lost after the request was sent at least in part.
     Lost,
-    /// The connector says that it got no answer from the origin.
+    /// The connector says that it got no answer from the origin, or resets the stream: a reset may discard
+    /// such words on their way.
     Reported,
     /// The answer is not HTTP.
     Invalid,

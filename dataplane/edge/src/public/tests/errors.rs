@@ -1,0 +1,222 @@
+//! What visitors see when a connector, its connection or the edge itself fails, and what is tried before.
+
+use std::time::Duration;
+
+use adit_proto::exchange::error_code::ErrorCode;
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::Request;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+
+use super::lab::{
+    Held, IntoStatus as _, Lab, Script, body_of, connect_h1, connect_h2, full, header, read_until, run,
+};
+
+async fn ask(lab: &Lab, method: &str, host: &str) -> (u16, String) {
+    let mut visitor = connect_h1(lab).await;
+    let request = Request::builder().method(method).uri("/").header("host", host);
+    let request = request
+        .header("accept", "application/json")
+        .body(full("body"))
+        .unwrap();
+    let response = visitor.send_request(request).await.unwrap();
+    let status = response.status().as_u16();
+    let value: serde_json::Value = serde_json::from_str(&body_of(response).await).unwrap_or_default();
+    (status, value["error"]["code"].as_str().unwrap_or("").to_owned())
+}
+
+#[test]
+fn every_failure_has_its_own_status_and_code() {
+    let cases = [
+        (Some(Script::Lose), "POST", "app.example", 502, "tunnel-lost"),
+        (Some(Script::Lose), "GET", "app.example", 502, "tunnel-lost"),
+        (
+            Some(Script::Refuse),
+            "GET",
+            "app.example",
+            502,
+            "origin-unreachable",
+        ),
+        (
+            Some(Script::Babble),
+            "GET",
+            "app.example",
+            502,
+            "origin-bad-response",
+        ),
+        (Some(Script::Silent), "GET", "app.example", 504, "origin-timeout"),
+        (None, "GET", "app.example", 503, "tunnel-no-connection"),
+        (None, "GET", "other.example", 404, "hostname-unknown"),
+        (None, "GET", "a b", 400, "bad-request"),
+        (Some(Script::Echo), "GET", "app.example", 200, ""),
+    ];
+    for (script, method, host, status, code) in cases {
+        run(async move {
+            let mut lab = Lab::start();
+            lab.edit(|config| config.limits.response_head_timeout = Duration::from_millis(50));
+            if let Some(script) = script {
+                lab.connector(1, script);
+            }
+            assert_eq!(
+                ask(&lab, method, host).await,
+                (status, code.to_owned()),
+                "{method} {host} {code}"
+            );
+            assert_eq!(lab.core.metrics.exchanges_in_flight.get(), 0);
+            assert_eq!(lab.core.metrics.memory_bytes.get(), 0);
+        });
+    }
+}
+
+#[test]
+fn a_request_moves_on_when_that_does_no_harm() {
+    // Failing connectors beside one that works; what a GET and a POST get, whichever is asked first.
+    let cases = [
+        (Script::Gone, "POST", [200, 200]),
+        (Script::Gone, "GET", [200, 200]),
+        (Script::Lose, "GET", [200, 200]),
+        (Script::Refuse, "GET", [200, 200]),
+        (Script::Lose, "POST", [200, 502]),
+        (Script::Refuse, "POST", [200, 502]),
+    ];
+    for (script, method, allowed) in cases {
+        run(async move {
+            let lab = Lab::start();
+            lab.connector(1, script);
+            lab.connector(2, Script::Echo);
+            let mut failed = 0;
+            for _ in 0..20 {
+                let (status, _) = ask(&lab, method, "app.example").await;
+                assert!(allowed.contains(&status), "{method}: {status}");
+                failed += u32::from(status == 502);
+            }
+            let has_moved = lab.core.metrics.retries.get() > 0;
+            assert!(has_moved || failed > 0, "the failing connection was never chosen");
+        });
+    }
+}
+
+#[test]
+fn a_response_that_breaks_off_is_seen_to_be_broken() {
+    run(async {
+        let lab = Lab::start();
+        let mut held = lab.connector(1, Script::Hold);
+        let mut visitor = lab.visitor();
+        visitor
+            .write_all(b"GET / HTTP/1.1\r\nhost: app.example\r\n\r\n")
+            .await
+            .unwrap();
+        let mut exchange = begin(&mut held).await;
+        read_until(&mut visitor, b"part\r\n").await;
+        exchange.response.abort(0);
+        let mut rest = Vec::new();
+        visitor.read_to_end(&mut rest).await.unwrap();
+        assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+
+        let mut h2 = connect_h2(&lab).await;
+        let request = Request::get("http://app.example/").body(full("")).unwrap();
+        let asked = tokio::task::spawn_local(h2.send_request(request));
+        let mut exchange = begin(&mut held).await;
+        let mut body = asked.await.unwrap().unwrap().into_body();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "part");
+        exchange.response.abort(0);
+        assert!(body.frame().await.unwrap().is_err());
+        assert_eq!(
+            lab.core.metrics.errors[ErrorCode::ResponseAborted.index()].get(),
+            2
+        );
+    });
+}
+
+async fn begin(held: &mut mpsc::Receiver<Held>) -> Held {
+    let mut exchange = held.recv().await.unwrap();
+    exchange.answer(&[("HttpStatus", "200")]).await;
+    exchange.response.write(Bytes::from("part")).await.unwrap();
+    exchange
+}
+
+#[test]
+fn a_visitor_that_leaves_ends_the_exchange_in_both_directions() {
+    run(async {
+        let lab = Lab::start();
+        let mut held = lab.connector(1, Script::Hold);
+        let mut visitor = lab.visitor();
+        visitor
+            .write_all(b"POST / HTTP/1.1\r\nhost: app.example\r\ncontent-length: 9\r\n\r\npart")
+            .await
+            .unwrap();
+        let mut exchange = held.recv().await.unwrap();
+        drop(visitor);
+        while let Ok(Some(_)) = exchange.request.read().await {}
+        exchange.response.closed().await;
+        assert_eq!(lab.core.metrics.exchanges_in_flight.get(), 0);
+    });
+}
+
+#[test]
+fn work_above_the_memory_budget_is_shed() {
+    run(async {
+        let mut lab = Lab::start();
+        lab.edit(|config| config.limits.memory_bytes = 2 * crate::exchange_task::EXCHANGE_BYTES);
+        let mut held = lab.connector(1, Script::Hold);
+        let mut first = lab.visitor();
+        first
+            .write_all(b"GET / HTTP/1.1\r\nhost: app.example\r\n\r\n")
+            .await
+            .unwrap();
+        let exchange = held.recv().await.unwrap();
+        assert_eq!(
+            ask(&lab, "GET", "app.example").await,
+            (503, "overloaded".to_owned())
+        );
+        drop(exchange);
+        drop(first);
+    });
+}
+
+#[test]
+fn a_head_above_the_limits_over_http1_is_refused_and_counted() {
+    run(async {
+        let lab = Lab::start();
+        lab.connector(1, Script::Echo);
+        let mut visitor = lab.visitor();
+        let long = format!(
+            "GET / HTTP/1.1\r\nhost: app.example\r\nx: {}\r\n\r\n",
+            "a".repeat(33 << 10)
+        );
+        visitor.write_all(long.as_bytes()).await.unwrap();
+        let mut all = Vec::new();
+        visitor.read_to_end(&mut all).await.unwrap();
+        assert!(
+            all.starts_with(b"HTTP/1.1 431"),
+            "{}",
+            String::from_utf8_lossy(&all)
+        );
+        assert_eq!(lab.core.metrics.errors[ErrorCode::HeadTooLarge.index()].get(), 1);
+    });
+}
+
+#[test]
+fn heads_above_the_limits_are_refused_and_the_connection_survives_over_http2() {
+    run(async {
+        let lab = Lab::start();
+        lab.connector(1, Script::Echo);
+        let mut h2 = connect_h2(&lab).await;
+        let mut request = Request::get("http://app.example/").body(full("")).unwrap();
+        for index in 0..101 {
+            let name = http::HeaderName::from_bytes(format!("x-{index}").as_bytes()).unwrap();
+            request
+                .headers_mut()
+                .insert(name, http::HeaderValue::from_static("1"));
+        }
+        let response = h2.send_request(request).await.unwrap();
+        assert_eq!(response.status(), 431.into_status());
+        assert_eq!(header(&response, "content-type"), "text/html; charset=utf-8");
+        let request = Request::get("http://app.example/").body(full("")).unwrap();
+        assert_eq!(
+            h2.send_request(request).await.unwrap().status(),
+            200.into_status()
+        );
+    });
+}
