@@ -1,4 +1,8 @@
 //! Binds every listener once per core, before anything is served.
+//!
+//! Listeners share their port between cores (SO_REUSEPORT), and the kernel would let a second process of the
+//! same user join in and take half of the visitors. So each address is first bound alone, which fails while
+//! anybody else has it.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -58,13 +62,21 @@ impl Bound {
             }
         };
         let group = |addresses: &[SocketAddr], role| {
-            let bind =
-                |address: &SocketAddr| tcp::bind_group(*address, cores).map_err(refused(*address, role));
+            let bind = |address: &SocketAddr| {
+                freed_soon(|| {
+                    alone(*address, TcpListener::bind)?;
+                    tcp::bind_group(*address, cores)
+                })
+                .map_err(refused(*address, role))
+            };
             addresses.iter().map(bind).collect::<Result<Vec<_>, _>>()
         };
         let tunnel_role = "listeners.tunnel";
-        let tunnel = freed_soon(|| udp::bind_group(listeners.tunnel, cores))
-            .map_err(refused(listeners.tunnel, tunnel_role))?;
+        let tunnel = freed_soon(|| {
+            alone(listeners.tunnel, UdpSocket::bind)?;
+            udp::bind_group(listeners.tunnel, cores)
+        })
+        .map_err(refused(listeners.tunnel, tunnel_role))?;
         let http = group(&listeners.http, "listeners.http")?;
         let https = group(&listeners.https, "listeners.https")?;
         let admin = bind_admin(listeners.admin).map_err(refused(listeners.admin, "listeners.admin"))?;
@@ -125,6 +137,14 @@ fn freed_soon<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
+/// Fails if anybody has the address; port 0 is always free.
+fn alone<T>(address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<()> {
+    if address.port() != 0 {
+        drop(bind(address)?);
+    }
+    Ok(())
+}
+
 fn bind_admin(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
@@ -152,4 +172,19 @@ fn resolved(groups: &[Vec<TcpListener>], asked: &[SocketAddr]) -> Vec<SocketAddr
 
 fn first(address: Option<io::Result<SocketAddr>>, asked: SocketAddr) -> SocketAddr {
     address.and_then(Result::ok).unwrap_or(asked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_shared_by_somebody_else_counts_as_taken() {
+        let taken = tcp::bind_group(([127, 0, 0, 1], 0).into(), 2).unwrap();
+        let address = taken[0].local_addr().unwrap();
+        let refused = alone(address, TcpListener::bind).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        drop(taken);
+        alone(address, TcpListener::bind).unwrap();
+    }
 }
