@@ -60,8 +60,7 @@ fn downloads_and_uploads_are_whole_and_cost_no_memory(io: IoMode) {
                 let done = visit(&site, &path)
                     .arg("--max-time")
                     .arg(&time)
-                    .arg("-o")
-                    .arg(&target)
+                    .into_file(&target)
                     .run();
                 assert_eq!((done.status, done.exit), (200, 0), "{}", done.error);
             });

@@ -163,7 +163,7 @@ fn other_protocols_and_wrong_proofs_are_turned_away(io: IoMode) {
     stranger::visit(site.edge.addresses.tunnel, &site.control.ca(), move |stranger| {
         let (proofs, good) = (proofs.clone(), good.clone());
         async move {
-            for protocol in [&b"h3"[..], b"http/1.1", b""] {
+            for protocol in [&b"h3"[..], b"http/1.1"] {
                 assert!(
                     stranger.connect_as(protocol).await.is_err(),
                     "{protocol:?} is not spoken here"

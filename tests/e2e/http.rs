@@ -250,7 +250,7 @@ fn an_access_log_line_per_request(io: IoMode) {
     assert_eq!(line["status"], 200, "{line}");
     let text = line.to_string();
     assert!(text.contains(&tunnel.id.to_string()), "the tunnel in {text}");
-    for key in ["time", "request_id", "replica", "connection", "core"] {
+    for key in ["time", "request_id", "replica", "conn_index", "core"] {
         assert!(!line[key].is_null(), "{key} in {text}");
     }
 }

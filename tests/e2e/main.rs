@@ -1,6 +1,7 @@
 //! The real binaries on real sockets, as a user runs them: each module tells the stories of one promise.
 //!
-//! Every story runs in both I/O modes, as `module::story::uring` and `module::story::portable`; where io_uring does
+//! Every story runs in both I/O modes, as `module::story::in_uring_mode` and
+//! `module::story::in_portable_mode`; where io_uring does
 //! not work it says so and passes. `ADIT_BIN` names another binary than the one cargo built, `ADIT_BULK_MIB` the
 //! size of the big bodies.
 

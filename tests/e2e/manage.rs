@@ -148,8 +148,7 @@ fn the_api_answers_in_its_envelope_and_guards_its_accounts(io: IoMode) {
         .run();
     assert!(matches!(foreign.status, 401 | 403 | 404), "{}", foreign.text());
     let unsigned = control
-        .rest("GET", "/accounts/{account}/cfd_tunnel")
-        .header("Authorization: Bearer wrong")
+        .rest_as("wrong", "GET", "/accounts/{account}/cfd_tunnel")
         .run();
     assert!(matches!(unsigned.status, 400 | 401 | 403), "{}", unsigned.text());
     let envelope: Value = serde_json::from_slice(&unsigned.body).expect("JSON");

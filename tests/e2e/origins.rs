@@ -147,7 +147,7 @@ fn ready_healthcheck_and_metrics_answer(io: IoMode) {
     deadline::until_true("the connector to count", deadline::STEP, || {
         let metrics = connector.metrics();
         metrics.sum("cloudflared_tunnel_total_requests", &[]) >= 10.0
-            && metrics.sum("cloudflared_tunnel_response_by_code", &[("status_code", "404")]) >= 10.0
+            && metrics.sum("connector_responses_total", &[("class", "4xx")]) >= 10.0
             && (metrics.sum("cloudflared_tunnel_ha_connections", &[]) - 4.0).abs() < 0.5
     });
     let address = connector.metrics_address().to_string();

@@ -1,13 +1,15 @@
 //! What is refused, and how clearly: secrets, tunnels, configuration, certificates.
 
+use std::net::SocketAddr;
 use std::process::Output;
 
 use adit_tests::binary;
 use adit_tests::binary::IoMode;
 use adit_tests::deadline;
 use adit_tests::origin::nginx::Nginx;
-use adit_tests::process::command;
+use adit_tests::process::{Process, command};
 use adit_tests::site::connector::Credentials;
+use adit_tests::site::edge::{EdgeAddresses, EdgeSettings};
 use adit_tests::site::{Site, SiteSettings};
 use serde_json::{Value, json};
 
@@ -136,6 +138,41 @@ fn a_taken_port_is_explained(io: IoMode) {
     );
 }
 
+/// With several cores the listeners share their port among themselves, but with nobody else.
+fn a_second_edge_on_the_same_ports_is_refused(io: IoMode) {
+    let site = SiteSettings::new(io).cores(2).start();
+    let first = &site.edge;
+    let folder = site.folder().join("second");
+    std::fs::create_dir(&folder).expect("a fresh folder");
+    let any: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let taken = &first.addresses;
+    for (tunnel, http, https) in [
+        (taken.tunnel, any, any),
+        (any, taken.http[0], any),
+        (any, any, taken.https[0]),
+    ] {
+        let settings = EdgeSettings {
+            folder: folder.clone(),
+            ..first.settings().clone()
+        };
+        let listen = EdgeAddresses {
+            tunnel,
+            http: vec![http],
+            https: vec![https],
+            admin: any,
+        };
+        let file = folder.join("edge.yml");
+        std::fs::write(&file, settings.render(&listen)).expect("a file in the temp dir");
+        let mut second = command(binary::adit());
+        let mut second = Process::start(
+            "second",
+            second.args(["edge", "--cores", "2", "--config"]).arg(&file),
+        );
+        second.wait_line("in use", deadline::STEP);
+        assert_eq!(second.wait_exit(deadline::STEP).code(), Some(1));
+    }
+}
+
 fn a_broken_command_line_ends_with_usage(_io: IoMode) {
     let run = |arguments: &[&str]| binary::output(command(binary::adit()).args(arguments));
     for arguments in [&["edge"][..], &["edge", "--no-such"], &["no-such"], &["up"]] {
@@ -168,6 +205,7 @@ adit_tests::in_both_modes!(
     unknown_and_deleted_tunnels_are_refused,
     a_broken_edge_configuration_is_explained,
     a_taken_port_is_explained,
+    a_second_edge_on_the_same_ports_is_refused,
     a_broken_command_line_ends_with_usage,
     a_connector_that_does_not_trust_the_edge_does_not_connect,
 );

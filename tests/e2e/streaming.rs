@@ -102,7 +102,8 @@ fn an_answer_before_the_end_of_the_upload_reaches_the_visitor(io: IoMode) {
     visitor.read_until("HTTP/1.1 413", deadline::STEP);
 
     let body = vec![b'.'; 3_000_000];
-    let refused = site.visit_tls("/refuse-body").post(body).run();
+    // Over HTTP/2, Debian's curl 7.88 fails its own upload when the stream ends first, in about half of the runs.
+    let refused = site.visit_tls("/refuse-body").arg("--http1.1").post(body).run();
     assert_eq!(refused.status, 413, "{refused:?}");
     assert_eq!(site.visit("/seen").run().status, 200);
 }

@@ -79,8 +79,7 @@ fn big_bodies_pass_both_ways(io: IoMode) {
         .visit(&format!("/bytes?count={bytes}&seed=1"))
         .arg("--max-time")
         .arg(&time)
-        .arg("-o")
-        .arg(&target)
+        .into_file(&target)
         .run();
     assert_eq!((done.status, done.exit), (200, 0), "{}", done.error);
     let mut received = std::fs::File::open(&target).expect("curl wrote it");

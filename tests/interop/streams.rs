@@ -66,7 +66,12 @@ fn ends_and_errors_are_passed_on(io: IoMode) {
     let cut = site.visit("/truncate").run();
     assert!(cut.status == 502 || cut.exit != 0, "{cut:?}");
     assert_eq!(site.visit("/hangup").run().status, 502);
-    let early = site.visit_tls("/refuse-body").post(vec![b'.'; 3_000_000]).run();
+    // Over HTTP/2 the edge resets the rest of the upload, as it may; curl 7.88 then forgets the answer it has.
+    let early = site
+        .visit_tls("/refuse-body")
+        .arg("--http1.1")
+        .post(vec![b'.'; 3_000_000])
+        .run();
     assert_eq!(early.status, 413, "{early:?}");
     assert_eq!(site.visit("/seen").run().status, 200);
 }

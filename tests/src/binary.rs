@@ -8,7 +8,8 @@ use adit_driver::kernel::{self, IoChoice};
 
 pub use adit_driver::kernel::IoMode;
 
-/// Makes of each story (a function of the I/O mode) one test per mode, `story::uring` and `story::portable`.
+/// Makes of each story (a function of the I/O mode) one test per mode, `story::in_uring_mode` and
+/// `story::in_portable_mode`.
 #[macro_export]
 macro_rules! in_both_modes {
     ($($story:ident),+ $(,)?) => {$(
@@ -16,14 +17,14 @@ macro_rules! in_both_modes {
             use $crate::binary::{IoMode, can_run};
 
             #[test]
-            fn uring() {
+            fn in_uring_mode() {
                 if can_run(module_path!(), IoMode::Uring) {
                     super::$story(IoMode::Uring);
                 }
             }
 
             #[test]
-            fn portable() {
+            fn in_portable_mode() {
                 if can_run(module_path!(), IoMode::Portable) {
                     super::$story(IoMode::Portable);
                 }

@@ -194,12 +194,21 @@ impl Control {
 
     /// Calls the REST API at `path`, where `{account}` and `{zone}` stand for those of `cert.pem`.
     pub fn rest(&self, method: &str, path: &str) -> Curl {
+        let token = self.credential()["apiToken"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        self.rest_as(&token, method, path)
+    }
+
+    /// The same with another bearer token.
+    pub fn rest_as(&self, token: &str, method: &str, path: &str) -> Curl {
         let credential = self.credential();
-        let field = |name: &str| credential[name].as_str().unwrap_or_default().to_owned();
+        let field = |name: &str| credential[name].as_str().unwrap_or_default();
         let path = path
-            .replace("{account}", &field("accountID"))
-            .replace("{zone}", &field("zoneID"));
-        let authorization = format!("Authorization: Bearer {}", field("apiToken"));
+            .replace("{account}", field("accountID"))
+            .replace("{zone}", field("zoneID"));
+        let authorization = format!("Authorization: Bearer {token}");
         Curl::get(&format!("{}{path}", self.api))
             .method(method)
             .header(&authorization)

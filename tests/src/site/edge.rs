@@ -134,6 +134,11 @@ impl Edge {
         Metrics::scrape(self.addresses.admin)
     }
 
+    /// How it was set up.
+    pub fn settings(&self) -> &EdgeSettings {
+        &self.settings
+    }
+
     /// Its state and configuration.
     pub fn folder(&self) -> &std::path::Path {
         &self.settings.folder

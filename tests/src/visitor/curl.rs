@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ pub struct Curl {
     url: String,
     arguments: Vec<OsString>,
     body: Option<Vec<u8>>,
+    target: Option<PathBuf>,
 }
 
 /// What came back.
@@ -58,6 +59,7 @@ impl Curl {
             url: url.to_owned(),
             arguments,
             body: None,
+            target: None,
         }
     }
 
@@ -89,6 +91,12 @@ impl Curl {
     /// Trusts only this root.
     pub fn trust(self, root: &Path) -> Self {
         self.arg("--cacert").arg(root)
+    }
+
+    /// Writes the body into a file instead of keeping it.
+    pub fn into_file(mut self, file: &Path) -> Self {
+        self.target = Some(file.to_owned());
+        self
     }
 
     /// Any further argument.
@@ -131,9 +139,10 @@ impl Curl {
     #[track_caller]
     pub fn start(self) -> Running {
         let folder = tempfile::tempdir().expect("a temp dir");
+        let target = self.target.clone().unwrap_or_else(|| folder.path().join("body"));
         let mut curl: Command = command("curl");
         curl.arg("-o")
-            .arg(folder.path().join("body"))
+            .arg(&target)
             .arg("-D")
             .arg(folder.path().join("headers"));
         curl.arg("-w").arg(FACTS).args(&self.arguments);
