@@ -1,3 +1,5 @@
+//! Heads to origins and back, as the edge writes and reads them.
+
 use super::*;
 use crate::exchange::error_code::ErrorCode;
 use adit_wire::connect::{ConnectResponse, ConnectionType};
