@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use adit_driver::kernel::IoChoice;
+use adit_proto::ingress::service::OriginService;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use anyhow::Context as _;
@@ -69,7 +70,11 @@ struct StopSignals {
 /// Runs until a signal or until a child ends.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let service = match (&arguments.url, arguments.hello_world) {
-        (Some(url), _) => url.clone(),
+        (Some(url), _) => {
+            let parsed = OriginService::parse(url);
+            parsed.map_err(|error| Failure::usage(format!("invalid value for --url: {error}")))?;
+            url.clone()
+        }
         (None, true) => "hello_world".to_owned(),
         (None, false) => {
             return Err(
