@@ -147,16 +147,16 @@ fn a_visitor_on_either_core_reaches_a_tunnel_on_the_other(io: IoMode) {
     }
     let visitors = || site.edge.metrics().by("edge_visitor_connections_total", "core");
     let before = visitors();
-    for host in &hosts {
-        for _ in 0..20 {
-            assert_eq!(site.visit_host(host, "/").run().text(), "served by nginx\n");
+    // The kernel spreads visitors by chance: they come until each core has had some of every host's.
+    deadline::until_true("visitors on both cores", deadline::STEP * 3, || {
+        for host in &hosts {
+            for _ in 0..20 {
+                assert_eq!(site.visit_host(host, "/").run().text(), "served by nginx\n");
+            }
         }
-    }
-    let after = visitors();
-    assert!(
-        after.iter().all(|(core, count)| *count >= before[core] + 20.0),
-        "visitors on both: {before:?} {after:?}"
-    );
+        let after = visitors();
+        after.iter().all(|(core, count)| *count >= before[core] + 20.0)
+    });
 }
 
 fn a_body_crosses_cores_unchanged(io: IoMode) {

@@ -61,8 +61,12 @@ pub(crate) async fn serve(connection: quic::Connection, core: Rc<CoreState>) {
     let deadline = Instant::now() + REGISTRATION_DEADLINE;
     let opened = tokio::select! {
         opened = timeout_at(deadline, connection.accept_bi()) => opened,
-        // Pre-check probes close by themselves without opening a stream.
-        _ = connection.closed() => return,
+        reason = connection.closed() => {
+            // Pre-check probes close by themselves without opening a stream; silence to the end is as late
+            // as the deadline, which comes at the same moment.
+            core.metrics.registrations_timed_out.add(u64::from(reason.is_timeout()));
+            return;
+        }
     };
     let Ok(Ok((send, recv))) = opened else {
         core.metrics.registrations_timed_out.add(1);
