@@ -32,7 +32,7 @@ const BUFFER_BYTES_MAX: usize = 128 << 10;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// Bytes thrown away meanwhile.
-const LINGER_BYTES_MAX: usize = 1 << 20;
+const LINGER_BYTES_MAX: usize = 64 << 20;
 
 /// How the connection came to its end.
 enum End {
