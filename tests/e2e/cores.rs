@@ -63,17 +63,7 @@ fn strays(site: &Site) -> f64 {
     site.edge.metrics().sum("edge_stray_datagrams_total", &[])
 }
 
-/// Runs when `ADIT_SLOW_STORIES` is set: on two loaded cores a round sometimes needs over a minute to settle
-/// after sixteen connections have changed their address at once. `driver/tests/quic.rs` proves the same of the
-/// driver alone in every run.
 fn connections_live_on_both_cores_and_stay_after_a_rebinding(io: IoMode) {
-    if std::env::var_os("ADIT_SLOW_STORIES").is_none() {
-        #[expect(clippy::print_stderr, reason = "a skipped story says so")]
-        {
-            eprintln!("skipped: the rebinding story runs when ADIT_SLOW_STORIES is set");
-        }
-        return;
-    }
     let scene = scene(io);
     let site = &scene.site;
     let names = site.edge.process.threads();

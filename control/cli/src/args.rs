@@ -23,7 +23,13 @@ use crate::cmd::{control, edge};
 use crate::{parent, up};
 
 /// Flags of [`TUNNEL_FLAGS`] that every command takes: they say how it logs.
-pub(crate) const LOG_FLAGS: &[&str] = &["loglevel", "logfile", "log-directory", "output"];
+pub(crate) const LOG_FLAGS: &[&str] = &[
+    "loglevel",
+    "transport-loglevel",
+    "logfile",
+    "log-directory",
+    "output",
+];
 
 /// The whole grammar.
 pub(crate) fn command() -> Command {

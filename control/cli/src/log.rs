@@ -26,8 +26,9 @@ use crate::failure::Failure;
 /// Begins the names of our crates, which are what the level applies to.
 const OUR_CRATES: &str = "adit";
 
-/// The driver's transport, which has a level of its own.
+/// The driver's transport and the protocol library below it, which have a level of their own.
 const TRANSPORT: &str = "adit_driver::quic";
+const TRANSPORT_LIBRARY: &str = "quinn_proto";
 
 /// File name below `--log-directory`.
 const FILE_IN_DIRECTORY: &str = "adit.log";
@@ -36,7 +37,7 @@ const FILE_IN_DIRECTORY: &str = "adit.log";
 #[derive(Debug)]
 pub(crate) struct Options {
     level: LevelFilter,
-    transport_level: LevelFilter,
+    transport_level: Option<LevelFilter>,
     shape: Shape,
     file: Option<PathBuf>,
 }
@@ -64,7 +65,7 @@ impl Options {
         let in_directory = || directory.map(|directory| Path::new(&directory).join(FILE_IN_DIRECTORY));
         Ok(Self {
             level: chosen,
-            transport_level: level("transport-loglevel")?.unwrap_or(chosen),
+            transport_level: level("transport-loglevel")?,
             shape,
             file: setting("logfile")?.map(PathBuf::from).or_else(in_directory),
         })
@@ -75,18 +76,30 @@ impl Options {
         let console = LineLayer::new(self.shape, Sink::Console);
         let file = self.file.as_deref().map(open).transpose()?;
         let file = file.map(|file| LineLayer::new(Shape::Json, Sink::File(file)));
+        let others = self.level.min(LevelFilter::WARN);
         let filter = Targets::new()
-            .with_default(self.level.min(LevelFilter::WARN))
+            .with_default(others)
             .with_target(OUR_CRATES, self.level)
-            .with_target(TRANSPORT, self.transport_level);
+            .with_target(TRANSPORT, self.transport_level.unwrap_or(self.level))
+            .with_target(TRANSPORT_LIBRARY, self.transport_level.unwrap_or(others));
         tracing_subscriber::registry()
             .with(filter)
             .with(console)
             .with(file)
             .try_init()
             .context("cannot set up logging")?;
+        log_panics();
         Ok(())
     }
+}
+
+/// Panics reach the log as well as standard error, so that a log file tells of them.
+fn log_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!(%panic, "a task panicked; this is a bug");
+        default(panic);
+    }));
 }
 
 fn parse_level(flag: &str, text: &str) -> Result<LevelFilter, Failure> {

@@ -39,8 +39,24 @@ struct Pump {
     sleep: Pin<Box<tokio::time::Sleep>>,
 }
 
-/// Runs for as long as the core does.
+/// Ends the process when the pump panics: the core would go on without its QUIC, half alive, and nobody would
+/// restart it.
+struct OrNothing;
+
+impl Drop for OrNothing {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                "the QUIC pump of a core panicked; the process ends so that it can be started anew"
+            );
+            std::process::abort();
+        }
+    }
+}
+
+/// Runs for as long as the core does. A panic in here aborts the process.
 pub(crate) async fn run(cell: Rc<EndpointCell>, io: Udp) {
+    let _or_nothing = OrNothing;
     let mut pump = Pump {
         cell,
         io,
