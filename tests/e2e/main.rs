@@ -18,6 +18,7 @@ mod certificate;
 mod cores;
 mod outage;
 mod control_loss;
+mod remote_edge;
 mod drain;
 mod hostile;
 mod hosts;

@@ -28,6 +28,9 @@ use crate::visitor::h2load::Load;
 /// The hostname most tests route.
 pub const HOST: &str = "app.example.test";
 
+/// The name of a site's edge.
+pub const EDGE: &str = "edge1";
+
 /// How a site is set up.
 #[derive(Debug, Clone)]
 pub struct SiteSettings {
@@ -39,6 +42,8 @@ pub struct SiteSettings {
     pub edge_lines: String,
     /// Lines added to `control.yml`.
     pub control_lines: String,
+    /// Whether the edge attaches over TCP with mutual TLS, as from another machine.
+    pub is_remote: bool,
 }
 
 /// A running site.
@@ -62,6 +67,16 @@ impl SiteSettings {
             cores: 1,
             edge_lines: String::new(),
             control_lines: String::new(),
+            is_remote: false,
+        }
+    }
+
+    /// With an edge that attaches as from another machine.
+    pub fn remote(self) -> Self {
+        Self {
+            control_lines: "edge-listen: {address: '127.0.0.1:0'}\n".to_owned(),
+            is_remote: true,
+            ..self
         }
     }
 
@@ -89,13 +104,23 @@ impl SiteSettings {
             folder: folder.path().join("control"),
             lines: self.control_lines.clone(),
         });
+        let link = if self.is_remote {
+            let files = folder.path().join("issued");
+            control.issue_edge(EDGE, &files);
+            ControlLink::Remote {
+                address: control.edge_listen.expect("control listens for remote edges"),
+                files,
+            }
+        } else {
+            ControlLink::Socket(control.socket())
+        };
         let certificate = Certificate::create(folder.path(), "public", &[HOST, "*.example.test"]);
         let edge = Edge::start(EdgeSettings {
             folder: folder.path().join("edge"),
-            name: "edge1".to_owned(),
+            name: EDGE.to_owned(),
             io: self.io,
             cores: self.cores,
-            control: ControlLink::Socket(control.socket()),
+            control: link,
             certificates: vec![certificate.clone()],
             lines: self.edge_lines.clone(),
         });

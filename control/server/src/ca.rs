@@ -2,13 +2,14 @@
 //!
 //! | certificate | key made by | name | usage | life |
 //! |---|---|---|---|---|
-//! | root `ca.pem` | control, kept in `ca-key.pem` (0600) | `adit private CA` | signs | 10 years |
+//! | root `ca.pem` | control, kept in `ca-key.pem` (0600) | `adit private CA ` and 8 hex digits of its key | signs | 10 years |
 //! | tunnel listener | edge, sends a request | the three names stock connectors ask for | server | 90 days |
 //! | control link, edge side | control (`issue-edge`) | the edge's name | client | 1 year |
 //! | control link, control side | control, in memory | [`CONTROL_TLS_NAME`] | server | 1 year, new at each start |
 //!
 //! Usages keep the kinds apart: a tunnel certificate cannot attach as an edge, an edge's link certificate cannot
-//! pose as control. Keys are ECDSA P-256, which every stock connector can verify.
+//! pose as control. Keys are ECDSA P-256, which every stock connector can verify. Each authority's name is its own:
+//! a certificate of another one is told to be of an unknown issuer, not to be badly signed by this one.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,9 @@ const LINK_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Certificates are valid from this long ago, for peers whose clocks are behind.
 const CLOCK_SKEW: Duration = DAY;
+
+/// Bytes of the key's identifier in the root's name: enough to tell the authorities of one operator apart.
+const NAME_KEY_BYTES: usize = 4;
 
 /// Largest accepted certificate request: a P-256 one has about 200 bytes.
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
@@ -127,7 +131,7 @@ impl Ca {
         };
         let Some(root_pem) = root_pem else {
             // A key without certificate is what a kill between the two writes leaves; nobody has seen a root yet.
-            let params = root_params()?;
+            let params = root_params(&signing_key)?;
             let root_pem = params.self_signed(&signing_key)?.pem();
             files::write(&certificate, root_pem.as_bytes(), Readable::All).map_err(at(&certificate))?;
             return Ok(Self {
@@ -266,11 +270,17 @@ fn is_certificate_of(pem: &str, key: &KeyPair) -> bool {
         .is_ok_and(|(_, parsed)| parsed.public_key().raw == key.subject_public_key_info())
 }
 
-fn root_params() -> Result<CertificateParams, rcgen::Error> {
+fn root_params(key: &KeyPair) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
+    let own: String = params
+        .key_identifier(key)
+        .iter()
+        .take(NAME_KEY_BYTES)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     params
         .distinguished_name
-        .push(DnType::CommonName, "adit private CA");
+        .push(DnType::CommonName, format!("adit private CA {own}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let now = SystemTime::now();

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::binary;
 use crate::deadline;
+use crate::metrics::Metrics;
 use crate::process::{Process, command};
 use crate::visitor::curl::{Curl, Response};
 
@@ -142,6 +143,12 @@ impl Control {
         tool
     }
 
+    /// Its counters.
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        Metrics::scrape(self.listen())
+    }
+
     /// Runs `adit tunnel …` and returns its standard output.
     ///
     /// # Panics
@@ -190,6 +197,17 @@ impl Control {
     #[track_caller]
     pub fn token(&self, tunnel: &Tunnel) -> String {
         self.run(["token", &tunnel.id.to_string()]).trim().to_owned()
+    }
+
+    /// Runs `adit control issue-edge`: writes into `out` what a remote edge of this name needs.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[track_caller]
+    pub fn issue_edge(&self, name: &str, out: &Path) {
+        let mut tool = command(binary::adit());
+        tool.args(["control", "issue-edge", "--name", name, "--config"]);
+        binary::succeed(tool.arg(self.config()).arg("--out").arg(out));
     }
 
     /// Calls the REST API at `path`, where `{account}` and `{zone}` stand for those of `cert.pem`.

@@ -75,17 +75,7 @@ impl Edge {
     /// When it ends or does not listen in time.
     #[track_caller]
     pub fn start(settings: EdgeSettings) -> Self {
-        std::fs::create_dir_all(&settings.folder).expect("a folder in the temp dir");
-        let any: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self::launch(
-            settings,
-            &EdgeAddresses {
-                tunnel: any,
-                http: vec![any],
-                https: vec![any],
-                admin: any,
-            },
-        )
+        Self::launch(settings, &EdgeAddresses::any())
     }
 
     /// Starts it again, after it has ended, on the ports it had.
@@ -99,17 +89,7 @@ impl Edge {
         let addresses = settings.folder.join("addresses.json");
         // Written anew by the process once it listens.
         std::fs::remove_file(&addresses).ok();
-        let config = settings.folder.join("edge.yml");
-        std::fs::write(&config, settings.render(listen)).expect("a file in the temp dir");
-        let mut program = command(binary::adit());
-        program.arg("edge").arg("--config").arg(&config);
-        program.args([
-            "--io",
-            &settings.io.to_string(),
-            "--cores",
-            &settings.cores.to_string(),
-        ]);
-        let mut process = Process::start(settings.name.clone(), &mut program);
+        let mut process = settings.spawn_at(listen);
         let found = super::control::wait_addresses(&mut process, &addresses);
         Self {
             process,
@@ -146,6 +126,23 @@ impl Edge {
 }
 
 impl EdgeSettings {
+    /// Starts it without waiting for anything, for an edge that is not to get as far as listening.
+    #[track_caller]
+    pub fn spawn(&self) -> Process {
+        self.spawn_at(&EdgeAddresses::any())
+    }
+
+    #[track_caller]
+    fn spawn_at(&self, listen: &EdgeAddresses) -> Process {
+        std::fs::create_dir_all(&self.folder).expect("a folder in the temp dir");
+        let config = self.folder.join("edge.yml");
+        std::fs::write(&config, self.render(listen)).expect("a file in the temp dir");
+        let mut program = command(binary::adit());
+        program.arg("edge").arg("--config").arg(&config);
+        program.args(["--io", &self.io.to_string(), "--cores", &self.cores.to_string()]);
+        Process::start(self.name.clone(), &mut program)
+    }
+
     /// The text of `edge.yml`.
     pub fn render(&self, listen: &EdgeAddresses) -> String {
         let Self { name, folder, .. } = self;
@@ -194,6 +191,17 @@ impl EdgeSettings {
 }
 
 impl EdgeAddresses {
+    /// Free ports of the loopback interface.
+    fn any() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            tunnel: any,
+            http: vec![any],
+            https: vec![any],
+            admin: any,
+        }
+    }
+
     fn read(found: &Value) -> Self {
         let one = |value: &Value| -> SocketAddr {
             value

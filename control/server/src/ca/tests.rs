@@ -124,6 +124,18 @@ fn the_root_survives_a_restart_and_its_key_is_private() {
 }
 
 #[test]
+fn two_authorities_are_told_apart_by_name() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let name = |dir: &tempfile::TempDir| {
+        let ca = Ca::open(dir.path()).unwrap();
+        common_name(&CertificateDer::from_pem_slice(ca.root_pem().as_bytes()).unwrap()).unwrap()
+    };
+    assert!(name(&dir).starts_with("adit private CA "), "{}", name(&dir));
+    assert_eq!(name(&dir), name(&dir));
+    assert_ne!(name(&dir), name(&other));
+}
+
+#[test]
 fn lost_and_swapped_keys_are_told_plainly() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     Ca::open(dir.path()).unwrap();

@@ -84,6 +84,11 @@ impl edge_gate::Server for Gate {
         if let Some(identity) = &self.identity
             && *identity != edge.name
         {
+            tracing::warn!(
+                certificate = identity,
+                edge = edge.name,
+                "an edge came with the certificate of another"
+            );
             return Err(failed(format!(
                 "the certificate is of edge {identity:?}, not of {:?}",
                 edge.name

@@ -24,24 +24,51 @@ const SILENCE_MAX: Duration = PING_INTERVAL.saturating_mul(3);
 /// Time for control to accept an attachment.
 const ATTACH_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Why an attachment never came about, in words for the log.
+#[derive(Debug, PartialEq, Eq)]
+enum Failure {
+    /// Nobody answers there, or somebody whose certificate is not of our authority.
+    NotReached(String),
+    /// Control, which verifies our certificate after we have verified its own, ends the link or says no.
+    NotAttached(String),
+}
+
+impl Failure {
+    /// At `warn` when it is news, or else at `debug`.
+    fn log(&self, is_known: bool) {
+        match (self, is_known) {
+            (Self::NotReached(error), false) => {
+                tracing::warn!(error, "control is not reachable; serving from the last snapshot");
+            }
+            (Self::NotReached(error), true) => tracing::debug!(error, "control is still not reachable"),
+            (Self::NotAttached(error), false) => {
+                tracing::warn!(
+                    error,
+                    "control does not let this edge attach; serving from the last snapshot"
+                );
+            }
+            (Self::NotAttached(error), true) => {
+                tracing::debug!(error, "control still does not let this edge attach");
+            }
+        }
+    }
+}
+
 /// Runs for as long as the edge does.
 pub(super) async fn keep(service: Rc<Service>) {
     let mut pause = PAUSE_FIRST;
-    let mut was_reachable = true;
+    let mut told = None;
     loop {
         service.metrics.link_attempts.add(1);
         match once(&service).await {
             Ok(()) => {
                 tracing::warn!("link to control lost; serving from the last snapshot");
                 pause = PAUSE_FIRST;
-                was_reachable = true;
+                told = None;
             }
-            Err(error) => {
-                if std::mem::take(&mut was_reachable) {
-                    tracing::warn!(error, "control is not reachable; serving from the last snapshot");
-                } else {
-                    tracing::debug!(error, "control is still not reachable");
-                }
+            Err(failure) => {
+                failure.log(told.as_ref() == Some(&failure));
+                told = Some(failure);
             }
         }
         sleep(jittered(pause)).await;
@@ -56,10 +83,10 @@ fn jittered(pause: Duration) -> Duration {
 }
 
 /// One attachment from dial to loss; an error means that it never came about.
-async fn once(service: &Rc<Service>) -> Result<(), String> {
+async fn once(service: &Rc<Service>) -> Result<(), Failure> {
     let stream = dial(&service.settings.control)
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| Failure::NotReached(error.to_string()))?;
     let (reader, writer) = tokio::io::split(stream);
     let link = Link::over(reader.compat(), writer.compat_write());
     let driver = spawn_local(link.driver);
@@ -75,11 +102,11 @@ async fn once(service: &Rc<Service>) -> Result<(), String> {
         Ok(Ok(session)) => session,
         Ok(Err(error)) => {
             driver.abort();
-            return Err(chain(&error));
+            return Err(Failure::NotAttached(chain(&error)));
         }
         Err(_) => {
             driver.abort();
-            return Err("control did not answer the attachment in time".into());
+            return Err(Failure::NotAttached("no answer in time".into()));
         }
     };
     tracing::info!("attached to control");
