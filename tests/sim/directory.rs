@@ -16,7 +16,7 @@ use adit_control_api::snapshot::{RouteSnapshot, RouteTarget, SnapshotDelta};
 use adit_proto::directory::{Directory, Live, ServedHosts, Slot};
 use adit_proto::host_map::HostMap;
 use adit_proto::limits::EXCHANGES_PER_CONNECTION_MAX;
-use adit_proto::steering::{Ask, NoConnection, choose};
+use adit_proto::steering::{Ask, NoConnection, Tried, choose};
 use adit_wire::{ConnIndex, ConnectionId, ConnectorId, HostPattern, Hostname, TunnelId};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -258,7 +258,7 @@ impl World {
 /// Attempts of one exchange until none is left: each candidate once, the near ones first.
 fn check_choices(core: &Core, here: u16, tunnel: TunnelId, host: &Hostname, seed: u64) {
     let mut left = core.naive.candidates(tunnel, host);
-    let (mut tried, mut was_far) = (Vec::new(), false);
+    let (mut tried, mut was_far) = (Tried::default(), false);
     loop {
         let ask = Ask {
             tunnel,
@@ -273,11 +273,14 @@ fn check_choices(core: &Core, here: u16, tunnel: TunnelId, host: &Hostname, seed
                 let is_far = live.core != here;
                 assert!(is_far || !was_far, "a near connection came after a far one");
                 was_far = is_far;
-                tried.push(live.id);
+                tried.connections.push(live.id);
             }
             Err(why) => {
                 assert!(left.is_empty(), "{why}, but {left:?} are left");
-                assert!(tried.is_empty() || matches!(why, NoConnection::AllTried | NoConnection::Full));
+                assert!(
+                    tried.connections.is_empty()
+                        || matches!(why, NoConnection::AllTried | NoConnection::Full)
+                );
                 return;
             }
         }

@@ -3,7 +3,7 @@
 //! ```text
 //! head ─► admit ─► route ─► choose ─► open ─► head, body ─► response head ─► body ─► end
 //!                            ▲                    │ nothing answered yet: decide again (proto, retry)
-//!                            └────────────────────┘ never on the same connection
+//!                            └────────────────────┘ never on the same connection (proto, steering)
 //! ```
 //! The future lives in the visitor's connection: when the visitor goes, it is dropped, its stream is reset
 //! in both directions and the record says so. After the response head the exchange lives on in the
@@ -27,8 +27,8 @@ use adit_proto::exchange::edge::{
 };
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::exchange::retry::{Attempted, Verdict, decide};
-use adit_proto::steering::NoConnection;
-use adit_wire::{ConnectionId, ConnectorId, TunnelId};
+use adit_proto::steering::{NoConnection, Tried};
+use adit_wire::TunnelId;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -38,7 +38,6 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::core::Core;
 use crate::error_page::{Form, render};
-use crate::tunnels::Choice;
 use attempt::{Answer, Failed, Order, attempt};
 use body::PublicBody;
 use record::Record;
@@ -120,14 +119,13 @@ async fn exchange(
         sent,
         head,
         parts,
-        tried: Vec::new(),
-        barred: Vec::new(),
+        tried: Tried::default(),
     }
     .until_answered(source, record)
     .await
 }
 
-/// A request and where it was sent so far.
+/// A request and where it was sent in vain.
 struct Sending<'a> {
     core: &'a Rc<Core>,
     tunnel: TunnelId,
@@ -135,9 +133,7 @@ struct Sending<'a> {
     sent: TunnelRequest,
     head: Bytes,
     parts: &'a Parts,
-    tried: Vec<ConnectionId>,
-    /// Replicas whose origin did not answer.
-    barred: Vec<ConnectorId>,
+    tried: Tried,
 }
 
 impl Sending<'_> {
@@ -152,7 +148,9 @@ impl Sending<'_> {
         let mut last = None;
         loop {
             let choice = self
-                .choose()
+                .core
+                .tunnels
+                .choose(self.tunnel, &self.authority.hostname, &self.tried)
                 .map_err(|none| last.unwrap_or_else(|| code_of(none)))?;
             record.set_attempt(&choice);
             let order = Order {
@@ -174,25 +172,12 @@ impl Sending<'_> {
                 conn_index = choice.index().0, ?failure, reason, "attempt failed");
             match self.verdict(failure, source.as_ref(), record) {
                 Verdict::GiveUp(code) => return Err(code),
-                Verdict::OtherConnection => {}
-                Verdict::OtherReplica => self.barred.push(choice.connector()),
+                Verdict::OtherConnection => self.tried.avoided.push(choice.connector()),
+                Verdict::OtherReplica => self.tried.barred.push(choice.connector()),
             }
+            self.tried.connections.push(choice.id);
             last = Some(failure.code());
             self.core.metrics.retries.add(1);
-        }
-    }
-
-    /// A connection that has not seen this exchange, of a replica that may still answer.
-    fn choose(&mut self) -> Result<Choice, NoConnection> {
-        loop {
-            let choice = self
-                .core
-                .tunnels
-                .choose(self.tunnel, &self.authority.hostname, &self.tried)?;
-            self.tried.push(choice.id);
-            if !self.barred.contains(&choice.connector()) {
-                return Ok(choice);
-            }
         }
     }
 

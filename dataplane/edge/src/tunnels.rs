@@ -18,7 +18,7 @@ use adit_driver::mailbox;
 use adit_driver::pipe::pipe;
 use adit_driver::quic;
 use adit_proto::directory::{Directory, Live, ServedHosts, Slot};
-use adit_proto::steering::{Ask, NoConnection, choose};
+use adit_proto::steering::{Ask, NoConnection, Tried, choose};
 use adit_wire::{ConnIndex, ConnectionId, ConnectorId, Hostname, TunnelId};
 
 use crate::cross_core::{CoreMessage, Courier};
@@ -96,7 +96,7 @@ impl Tunnels {
         &self,
         tunnel: TunnelId,
         host: &Hostname,
-        tried: &[ConnectionId],
+        tried: &Tried,
     ) -> Result<Choice, NoConnection> {
         let seed = self.seed.get().wrapping_add(1);
         self.seed.set(seed);

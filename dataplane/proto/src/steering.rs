@@ -4,9 +4,12 @@
 //! before, not full, and the less loaded of two random choices. Two choices spread load nearly as well as
 //! full knowledge does, and need no scan. A level whose connections are all full spills to the next.
 //!
+//! A replica on which an exchange has lost a connection comes after all others, on whatever core they are:
+//! when a process or its network dies, its connections die together, but are found dead one by one.
+//!
 //! Does not: open the stream (the caller does) or retry (see `exchange`).
 
-use adit_wire::{ConnectionId, Hostname, TunnelId};
+use adit_wire::{ConnectionId, ConnectorId, Hostname, TunnelId};
 
 use crate::directory::{Directory, Live};
 use crate::limits::EXCHANGES_PER_CONNECTION_MAX;
@@ -28,6 +31,23 @@ pub enum NoConnection {
     Full,
 }
 
+/// What an exchange has tried without success. Empty, and without an allocation, before the first failure.
+#[derive(Clone, Debug, Default)]
+pub struct Tried {
+    /// Connections that have seen it; none is taken twice.
+    pub connections: Vec<ConnectionId>,
+    /// Replicas one of whose connections was lost; taken when no other is left.
+    pub avoided: Vec<ConnectorId>,
+    /// Replicas whose origin did not answer; never taken again.
+    pub barred: Vec<ConnectorId>,
+}
+
+impl Tried {
+    fn excludes<T>(&self, live: &Live<T>) -> bool {
+        self.connections.contains(&live.id) || self.barred.contains(&live.slot.connector)
+    }
+}
+
 /// What a request asks of steering.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
@@ -37,8 +57,8 @@ pub struct Ask<'a> {
     pub host: &'a Hostname,
     /// The core the visitor is on.
     pub core: u16,
-    /// Connections tried before.
-    pub tried: &'a [ConnectionId],
+    /// What was tried before.
+    pub tried: &'a Tried,
     /// Picks the two random choices.
     pub seed: u64,
 }
@@ -53,27 +73,31 @@ pub fn choose<'a, T>(
     load: impl Fn(&T) -> u32,
 ) -> Result<&'a Live<T>, NoConnection> {
     let mut why = NoConnection::Down;
-    let mut near = Pick::new(ask.seed);
-    let mut far = Pick::new(ask.seed);
+    let [mut near, mut far, mut avoided_near, mut avoided_far] = [(); 4].map(|()| Pick::new(ask.seed));
     for (live, serves) in directory.candidates(ask.tunnel, ask.host) {
         let refusal = if !serves {
             NoConnection::NotServed
-        } else if ask.tried.contains(&live.id) {
+        } else if ask.tried.excludes(live) {
             NoConnection::AllTried
         } else if load(&live.handle) >= EXCHANGES_PER_CONNECTION_MAX {
             NoConnection::Full
         } else {
-            let level = if live.core == ask.core {
-                &mut near
-            } else {
-                &mut far
+            let is_avoided = ask.tried.avoided.contains(&live.slot.connector);
+            let level = match (is_avoided, live.core == ask.core) {
+                (false, true) => &mut near,
+                (false, false) => &mut far,
+                (true, true) => &mut avoided_near,
+                (true, false) => &mut avoided_far,
             };
             level.offer(live);
             continue;
         };
         why = more_specific(why, refusal);
     }
-    near.best(&load).or_else(|| far.best(&load)).ok_or(why)
+    [near, far, avoided_near, avoided_far]
+        .into_iter()
+        .find_map(|level| level.best(&load))
+        .ok_or(why)
 }
 
 fn more_specific(a: NoConnection, b: NoConnection) -> NoConnection {
@@ -146,29 +170,36 @@ impl<'a, T> Pick<'a, T> {
 mod tests {
     use super::*;
     use crate::directory::{ServedHosts, Slot};
-    use adit_wire::{ConnIndex, ConnectorId};
+    use adit_wire::ConnIndex;
     use std::collections::BTreeMap;
     use uuid::Uuid;
 
     const TUNNEL: TunnelId = TunnelId(Uuid::from_u128(1));
 
+    const CONNECTOR: ConnectorId = ConnectorId(Uuid::from_u128(9));
+    const OTHER_CONNECTOR: ConnectorId = ConnectorId(Uuid::from_u128(8));
+
     fn directory(cores: &[u16], loads: &[u32]) -> Directory<u32> {
         let mut directory = Directory::default();
         for (index, (core, load)) in cores.iter().zip(loads).enumerate() {
-            directory.join(Live {
-                id: id(index),
-                slot: Slot {
-                    tunnel: TUNNEL,
-                    connector: ConnectorId(Uuid::from_u128(9)),
-                    index: ConnIndex(index as u8),
-                },
-                order: index as u64,
-                core: *core,
-                is_draining: false,
-                handle: *load,
-            });
+            join(&mut directory, CONNECTOR, index, *core, *load);
         }
         directory
+    }
+
+    fn join(directory: &mut Directory<u32>, connector: ConnectorId, index: usize, core: u16, load: u32) {
+        directory.join(Live {
+            id: id(index),
+            slot: Slot {
+                tunnel: TUNNEL,
+                connector,
+                index: ConnIndex(index as u8),
+            },
+            order: index as u64,
+            core,
+            is_draining: false,
+            handle: load,
+        });
     }
 
     fn id(index: usize) -> ConnectionId {
@@ -177,7 +208,19 @@ mod tests {
 
     fn pick(
         directory: &Directory<u32>,
-        tried: &[ConnectionId],
+        connections: &[ConnectionId],
+        seed: u64,
+    ) -> Result<ConnectionId, NoConnection> {
+        let tried = Tried {
+            connections: connections.to_vec(),
+            ..Tried::default()
+        };
+        pick_after(directory, &tried, seed)
+    }
+
+    fn pick_after(
+        directory: &Directory<u32>,
+        tried: &Tried,
         seed: u64,
     ) -> Result<ConnectionId, NoConnection> {
         let host = "a.test".parse().unwrap();
@@ -214,6 +257,54 @@ mod tests {
             counts.values().all(|count| (700..1_300).contains(count)),
             "{counts:?}"
         );
+    }
+
+    #[test]
+    fn a_replica_that_lost_a_connection_comes_after_every_other() {
+        // The replica that lost connection 0 is near and idle; the other one is far and busy.
+        let mut directory = directory(&[0, 0, 1], &[0; 3]);
+        join(&mut directory, OTHER_CONNECTOR, 3, 1, 1_000);
+        let mut tried = Tried {
+            connections: vec![id(0)],
+            avoided: vec![CONNECTOR],
+            barred: vec![],
+        };
+        for wanted in [Ok(id(3)), Ok(id(1)), Ok(id(2)), Err(NoConnection::AllTried)] {
+            for seed in 0..100 {
+                assert_eq!(pick_after(&directory, &tried, seed), wanted, "{tried:?}");
+            }
+            tried.connections.extend(wanted.ok());
+        }
+    }
+
+    #[test]
+    fn a_full_replica_is_no_reason_to_give_up_on_one_that_lost_a_connection() {
+        let mut directory = directory(&[0, 0], &[0; 2]);
+        join(
+            &mut directory,
+            OTHER_CONNECTOR,
+            3,
+            0,
+            EXCHANGES_PER_CONNECTION_MAX,
+        );
+        let tried = Tried {
+            connections: vec![id(0)],
+            avoided: vec![CONNECTOR],
+            barred: vec![],
+        };
+        assert_eq!(pick_after(&directory, &tried, 1), Ok(id(1)));
+    }
+
+    #[test]
+    fn a_barred_replica_is_never_taken_again() {
+        let mut directory = directory(&[0, 0, 1], &[0; 3]);
+        let tried = Tried {
+            barred: vec![CONNECTOR],
+            ..Tried::default()
+        };
+        assert_eq!(pick_after(&directory, &tried, 1), Err(NoConnection::AllTried));
+        join(&mut directory, OTHER_CONNECTOR, 3, 1, 0);
+        assert_eq!(pick_after(&directory, &tried, 1), Ok(id(3)));
     }
 
     #[test]

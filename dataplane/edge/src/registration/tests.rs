@@ -19,7 +19,7 @@ use adit_driver::quic::{
     server_config,
 };
 use adit_driver::udp;
-use adit_proto::steering::NoConnection;
+use adit_proto::steering::{NoConnection, Tried};
 use adit_wire::framing::RPC_READER_OPTIONS;
 use adit_wire::registration::{ClientInfo, ConnectionOptions, RegisterRequest, RegisterResponse, TunnelAuth};
 use adit_wire::tunnelrpc_capnp::registration_server;
@@ -173,9 +173,9 @@ impl Core {
 
     /// Every connection in the order in which attempts would go to them.
     fn choices(&self) -> Vec<Choice> {
-        let (mut choices, mut tried) = (Vec::new(), Vec::new());
+        let (mut choices, mut tried) = (Vec::new(), Tried::default());
         while let Ok(choice) = self.tunnels.choose(TUNNEL, &host("a.test"), &tried) {
-            tried.push(choice.id);
+            tried.connections.push(choice.id);
             choices.push(choice);
         }
         choices
@@ -421,7 +421,7 @@ fn strangers_are_refused_with_a_cause_and_leave_nothing_behind() {
         unknown.connection.closed().await;
         let host = host("a.test");
         assert_eq!(
-            core.tunnels.choose(TUNNEL, &host, &[]).unwrap_err(),
+            core.tunnels.choose(TUNNEL, &host, &Tried::default()).unwrap_err(),
             NoConnection::Down
         );
     });
@@ -469,8 +469,15 @@ fn a_replica_gets_only_hostnames_it_told_of_and_a_bad_telling_costs_nothing() {
             {"service":"http_status:404"}]}"#;
         connector.tell_configuration(config).await.unwrap();
         until(|| core.choices().is_empty()).await;
-        assert!(core.tunnels.choose(TUNNEL, &host("x.b.test"), &[]).is_ok());
-        let refused = core.tunnels.choose(TUNNEL, &host("a.test"), &[]).unwrap_err();
+        assert!(
+            core.tunnels
+                .choose(TUNNEL, &host("x.b.test"), &Tried::default())
+                .is_ok()
+        );
+        let refused = core
+            .tunnels
+            .choose(TUNNEL, &host("a.test"), &Tried::default())
+            .unwrap_err();
         assert_eq!(refused, NoConnection::NotServed);
     });
 }

@@ -1,8 +1,8 @@
 //! Decides whether an exchange that failed before its answer began is sent again, and where.
 //!
 //! ```text
-//! never opened ────────────────► any request              ─► another connection
-//! connection lost ─────────────► idempotent and held     ─► another connection
+//! never opened ────────────────► any request              ─► another connection, if possible of another replica
+//! connection lost ─────────────► idempotent and held     ─► the same
 //! failure reported, or reset ───► idempotent and held     ─► another replica: the origin is the same
 //! silent, or answer begun ──────► never
 //! ```
@@ -10,7 +10,7 @@
 //! [`HELD_BYTES_MAX`]. Every retry costs a token of the core's [`Budget`], which exchanges slowly refill:
 //! when a whole site fails, retries stay a fraction of the load.
 //!
-//! Does not: remember which connections were tried (the caller does, and never takes one twice).
+//! Does not: remember which connections were tried (see [`steering`](crate::steering)).
 
 use std::time::Duration;
 
@@ -80,7 +80,8 @@ pub struct Attempted<'a> {
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Try a connection not tried before.
+    /// Try a connection not tried before, and this replica only if no other is left: its other connections
+    /// may be dying as well.
     OtherConnection,
     /// Try a replica not tried before.
     OtherReplica,
