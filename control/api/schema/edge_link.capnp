@@ -8,6 +8,7 @@
 #    | reportConnections part* -----------> |      everything that lives on this edge
 #    | register / unregister / ... -------> |
 #    | <-------------- delta | snapshot | disconnect | ping
+#    | <------------------------- replaced  |      at most once, and then the link ends
 #
 # UUIDs are 16 bytes in text order; digests are 32 bytes of SHA-256; times are milliseconds since 1970 UTC.
 # Snapshots and deltas are the JSON of control-api's `snapshot` module: they are one contract with the file
@@ -16,7 +17,7 @@
 interface EdgeGate {
   attach @0 (edge :EdgeInfo, receiver :EdgeReceiver) -> (session :EdgeSession);
   # Fails when the name does not match the TLS identity or a limit is reached. A second attach of the same
-  # edge name ends the first session.
+  # edge name ends the first session; if it is of another run, the first is told who replaced it.
 }
 
 struct EdgeInfo {
@@ -40,6 +41,10 @@ interface EdgeReceiver {
   # Close the named connections: their tunnel is gone, or they live elsewhere.
 
   ping @3 ();
+
+  replaced @4 (by :EdgeInfo, address :Text);
+  # Another process has attached under this edge's name, from `address` (for the log). The link ends after
+  # the reply. An edge that comes back does so late, since it replaces the other in turn.
 }
 
 struct SnapshotPart {

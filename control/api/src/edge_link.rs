@@ -8,6 +8,7 @@
 //!   EdgeSession::report_connections ──────────►  what lives on this edge
 //!   EdgeSession::register … ──────────────────►
 //!   receiver.handle_delta / handle_disconnect ◄
+//!   receiver.handle_replaced ◄─────────────────  at most once, then the link ends
 //! ```
 //! The edge spawns [`Link`]'s driver on its own thread (nothing here is `Send`) and starts over with a new link
 //! when the driver ends. Every message is bounded by [`MESSAGE_BYTES_MAX`] before memory is taken for it.
@@ -87,6 +88,15 @@ pub struct EdgeInfo {
     pub generation: u64,
     /// Its version.
     pub version: String,
+}
+
+/// Another process that attached under an edge's name and so took its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rival {
+    /// How it presents itself.
+    pub edge: EdgeInfo,
+    /// Where it dialled control from, in words for the log.
+    pub address: String,
 }
 
 /// Names one QUIC connection of one replica.

@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adit_control_api::edge_link::reader_options;
 use adit_control_api::edge_link_capnp::edge_gate;
@@ -30,10 +30,14 @@ use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 use crate::ca::{Ca, common_name};
 use crate::state::{Chain, State};
 
+mod contest;
 mod push;
 mod session;
 mod tls;
 
+use contest::Contests;
+use push::Ending;
+use session::Peer;
 pub use tls::TlsError;
 pub(crate) use tls::acceptor;
 
@@ -51,6 +55,7 @@ pub(crate) struct EdgeLinks {
     state: Arc<State>,
     ca: Rc<Ca>,
     slots: Arc<Semaphore>,
+    contests: Contests,
 }
 
 impl EdgeLinks {
@@ -59,6 +64,7 @@ impl EdgeLinks {
             state,
             ca,
             slots: Arc::new(Semaphore::new(LINKS_MAX)),
+            contests: Contests::default(),
         })
     }
 
@@ -75,7 +81,11 @@ impl EdgeLinks {
                 Ok((stream, _)) => {
                     let links = self.clone();
                     spawn_local(async move {
-                        links.serve(stream, None).await;
+                        let peer = Peer {
+                            identity: None,
+                            address: "control's own machine".into(),
+                        };
+                        links.serve(stream, peer).await;
                         drop(slot);
                     });
                 }
@@ -99,8 +109,11 @@ impl EdgeLinks {
                                     .1
                                     .peer_certificates()
                                     .and_then(|chain| chain.first());
-                                let name = name.and_then(common_name).unwrap_or_default();
-                                links.serve(stream, Some(name)).await;
+                                let peer = Peer {
+                                    identity: Some(name.and_then(common_name).unwrap_or_default()),
+                                    address: address.to_string(),
+                                };
+                                links.serve(stream, peer).await;
                             }
                             Ok(Err(error)) => {
                                 tracing::warn!(%address, error = %Chain(&error), "an edge failed the TLS handshake");
@@ -117,8 +130,9 @@ impl EdgeLinks {
         }
     }
 
-    /// Serves one link; `identity` is the name in the edge's certificate.
-    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + 'static, identity: Option<String>) {
+    /// Serves one link.
+    async fn serve(&self, stream: impl AsyncRead + AsyncWrite + 'static, peer: Peer) {
+        let address = peer.address.clone();
         let (reader, writer) = tokio::io::split(stream);
         let network = twoparty::VatNetwork::new(
             Box::pin(reader).compat(),
@@ -126,7 +140,7 @@ impl EdgeLinks {
             Side::Server,
             reader_options(),
         );
-        let (gate, attached) = session::Gate::new(self.state.clone(), self.ca.clone(), identity);
+        let (gate, attached) = session::Gate::new(self.state.clone(), self.ca.clone(), peer);
         let client: edge_gate::Client = capnp_rpc::new_client(gate);
         let driver = RpcSystem::new(Box::new(network), Some(client.client));
         let pushes = async {
@@ -136,6 +150,17 @@ impl EdgeLinks {
             let name = attached.edge.name.clone();
             tracing::info!(edge = name, colo = attached.edge.colo, "an edge attached");
             let ending = push::run(attached).await;
+            if let Ending::Replaced(rival) = &ending
+                && self.contests.is_news(&name, Instant::now())
+            {
+                tracing::warn!(
+                    edge = name,
+                    address,
+                    other_address = rival.address,
+                    other_colo = rival.edge.colo,
+                    "two edges have one name and push each other off control; give each its own `name`"
+                );
+            }
             tracing::info!(edge = name, reason = %Chain(&ending), "an edge's session ended");
         };
         tokio::select! {

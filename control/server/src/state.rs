@@ -13,12 +13,13 @@ use std::time::Instant;
 
 use adit_control_api::digest::SecretDigest;
 use adit_control_api::edge_link::{
-    Connection, ConnectionKey, Disconnect, EdgeInfo, PART_BYTES_MAX, RegisterOutcome, Rejection,
+    Connection, ConnectionKey, Disconnect, EdgeInfo, PART_BYTES_MAX, RegisterOutcome, Rejection, Rival,
 };
 use adit_control_api::problem::{ApiError, Code};
 use adit_control_api::snapshot::RouteSnapshot;
 use adit_control_api::{ConnectorId, TunnelId};
 use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
 
 use crate::change::{Decided, Decision};
 use crate::facts::{Change, Facts};
@@ -27,7 +28,7 @@ use crate::plan::{PlanSettings, plan};
 use crate::registrar::{Effect, Registrar, SessionEnded, SessionId, TooManyEdges, Verdict};
 use crate::store::{Store, StoreError};
 
-/// Disconnects waiting for one edge. When it is full the edge has to attach again, which tells it the same.
+/// Orders waiting for one edge. When it is full the edge has to attach again, which tells it the same.
 const ORDERS_MAX: usize = 1_024;
 
 /// Largest generation taken over from an edge; above it lies room for a million writes a second for ever.
@@ -68,10 +69,19 @@ pub(crate) struct EncodedDelta {
 pub(crate) struct Attachment {
     /// Its session.
     pub(crate) session: SessionId,
-    /// What to close there; ends when the session does.
-    pub(crate) orders: mpsc::Receiver<Disconnect>,
+    /// What it has to do; ends when the session does.
+    pub(crate) orders: mpsc::Receiver<Order>,
     /// News for it.
     pub(crate) published: watch::Receiver<Published>,
+}
+
+/// Something one edge is told besides what all are told.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// To close these.
+    Disconnect(Disconnect),
+    /// To make way for another process of its name; the last order of a session.
+    MakeWay(Rival),
 }
 
 /// An edge cannot attach.
@@ -91,7 +101,14 @@ pub(crate) enum AttachError {
 #[derive(Default)]
 struct Live {
     registrar: Registrar,
-    orders: BTreeMap<SessionId, mpsc::Sender<Disconnect>>,
+    links: BTreeMap<SessionId, Link>,
+}
+
+/// The way to an attached edge.
+struct Link {
+    orders: mpsc::Sender<Order>,
+    /// The edge process at the other end.
+    run: Uuid,
 }
 
 impl State {
@@ -146,9 +163,13 @@ impl State {
             .unwrap_or_else(|_| Err(Code::Unavailable.error("control is stopping")))
     }
 
-    /// Takes an edge in. Its generation may be ahead of ours when our store was lost or restored; then ours is
+    /// Takes an edge in that dialled from `address`. Its generation may be ahead of ours when our store was lost or restored; then ours is
     /// raised above it, so that edges never have to go back.
-    pub(crate) async fn attach(self: &Arc<Self>, edge: &EdgeInfo) -> Result<Attachment, AttachError> {
+    pub(crate) async fn attach(
+        self: &Arc<Self>,
+        edge: &EdgeInfo,
+        address: &str,
+    ) -> Result<Attachment, AttachError> {
         if edge.generation > GENERATION_MAX {
             return Err(AttachError::Generation(edge.generation));
         }
@@ -164,10 +185,21 @@ impl State {
         let (sender, orders) = mpsc::channel(ORDERS_MAX);
         let mut live = self.live();
         let (session, previous) = live.registrar.handle_attach(edge, Instant::now())?;
-        if let Some(previous) = previous {
-            live.orders.remove(&previous);
+        if let Some(replaced) = previous.and_then(|previous| live.links.remove(&previous))
+            && replaced.run != edge.run
+        {
+            let rival = Rival {
+                edge: edge.clone(),
+                address: address.to_owned(),
+            };
+            // With a full queue it learns only that the session has ended.
+            let _ = replaced.orders.try_send(Order::MakeWay(rival));
         }
-        live.orders.insert(session, sender);
+        let link = Link {
+            orders: sender,
+            run: edge.run,
+        };
+        live.links.insert(session, link);
         Ok(Attachment {
             session,
             orders,
@@ -178,7 +210,7 @@ impl State {
     /// An edge's link is gone.
     pub(crate) fn detach(&self, session: SessionId) {
         let mut live = self.live();
-        live.orders.remove(&session);
+        live.links.remove(&session);
         live.registrar.handle_detach(session, Instant::now());
     }
 
@@ -306,11 +338,12 @@ impl State {
 
     fn carry_out(&self, live: &mut Live, effects: Vec<Effect>) {
         for Effect { session, disconnect } in effects {
+            let order = Order::Disconnect(disconnect);
             let sent = live
-                .orders
+                .links
                 .get(&session)
-                .is_some_and(|orders| orders.try_send(disconnect).is_ok());
-            if !sent && live.orders.remove(&session).is_some() {
+                .is_some_and(|link| link.orders.try_send(order).is_ok());
+            if !sent && live.links.remove(&session).is_some() {
                 self.metrics.orders_overflowed();
             }
         }

@@ -6,13 +6,15 @@
 //! ```text
 //!            ┌── attached: control decides registrations (2 s), sends snapshots, deltas, disconnects
 //! dialling ──┤
-//!            └── away: the last snapshot on disk routes and decides; retried with jittered back-off
+//!            └── away: the last snapshot on disk routes and decides; retried with jittered back-off,
+//!                      which is longer when another process of this edge's name has taken its place
 //! ```
 //! Does not: serve requests. Nothing a visitor waits for passes through here.
 
 mod admission;
 pub(crate) mod certificate;
 mod dial;
+mod pause;
 mod service;
 mod session;
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Accepted, Connection, ConnectionKey, Disconnect, EdgeInfo, FEATURES_MAX, IssuedCertificate, LinkError,
-    Refused, RegisterOutcome, Rejection, TEXT_BYTES_MAX,
+    Refused, RegisterOutcome, Rejection, Rival, TEXT_BYTES_MAX,
 };
 use crate::edge_link_capnp::{
     accepted, connection, connection_key, disconnect, edge_info, issued_certificate, refused,
@@ -41,6 +41,13 @@ pub fn read_edge_info(input: edge_info::Reader<'_>) -> Result<EdgeInfo, LinkErro
         run: uuid("run", input.get_run()?)?,
         generation: input.get_generation(),
         version: text("edge version", input.get_version()?)?,
+    })
+}
+
+pub(super) fn read_rival(edge: edge_info::Reader<'_>, address: text::Reader<'_>) -> Result<Rival, LinkError> {
+    Ok(Rival {
+        edge: read_edge_info(edge)?,
+        address: text("address", address)?,
     })
 }
 

@@ -3,9 +3,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::codec::{read_disconnect, write_disconnect};
+use super::codec::{read_disconnect, read_rival, write_disconnect, write_edge_info};
 use super::parts::{SnapshotAssembly, SnapshotPart};
-use super::{Disconnect, LinkError};
+use super::{Disconnect, LinkError, Rival};
 use crate::edge_link_capnp::edge_receiver;
 use crate::snapshot::{RouteSnapshot, SnapshotDelta};
 
@@ -20,6 +20,9 @@ pub trait EdgeReceiver: 'static {
 
     /// Connections to close.
     fn handle_disconnect(&self, target: Disconnect);
+
+    /// Another process has attached under this edge's name; the link ends next.
+    fn handle_replaced(&self, by: Rival);
 
     /// Control asks whether this edge is there; the answer is sent by itself.
     fn handle_ping(&self) {}
@@ -84,6 +87,17 @@ impl<T: EdgeReceiver> edge_receiver::Server for ReceiverServer<T> {
         Ok(())
     }
 
+    async fn replaced(
+        self: Rc<Self>,
+        params: edge_receiver::ReplacedParams,
+        _: edge_receiver::ReplacedResults,
+    ) -> Result<(), capnp::Error> {
+        let params = params.get()?;
+        self.receiver
+            .handle_replaced(read_rival(params.get_by()?, params.get_address()?)?);
+        Ok(())
+    }
+
     async fn ping(
         self: Rc<Self>,
         _: edge_receiver::PingParams,
@@ -139,6 +153,19 @@ impl ReceiverHandle {
     pub async fn disconnect(&self, target: &Disconnect) -> Result<(), LinkError> {
         let mut request = self.client.disconnect_request();
         write_disconnect(target, request.get().init_target());
+        request.send().promise.await?;
+        Ok(())
+    }
+
+    /// Tells the edge that another process has taken its place, and waits until it knows.
+    ///
+    /// # Errors
+    /// [`LinkError::Rpc`] when the link is gone: the edge has left and not met its like.
+    pub async fn replaced(&self, by: &Rival) -> Result<(), LinkError> {
+        let mut request = self.client.replaced_request();
+        let mut params = request.get();
+        write_edge_info(&by.edge, params.reborrow().init_by());
+        params.set_address(by.address.as_str());
         request.send().promise.await?;
         Ok(())
     }

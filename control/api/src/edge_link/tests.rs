@@ -50,6 +50,7 @@ impl edge_gate::Server for Gate {
                 .await
                 .unwrap();
             receiver.disconnect(&disconnect()).await.unwrap();
+            receiver.replaced(&rival()).await.unwrap();
         });
         Ok(())
     }
@@ -122,6 +123,16 @@ fn disconnect() -> Disconnect {
     }
 }
 
+fn rival() -> Rival {
+    Rival {
+        edge: EdgeInfo {
+            run: Uuid::from_u128(10),
+            ..info()
+        },
+        address: "192.0.2.9:1024".into(),
+    }
+}
+
 fn refused() -> Refused {
     Refused {
         cause: "Unauthorized: Invalid tunnel secret".into(),
@@ -163,6 +174,7 @@ enum News {
     Snapshot(RouteSnapshot),
     Delta(SnapshotDelta),
     Disconnect(Disconnect),
+    Replaced(Rival),
 }
 
 struct Receiver(tokio::sync::mpsc::Sender<News>);
@@ -176,6 +188,9 @@ impl EdgeReceiver for Receiver {
     }
     fn handle_disconnect(&self, target: Disconnect) {
         self.0.try_send(News::Disconnect(target)).unwrap();
+    }
+    fn handle_replaced(&self, by: Rival) {
+        self.0.try_send(News::Replaced(by)).unwrap();
     }
 }
 
@@ -207,7 +222,7 @@ fn with_link<F: Future<Output = ()>>(test: impl FnOnce(EdgeGate, Rc<Scripted>) -
 }
 
 #[test]
-fn an_attached_edge_receives_a_large_snapshot_a_delta_and_a_disconnect_in_order() {
+fn an_attached_edge_receives_a_large_snapshot_and_all_that_follows_in_order() {
     with_link(|gate, control| async move {
         let (sender, mut news) = tokio::sync::mpsc::channel(8);
         let _session = gate.attach(&info(), Receiver(sender)).await.unwrap();
@@ -224,6 +239,10 @@ fn an_attached_edge_receives_a_large_snapshot_a_delta_and_a_disconnect_in_order(
             panic!("then a disconnect")
         };
         assert_eq!(target, disconnect());
+        let Some(News::Replaced(by)) = news.recv().await else {
+            panic!("and who replaced it")
+        };
+        assert_eq!(by, rival());
     });
 }
 

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_control_api::edge_link::{LinkError, PART_BYTES_MAX, PING_INTERVAL, ReceiverHandle, split_snapshot};
+use adit_control_api::edge_link::{
+    LinkError, PART_BYTES_MAX, PING_INTERVAL, ReceiverHandle, Rival, split_snapshot,
+};
 use adit_control_api::snapshot::RouteSnapshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::session::Attached;
-use crate::state::Published;
+use crate::state::{Order, Published};
 
 /// How long an edge may take to accept one message.
 const PUSH_TIME: Duration = Duration::from_secs(10);
@@ -22,6 +24,8 @@ pub(super) enum Ending {
     Broken(#[from] LinkError),
     #[error("the edge attached anew or fell too far behind")]
     Superseded,
+    #[error("another process attached under its name")]
+    Replaced(Rival),
     #[error("control is stopping")]
     Stopping,
 }
@@ -57,7 +61,12 @@ pub(super) async fn run(attached: Attached) -> Ending {
                 Err(_) => break Ending::Stopping,
             },
             order = orders.recv() => match order {
-                Some(target) => pusher.send(pusher.receiver.disconnect(&target)).await,
+                Some(Order::Disconnect(target)) => pusher.send(pusher.receiver.disconnect(&target)).await,
+                // The answer proves that both processes live: this is no restart seen late.
+                Some(Order::MakeWay(rival)) => match pusher.send(pusher.receiver.replaced(&rival)).await {
+                    Ok(()) => break Ending::Replaced(rival),
+                    Err(ending) => Err(ending),
+                },
                 None => break Ending::Superseded,
             },
             () = resync.notified() => {

@@ -41,26 +41,30 @@ impl Drop for Detach {
     }
 }
 
+/// Who dialled.
+pub(super) struct Peer {
+    /// The name in its certificate, over TLS.
+    pub(super) identity: Option<String>,
+    /// Where it dialled from, for logs.
+    pub(super) address: String,
+}
+
 /// Lets one edge attach, once.
 pub(super) struct Gate {
     state: Arc<State>,
     ca: Rc<Ca>,
-    identity: Option<String>,
+    peer: Peer,
     attached: RefCell<Option<oneshot::Sender<Attached>>>,
 }
 
 impl Gate {
-    pub(super) fn new(
-        state: Arc<State>,
-        ca: Rc<Ca>,
-        identity: Option<String>,
-    ) -> (Self, oneshot::Receiver<Attached>) {
+    pub(super) fn new(state: Arc<State>, ca: Rc<Ca>, peer: Peer) -> (Self, oneshot::Receiver<Attached>) {
         let (sender, receiver) = oneshot::channel();
         (
             Self {
                 state,
                 ca,
-                identity,
+                peer,
                 attached: RefCell::new(Some(sender)),
             },
             receiver,
@@ -81,7 +85,7 @@ impl edge_gate::Server for Gate {
                 ReceiverHandle::new(params.get_receiver()?),
             )
         };
-        if let Some(identity) = &self.identity
+        if let Some(identity) = &self.peer.identity
             && *identity != edge.name
         {
             tracing::warn!(
@@ -98,7 +102,11 @@ impl edge_gate::Server for Gate {
             .attached
             .take()
             .ok_or_else(|| failed("this link is attached already"))?;
-        let attachment = self.state.attach(&edge).await.map_err(failed)?;
+        let attachment = self
+            .state
+            .attach(&edge, &self.peer.address)
+            .await
+            .map_err(failed)?;
         let (session, resync) = (attachment.session, Rc::new(Notify::new()));
         let server = Session {
             state: self.state.clone(),

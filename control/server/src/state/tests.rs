@@ -8,7 +8,6 @@ use adit_control_api::tunnel::CreateTunnel;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::*;
 use crate::change::tunnels;
@@ -103,10 +102,10 @@ async fn an_edge_that_is_ahead_raises_the_generation_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let open = || Arc::new(RedbStore::open(dir.path().join("store.redb")).unwrap());
     let state = State::open(open(), SETTINGS).unwrap();
-    state.attach(&edge("e", 500)).await.unwrap();
+    state.attach(&edge("e", 500), "here").await.unwrap();
     assert!(state.facts().generation > 500);
     assert!(matches!(
-        state.attach(&edge("e", u64::MAX)).await,
+        state.attach(&edge("e", u64::MAX), "here").await,
         Err(AttachError::Generation(_))
     ));
     drop(state);
@@ -119,7 +118,7 @@ async fn a_deleted_tunnels_connections_are_closed_and_no_new_one_is_taken() {
     let store = RedbStore::open(dir.path().join("store.redb")).unwrap();
     let state = State::open(Arc::new(store), SETTINGS).unwrap();
     let id = create(&state, 1).await.unwrap();
-    let mut attachment = state.attach(&edge("e", 0)).await.unwrap();
+    let mut attachment = state.attach(&edge("e", 0), "here").await.unwrap();
     let secret = SecretDigest::of(&[7; 32]);
     let accepted = state
         .register(attachment.session, connection(id, 1), &secret)
@@ -132,7 +131,10 @@ async fn a_deleted_tunnels_connections_are_closed_and_no_new_one_is_taken() {
         .await
         .unwrap();
     state.cleanup(id, None, "the tunnel is deleted");
-    assert_eq!(attachment.orders.recv().await.unwrap().tunnel, id);
+    let Some(Order::Disconnect(disconnect)) = attachment.orders.recv().await else {
+        panic!("something to close")
+    };
+    assert_eq!(disconnect.tunnel, id);
     let refused = state
         .register(attachment.session, connection(id, 1), &secret)
         .unwrap();
@@ -148,7 +150,7 @@ async fn an_edge_that_takes_no_orders_is_cut_off_instead_of_queued_for() {
     let store = RedbStore::open(dir.path().join("store.redb")).unwrap();
     let state = State::open(Arc::new(store), SETTINGS).unwrap();
     let id = create(&state, 1).await.unwrap();
-    let mut attachment = state.attach(&edge("e", 0)).await.unwrap();
+    let mut attachment = state.attach(&edge("e", 0), "here").await.unwrap();
     let secret = SecretDigest::of(&[7; 32]);
     for _ in 0..=ORDERS_MAX {
         state
@@ -161,4 +163,25 @@ async fn an_edge_that_takes_no_orders_is_cut_off_instead_of_queued_for() {
         received += 1;
     }
     assert_eq!(received, ORDERS_MAX);
+}
+
+#[tokio::test]
+async fn an_edge_is_told_who_took_its_name_unless_it_did_so_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RedbStore::open(dir.path().join("store.redb")).unwrap();
+    let state = State::open(Arc::new(store), SETTINGS).unwrap();
+    let mut first = state.attach(&edge("e", 0), "here").await.unwrap();
+    let mut again = state.attach(&edge("e", 0), "here").await.unwrap();
+    assert_eq!(first.orders.recv().await, None, "its own new link says all");
+    let other = EdgeInfo {
+        run: Uuid::from_u128(1),
+        ..edge("e", 0)
+    };
+    let _other = state.attach(&other, "there").await.unwrap();
+    let rival = Rival {
+        edge: other,
+        address: "there".into(),
+    };
+    assert_eq!(again.orders.recv().await, Some(Order::MakeWay(rival)));
+    assert_eq!(again.orders.recv().await, None);
 }

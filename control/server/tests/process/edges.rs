@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use adit_control_api::digest::SecretDigest;
 use adit_control_api::edge_link::{
     ALPN, CONTROL_TLS_NAME, Connection, ConnectionKey, Disconnect, EdgeInfo, EdgeReceiver, EdgeSession, Link,
-    LinkError, RegisterOutcome,
+    LinkError, RegisterOutcome, Rival,
 };
 use adit_control_api::snapshot::{RouteSnapshot, SnapshotDelta};
 use adit_control_api::{ConnIndex, TunnelId};
@@ -31,6 +31,8 @@ use crate::lab::{Control, PATIENCE, config, tunnel_body};
 struct Edge {
     held: RefCell<RouteSnapshot>,
     disconnects: RefCell<Vec<Disconnect>>,
+    rivals: RefCell<Vec<Rival>>,
+    run: Uuid,
     news: Notify,
 }
 
@@ -47,6 +49,10 @@ impl EdgeReceiver for Receiver {
     }
     fn handle_disconnect(&self, target: Disconnect) {
         self.0.disconnects.borrow_mut().push(target);
+        self.0.news.notify_one();
+    }
+    fn handle_replaced(&self, by: Rival) {
+        self.0.rivals.borrow_mut().push(by);
         self.0.news.notify_one();
     }
 }
@@ -75,7 +81,7 @@ impl Edge {
             name: name.into(),
             colo: "LAB".into(),
             region: "WEU".into(),
-            run: Uuid::nil(),
+            run: self.run,
             generation: self.held.borrow().generation,
             version: "0.1.0".into(),
         };
@@ -308,9 +314,16 @@ fn an_edge_that_leaves_is_seen_as_pending_and_a_resync_sends_everything_again() 
         .await;
         assert_eq!(near.disconnects.borrow()[0].connection, Some(old.key.connection));
 
-        // The second attachment of a name ends the first.
-        let again = Rc::new(Edge::default());
+        // The second attachment of a name ends the first, which is told who made it.
+        let again = Rc::new(Edge {
+            run: Uuid::from_u128(1),
+            ..Edge::default()
+        });
         again.attach_unix("far", &control).await;
+        far.until("the rival is named", |edge| !edge.rivals.borrow().is_empty())
+            .await;
+        assert_eq!(far.rivals.borrow()[0].edge.run, again.run);
+        assert_eq!(far.rivals.borrow()[0].address, "control's own machine");
         assert!(
             far_session
                 .register(&connection(&control, tunnel, 1, 1), &secret())

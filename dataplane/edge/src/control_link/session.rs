@@ -1,10 +1,10 @@
 //! Dials control, attaches, and starts over when the link ends.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use adit_control_api::edge_link::{Disconnect, EdgeReceiver, Link, PING_INTERVAL};
+use adit_control_api::edge_link::{Disconnect, EdgeReceiver, Link, PING_INTERVAL, Rival};
 use adit_control_api::snapshot::{RouteSnapshot, SnapshotDelta};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -12,11 +12,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 
 use super::dial::dial;
+use super::pause::{End, Pauses, UNCONTESTED};
 use super::service::Service;
-
-/// Pauses between attempts double from the first to the last; a random half is taken off each.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_LAST: Duration = Duration::from_secs(5);
 
 /// Control pings every [`PING_INTERVAL`]; after three missed ones the link is dead.
 const SILENCE_MAX: Duration = PING_INTERVAL.saturating_mul(3);
@@ -56,34 +53,66 @@ impl Failure {
 
 /// Runs for as long as the edge does.
 pub(super) async fn keep(service: Rc<Service>) {
-    let mut pause = PAUSE_FIRST;
-    let mut told = None;
+    let mut pauses = Pauses::new();
+    let (mut told, mut is_contested) = (None, false);
     loop {
         service.metrics.link_attempts.add(1);
-        match once(&service).await {
-            Ok(()) => {
-                tracing::warn!("link to control lost; serving from the last snapshot");
-                pause = PAUSE_FIRST;
+        let end = match once(&service, is_contested).await {
+            Ok(Attached { held, replaced_by }) => {
                 told = None;
+                is_contested &= held < UNCONTESTED;
+                match replaced_by {
+                    Some(rival) => {
+                        log_replaced(&rival, is_contested);
+                        is_contested = true;
+                        End::Replaced(held)
+                    }
+                    None => {
+                        tracing::warn!("link to control lost; serving from the last snapshot");
+                        End::Lost(held)
+                    }
+                }
             }
             Err(failure) => {
                 failure.log(told.as_ref() == Some(&failure));
                 told = Some(failure);
+                End::NeverAttached
             }
-        }
-        sleep(jittered(pause)).await;
-        pause = (pause * 2).min(PAUSE_LAST);
+        };
+        sleep(pauses.after(end, uuid::Uuid::new_v4().as_u128() as u32)).await;
     }
 }
 
-/// Between half of `pause` and all of it.
-fn jittered(pause: Duration) -> Duration {
-    let random = uuid::Uuid::new_v4().as_u128() as u32;
-    pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+/// Once at `warn`; while the two take turns at `debug`.
+fn log_replaced(rival: &Rival, is_known: bool) {
+    let Rival { edge, address } = rival;
+    if is_known {
+        tracing::debug!(
+            name = edge.name,
+            address,
+            "replaced by another edge of this name again"
+        );
+    } else {
+        tracing::warn!(
+            name = edge.name,
+            other_address = address,
+            other_colo = edge.colo,
+            other_run = %edge.run,
+            "another edge has this edge's name and took its place at control; give each edge its own `name`; \
+             serving from the last snapshot"
+        );
+    }
 }
 
-/// One attachment from dial to loss; an error means that it never came about.
-async fn once(service: &Rc<Service>) -> Result<(), Failure> {
+/// An attachment that has ended.
+struct Attached {
+    held: Duration,
+    replaced_by: Option<Rival>,
+}
+
+/// One attachment from dial to loss; an error means that it never came about. It is told quietly while the
+/// place is contested.
+async fn once(service: &Rc<Service>, is_contested: bool) -> Result<Attached, Failure> {
     let stream = dial(&service.settings.control)
         .await
         .map_err(|error| Failure::NotReached(error.to_string()))?;
@@ -94,8 +123,10 @@ async fn once(service: &Rc<Service>) -> Result<(), Failure> {
         service: service.clone(),
         heard: Rc::new(Cell::new(Instant::now())),
         has_gap: Rc::new(Notify::new()),
+        replaced_by: Rc::default(),
     };
     let (heard, has_gap) = (receiver.heard.clone(), receiver.has_gap.clone());
+    let replaced_by = receiver.replaced_by.clone();
     let edge = service.edge_info();
     let attaching = timeout(ATTACH_DEADLINE, link.gate.attach(&edge, receiver));
     let session = match attaching.await {
@@ -109,7 +140,12 @@ async fn once(service: &Rc<Service>) -> Result<(), Failure> {
             return Err(Failure::NotAttached("no answer in time".into()));
         }
     };
-    tracing::info!("attached to control");
+    let attached_at = Instant::now();
+    if is_contested {
+        tracing::debug!("attached to control, in turn with another edge of this name");
+    } else {
+        tracing::info!("attached to control");
+    }
     service.set_session(Some(session.clone()));
     let reporting = async {
         match session.report_connections(&service.living()).await {
@@ -141,7 +177,10 @@ async fn once(service: &Rc<Service>) -> Result<(), Failure> {
     }
     driver.abort();
     service.set_session(None);
-    Ok(())
+    Ok(Attached {
+        held: attached_at.elapsed(),
+        replaced_by: replaced_by.take(),
+    })
 }
 
 fn reject(service: &Service, rejected: &[adit_control_api::edge_link::Rejection]) {
@@ -170,6 +209,7 @@ struct Receiver {
     service: Rc<Service>,
     heard: Rc<Cell<Instant>>,
     has_gap: Rc<Notify>,
+    replaced_by: Rc<RefCell<Option<Rival>>>,
 }
 
 impl EdgeReceiver for Receiver {
@@ -189,6 +229,10 @@ impl EdgeReceiver for Receiver {
     fn handle_disconnect(&self, target: Disconnect) {
         self.heard.set(Instant::now());
         self.service.on_disconnect(&target);
+    }
+
+    fn handle_replaced(&self, by: Rival) {
+        self.replaced_by.replace(Some(by));
     }
 
     fn handle_ping(&self) {

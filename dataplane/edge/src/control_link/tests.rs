@@ -4,12 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use adit_control_api::digest::SecretDigest;
 use adit_control_api::edge_link::{
     self, Accepted, Connection, ConnectionKey, Disconnect, EdgeInfo, IssuedCertificate, ReceiverHandle,
-    RegisterOutcome,
+    RegisterOutcome, Rival,
 };
 use adit_control_api::edge_link_capnp::{edge_gate, edge_session};
 use adit_control_api::snapshot::{RouteSnapshot, RouteTarget, TunnelEntry};
@@ -356,6 +356,32 @@ fn a_registration_nobody_waits_for_any_more_is_taken_back() {
         until(|| rig.service.metrics.registrations_decided_alone.get() == 1).await;
         until(|| rig.control.unregistered.borrow().as_slice() == [id(1)]).await;
         assert!(rig.service.living().is_empty());
+    });
+}
+
+#[test]
+fn an_edge_whose_place_was_taken_does_not_take_it_back_at_once() {
+    run(async || {
+        let rig = rig();
+        rig.attach().await;
+        let rival = Rival {
+            edge: EdgeInfo {
+                run: Uuid::from_u128(1),
+                ..rig.control.attached.borrow()[0].clone()
+            },
+            address: "192.0.2.9:1024".into(),
+        };
+        for (replaced, pause) in [(1, 1), (2, 2)] {
+            rig.control.receiver().replaced(&rival).await.unwrap();
+            let start = Instant::now();
+            rig.control.cut_links();
+            until(|| rig.control.attached.borrow().len() == replaced + 1 && rig.service.is_attached()).await;
+            assert!(
+                start.elapsed() >= Duration::from_secs(pause),
+                "{:?}",
+                start.elapsed()
+            );
+        }
     });
 }
 
