@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::suite::options::Suite;
+
 /// Measures a server or a tunnel from outside.
 #[derive(Debug, Parser)]
 #[command(name = "adit-bench", version)]
@@ -24,6 +26,8 @@ pub(crate) enum Command {
     Bulk(Bulk),
     /// Serve `/` (1 KB), `/bytes/N` (N bytes) and `POST /sink` (swallows its body).
     Origin(Origin),
+    /// Set subjects up side by side, measure them in turn, and write a report; `bench/run` builds and starts this.
+    Suite(Box<Suite>),
 }
 
 /// Where requests go.
@@ -67,6 +71,10 @@ pub(crate) struct Load {
     /// Requests per second, whatever the server does.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rate: u32,
+    /// Send the next request of a connection when its last one is answered, whatever --rate says. Shows how much
+    /// a server takes; its latencies hide stalls.
+    #[arg(long)]
+    pub(crate) closed: bool,
     /// For how long requests become due.
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     pub(crate) duration: Duration,
@@ -113,6 +121,15 @@ pub(crate) struct Origin {
     /// Address to listen on; the one in use is printed.
     #[arg(long, default_value = "127.0.0.1:9000")]
     pub(crate) listen: SocketAddr,
+    /// Address to listen on with TLS; the one in use is printed after the plain one.
+    #[arg(long, requires = "cert", requires = "key")]
+    pub(crate) tls_listen: Option<SocketAddr>,
+    /// Certificate chain for TLS, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Private key for TLS, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
 }
 
 /// Longest time any argument may ask for: a forgotten run must end.

@@ -92,7 +92,7 @@ async fn transfer(bulk: &Bulk, target: Target, direction: Direction, bytes: u64)
         .map(|spent| Cost::per_gigabyte(spent, total))
         .collect();
     Ok(BulkReport {
-        direction: direction.name(),
+        direction: direction.name().to_owned(),
         bytes: total,
         seconds,
         megabytes_per_second: total as f64 / 1e6 / seconds,

@@ -1,4 +1,4 @@
-//! The open-loop run: workers take requests when they are due and send them over their connection.
+//! The run at a fixed rate (open loop) or as fast as answers come (`--closed`): workers take requests when they are due and send them over their connection.
 //!
 //! ```text
 //! pacing thread ──permits──► workers (one per HTTP/1.1 connection, or per HTTP/2 stream) ──► tallies
@@ -19,7 +19,7 @@ use tokio::task::LocalSet;
 
 use crate::args::Load;
 use crate::pace::Schedule;
-use crate::process::Meter;
+use crate::process::{Meter, Spent};
 use crate::report::{self, Cost, LoadReport, Times};
 use crate::sender::Connection;
 use crate::target::Target;
@@ -81,13 +81,11 @@ pub(crate) fn run(load: &Load) -> Result<()> {
     let handles: Vec<_> = (0..threads).map(start).collect();
     run.connected.wait();
     let meter = Meter::start(&load.watch);
-    let total = (f64::from(load.rate) * load.duration.as_secs_f64())
-        .round()
-        .max(1.0) as u64;
     let begin = Instant::now() + HEAD_START;
+    let rate = (!load.closed).then_some(load.rate);
     let schedule = run
         .schedule
-        .get_or_init(|| Schedule::new(begin, load.rate, total));
+        .get_or_init(|| Schedule::new(begin, rate, load.duration));
     run.scheduled.wait();
     if !run.failed.load(Ordering::Acquire) {
         schedule.release(workers);
@@ -103,7 +101,7 @@ pub(crate) fn run(load: &Load) -> Result<()> {
     let seconds = tally
         .last
         .map_or(0.0, |last| last.saturating_duration_since(begin).as_secs_f64());
-    let report = tally.report(load.rate, total, seconds, spent);
+    let report = tally.report(rate, schedule.total(), seconds, spent);
     report::print_load(&report, load.watch.json)?;
     ensure!(report.answered > 0, "no request was answered");
     Ok(())
@@ -225,8 +223,9 @@ impl Tally {
         Ok(())
     }
 
-    fn report(self, rate: u32, due: u64, seconds: f64, spent: Vec<crate::process::Spent>) -> LoadReport {
+    fn report(self, rate: Option<u32>, due: Option<u64>, seconds: f64, spent: Vec<Spent>) -> LoadReport {
         let answered = self.answered;
+        let due = due.unwrap_or(answered + self.failed);
         LoadReport {
             offered_per_second: rate,
             due,
@@ -241,6 +240,7 @@ impl Tally {
             statuses: self.statuses,
             errors: self.errors,
             latency_us: Times::of(&self.latency),
+            latency_curve: report::curve(&self.latency),
             service_us: Times::of(&self.service),
             lag_us: Times::of(&self.lag),
             processes: spent
@@ -276,6 +276,6 @@ mod tests {
         }
         assert_eq!(tally.errors.len(), ERRORS_MAX + 1);
         assert_eq!(tally.errors.values().sum::<u64>(), 100);
-        assert_eq!(tally.report(1, 100, 1.0, Vec::new()).failed, 100);
+        assert_eq!(tally.report(Some(1), Some(100), 1.0, Vec::new()).failed, 100);
     }
 }

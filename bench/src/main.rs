@@ -2,7 +2,8 @@
 //!
 //! `load` offers requests at a fixed rate and counts latency from the moment each one was due, so a
 //! stalled server cannot hide its stall (no coordinated omission). `bulk` moves bytes each way. `origin`
-//! is a plain origin for both. Everything is bounded in time and count by its arguments.
+//! is an origin for both. `suite` sets up several subjects on this machine, runs the others as children
+//! against each in turn, and reports ratios. Everything is bounded in time and count by its arguments.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -15,6 +16,7 @@ mod bulk;
 mod origin;
 mod process;
 mod report;
+mod suite;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Command::Load(load) => load::run(&load),
         Command::Bulk(bulk) => bulk::run(&bulk),
         Command::Origin(origin) => origin::run(&origin),
+        Command::Suite(options) => suite::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

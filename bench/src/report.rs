@@ -5,25 +5,26 @@ use std::io::{self, Write};
 
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::process::Spent;
 
 /// A distribution of times in microseconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Times {
-    p50: u64,
-    p90: u64,
-    p99: u64,
+    pub(crate) p50: u64,
+    pub(crate) p90: u64,
+    pub(crate) p99: u64,
     #[serde(rename = "p99.9")]
-    p999: u64,
-    max: u64,
+    pub(crate) p999: u64,
+    pub(crate) max: u64,
 }
 
 /// What `load` found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LoadReport {
-    pub(crate) offered_per_second: u32,
+    /// None when requests followed each other as fast as answers came.
+    pub(crate) offered_per_second: Option<u32>,
     pub(crate) due: u64,
     pub(crate) answered: u64,
     pub(crate) failed: u64,
@@ -34,6 +35,8 @@ pub(crate) struct LoadReport {
     pub(crate) errors: BTreeMap<String, u64>,
     /// From the moment a request was due.
     pub(crate) latency_us: Times,
+    /// The same as points (share of requests, microseconds) for a curve.
+    pub(crate) latency_curve: Vec<(f64, u64)>,
     /// From the moment it was sent.
     pub(crate) service_us: Times,
     /// From due to sent: large values mean too few connections or a busy generator.
@@ -42,9 +45,9 @@ pub(crate) struct LoadReport {
 }
 
 /// What one direction of `bulk` found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct BulkReport {
-    pub(crate) direction: &'static str,
+    pub(crate) direction: String,
     pub(crate) bytes: u64,
     pub(crate) seconds: f64,
     pub(crate) megabytes_per_second: f64,
@@ -52,13 +55,12 @@ pub(crate) struct BulkReport {
 }
 
 /// A process's use, and its share per unit of work.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Cost {
     #[serde(flatten)]
-    spent: Spent,
-    cpu_ms: u64,
-    /// Microseconds per request, or milliseconds per gigabyte.
-    per_unit: f64,
+    pub(crate) spent: Spent,
+    /// CPU microseconds per request, or milliseconds per gigabyte.
+    pub(crate) per_unit: f64,
 }
 
 impl Times {
@@ -76,27 +78,36 @@ impl Times {
 impl Cost {
     /// CPU microseconds per request.
     pub(crate) fn per_request(spent: Spent, requests: u64) -> Self {
-        Self::per(spent, 1_000.0, requests as f64)
+        Self::per(spent, requests as f64)
     }
 
     /// CPU milliseconds per gigabyte.
     pub(crate) fn per_gigabyte(spent: Spent, bytes: u64) -> Self {
-        Self::per(spent, 1.0, bytes as f64 / 1e9)
+        // Microseconds per megabyte is the same number.
+        Self::per(spent, bytes as f64 / 1e6)
     }
 
-    fn per(spent: Spent, scale: f64, units: f64) -> Self {
-        let cpu_ms = spent.cpu_ms();
+    fn per(spent: Spent, units: f64) -> Self {
         let per_unit = if units > 0.0 {
-            cpu_ms as f64 * scale / units
+            spent.cpu_us as f64 / units
         } else {
             0.0
         };
-        Self {
-            spent,
-            cpu_ms,
-            per_unit,
-        }
+        Self { spent, per_unit }
     }
+}
+
+/// Points of a distribution from its fastest value up to its 99.99th percentile, evenly spread over the logarithm
+/// of the share that is slower, as such curves are drawn.
+pub(crate) fn curve(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
+    const PER_DECADE: u32 = 8;
+    const DECADES: u32 = 4;
+    (0..=PER_DECADE * DECADES)
+        .map(|step| {
+            let share = 1.0 - 10_f64.powf(-f64::from(step) / f64::from(PER_DECADE));
+            (share, histogram.value_at_quantile(share))
+        })
+        .collect()
 }
 
 /// Prints a report of `load`.
@@ -104,14 +115,13 @@ pub(crate) fn print_load(report: &LoadReport, json: bool) -> Result<()> {
     if json {
         return print(&(serde_json::to_string_pretty(report)? + "\n"));
     }
+    let offered = report.offered_per_second.map_or_else(
+        || "offered as fast as answered".to_owned(),
+        |rate| format!("offered {rate}/s"),
+    );
     let mut text = format!(
-        "offered {}/s: {} due, {} answered ({:.1}/s), {} failed, {} unanswered\n",
-        report.offered_per_second,
-        report.due,
-        report.answered,
-        report.achieved_per_second,
-        report.failed,
-        report.unanswered
+        "{offered}: {} due, {} answered ({:.1}/s), {} failed, {} unanswered\n",
+        report.due, report.answered, report.achieved_per_second, report.failed, report.unanswered
     );
     let statuses: Vec<String> = report
         .statuses
@@ -186,26 +196,56 @@ pub(crate) fn print(text: &str) -> Result<()> {
 
 fn costs(processes: &[Cost], unit: &str) -> String {
     let mut text = format!(
-        "{:24} {:>8} {:>9} {:>9} {:>9} {:>12} {:>10} {:>10}\n",
-        "process", "pid", "CPU ms", "user", "system", unit, "RSS KiB", "peak KiB"
+        "{:24} {:>8} {:>9} {:>9} {:>9} {:>12} {:>10} {:>10} {:>10}\n",
+        "process", "pid", "CPU ms", "user", "system", unit, "switches", "RSS KiB", "peak KiB"
     );
-    for Cost {
-        spent,
-        cpu_ms,
-        per_unit,
-    } in processes
-    {
+    for Cost { spent, per_unit } in processes {
         let Spent {
             name,
             pid,
-            user_ms,
-            system_ms,
+            cpu_us,
+            user_us,
+            system_us,
+            switches,
             rss_start_kib,
             rss_peak_kib,
         } = spent;
+        let [cpu, user, system] = [cpu_us, user_us, system_us].map(|us| *us as f64 / 1e3);
         text.push_str(&format!(
-            "{name:24} {pid:>8} {cpu_ms:>9} {user_ms:>9} {system_ms:>9} {per_unit:>12.1} {rss_start_kib:>10} {rss_peak_kib:>10}\n"
+            "{name:24} {pid:>8} {cpu:>9.1} {user:>9.1} {system:>9.1} {per_unit:>12.1} {switches:>10} {rss_start_kib:>10} {rss_peak_kib:>10}\n"
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_curve_rises_and_ends_at_the_slow_tail() {
+        let mut histogram = Histogram::<u64>::new(3).unwrap();
+        (1..=100_000).for_each(|value| histogram.record(value).unwrap());
+        let points = curve(&histogram);
+        assert!(points.windows(2).all(|pair| pair[0].1 <= pair[1].1));
+        let (share, value) = points[points.len() - 1];
+        assert!((share - 0.9999).abs() < 1e-9 && (99_900..=100_100).contains(&value));
+    }
+
+    #[test]
+    fn cost_is_per_request_or_per_gigabyte() {
+        let spent = Spent {
+            name: "x".to_owned(),
+            pid: 1,
+            cpu_us: 2_000_000,
+            user_us: 0,
+            system_us: 0,
+            switches: 0,
+            rss_start_kib: 0,
+            rss_peak_kib: 0,
+        };
+        assert!((Cost::per_request(spent.clone(), 1_000).per_unit - 2_000.0).abs() < 1e-9);
+        assert!((Cost::per_gigabyte(spent.clone(), 500_000_000).per_unit - 4_000.0).abs() < 1e-9);
+        assert!(Cost::per_request(spent, 0).per_unit.abs() < 1e-9);
+    }
 }

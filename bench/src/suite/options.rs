@@ -1,0 +1,178 @@
+//! What the suite is asked to do: flags as written, and the settings they resolve to.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+use serde::{Serialize, Serializer};
+
+/// Arguments of `suite`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Suite {
+    /// Fewer and shorter rounds: shows that everything works and the rough ratios, within five minutes.
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Run these scenarios only.
+    #[arg(long, value_name = "SCENARIO", value_delimiter = ',')]
+    pub(crate) only: Vec<ScenarioName>,
+    /// Measure these subjects only.
+    #[arg(long, value_name = "SUBJECT", value_delimiter = ',')]
+    pub(crate) subjects: Vec<SubjectName>,
+    /// Folder for report.json, report.md and the plots.
+    #[arg(long, value_name = "DIR", default_value = "bench-report")]
+    pub(crate) out: PathBuf,
+    /// Write the JSON here as well.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// A connector binary with cloudflared's command line, to run on our edge beside our own.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) connector_bin: Option<PathBuf>,
+    /// Rounds per scenario; 5, or 3 with --quick.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: Option<u32>,
+    /// Offered requests per second in every fixed-rate load, in place of the calibrated rate.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rate: Option<u32>,
+}
+
+/// Something to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum ScenarioName {
+    /// 1 KB requests on keep-alive HTTP/1.1 connections over TLS.
+    RequestsH1,
+    /// 1 KB requests on HTTP/2 connections over TLS.
+    RequestsH2,
+    /// One large transfer each way over TLS.
+    #[value(name = "bulk-1")]
+    Bulk1,
+}
+
+/// Something that is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum SubjectName {
+    /// Our edge and connector with io_uring.
+    AditUring,
+    /// Our edge and connector without io_uring.
+    AditPortable,
+    /// Our edge and the connector binary given.
+    Stock,
+    /// No proxy at all.
+    Direct,
+    /// nginx as a TLS reverse proxy to a TLS upstream.
+    Nginx,
+}
+
+/// What a run does; resolved from [`Suite`].
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Settings {
+    /// Whether it is a short one.
+    pub(crate) quick: bool,
+    /// Scenarios in their order.
+    pub(crate) scenarios: Vec<ScenarioName>,
+    /// Subjects in their order.
+    pub(crate) subjects: Vec<SubjectName>,
+    /// Rounds per scenario.
+    pub(crate) rounds: u32,
+    /// Length of a load that finds out how much a subject takes.
+    #[serde(serialize_with = "seconds")]
+    pub(crate) busy: Duration,
+    /// Length of a load at a fixed rate.
+    #[serde(serialize_with = "seconds")]
+    pub(crate) steady: Duration,
+    /// Bytes of a large transfer, each way.
+    pub(crate) bulk_bytes: u64,
+    /// Fixed rate, if it is not calibrated.
+    pub(crate) rate: Option<u32>,
+    /// The connector of [`SubjectName::Stock`].
+    #[serde(skip)]
+    pub(crate) connector_bin: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Fills in what the flags left open.
+    pub(crate) fn from_options(options: &Suite) -> Result<Self> {
+        let mut subjects: Vec<SubjectName> = chosen(&options.subjects);
+        match &options.connector_bin {
+            Some(path) => ensure!(path.is_file(), "--connector-bin {} is no file", path.display()),
+            None => subjects.retain(|subject| *subject != SubjectName::Stock),
+        }
+        ensure!(!subjects.is_empty(), "no subject is left to measure");
+        let quick = options.quick;
+        let pick = |short, long| Duration::from_millis(if quick { short } else { long });
+        Ok(Self {
+            quick,
+            scenarios: chosen(&options.only),
+            subjects,
+            rounds: options.rounds.unwrap_or(if quick { 3 } else { 5 }),
+            busy: pick(1_000, 5_000),
+            steady: pick(2_000, 10_000),
+            bulk_bytes: if quick { 200_000_000 } else { 1_000_000_000 },
+            rate: options.rate,
+            connector_bin: options.connector_bin.clone(),
+        })
+    }
+}
+
+/// The values named, in their natural order and once each; all when none is named.
+fn chosen<T: ValueEnum + Ord + Copy>(named: &[T]) -> Vec<T> {
+    let all = T::value_variants();
+    let wanted = |value: &&T| named.is_empty() || named.contains(value);
+    all.iter().filter(wanted).copied().collect()
+}
+
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
+fn name_of(value: &impl ValueEnum) -> String {
+    value
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+impl fmt::Display for ScenarioName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&name_of(self))
+    }
+}
+
+impl fmt::Display for SubjectName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&name_of(self))
+    }
+}
+
+impl Serialize for ScenarioName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&name_of(self))
+    }
+}
+
+impl Serialize for SubjectName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&name_of(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn none_named_means_all_and_the_order_is_ours() {
+        assert_eq!(
+            chosen::<ScenarioName>(&[]).len(),
+            ScenarioName::value_variants().len()
+        );
+        let named = [ScenarioName::Bulk1, ScenarioName::RequestsH1, ScenarioName::Bulk1];
+        assert_eq!(chosen(&named), [ScenarioName::RequestsH1, ScenarioName::Bulk1]);
+    }
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        assert_eq!(ScenarioName::RequestsH1.to_string(), "requests-h1");
+        assert_eq!(SubjectName::AditUring.to_string(), "adit-uring");
+    }
+}
