@@ -1,6 +1,6 @@
 //! Whose token a request carries, and whether the path is theirs.
 //!
-//! One refusal for every reason, so that nobody can ask which accounts and zones exist.
+//! One refusal for every token that does not fit, so that nobody can ask which accounts and zones exist.
 
 use std::sync::Arc;
 
@@ -48,9 +48,14 @@ impl FromRequestParts<Arc<State>> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Refusal> {
-        let token = parts
-            .headers
-            .get(AUTHORIZATION)
+        let mut credentials = parts.headers.get_all(AUTHORIZATION).iter();
+        let first = credentials.next();
+        // A proxy in between may judge by another one of several than we would.
+        if credentials.next().is_some() {
+            let several = "the request has several Authorization headers; send exactly one";
+            return Err(Code::Malformed.error(several).into());
+        }
+        let token = first
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))

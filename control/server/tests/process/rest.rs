@@ -224,6 +224,27 @@ fn nobody_gets_in_without_the_right_token_and_nobody_learns_why() {
 }
 
 #[test]
+fn a_request_with_several_authorization_headers_is_refused_whichever_is_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let control = Control::start(dir.path());
+    let (path, right) = (control.account_path("/cfd_tunnel"), &control.cert.api_token);
+    let several = [
+        format!("{right}\r\nAuthorization: Bearer {right}"),
+        format!("{right}\r\nauthorization: Bearer other"),
+        format!("other\r\nauthorization: Bearer {right}"),
+        format!("{right}\r\nauthorization: Basic b3RoZXI6"),
+    ];
+    for headers in several {
+        let answer = control.try_call("GET", &path, &headers, "").unwrap();
+        assert_eq!(answer.refusal(), (400, 1001), "{headers:?}");
+        assert!(
+            answer.text.contains("several Authorization headers"),
+            "{answer:?}"
+        );
+    }
+}
+
+#[test]
 fn malformed_requests_are_refused_in_the_envelope() {
     let dir = tempfile::tempdir().unwrap();
     let control = Control::start(dir.path());
