@@ -1,8 +1,12 @@
 //! Runs one target: over its corpus, then over mutations of it.
+//!
+//! An input that takes longer than [`TIME_MAX`] fails like one that panics: whoever wrote it could stop a process
+//! with it.
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use crate::mutate::Mutator;
 
@@ -11,6 +15,9 @@ const ROUNDS: u64 = 50_000;
 
 /// First seed when the environment does not say: the same every time, so that a run in CI repeats.
 const SEED: u64 = 0x00ad_1700;
+
+/// Time for one input: thousands of times what the slowest takes, so that a busy machine does not matter.
+const TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Bytes of an input shown on failure.
 const SHOWN_BYTES_MAX: usize = 4096;
@@ -33,6 +40,11 @@ pub(crate) struct MemoryBound {
 
 /// Runs the target to its end or to its first failure.
 pub(crate) fn run(target: &Target) {
+    run_slow(target, 1);
+}
+
+/// The same for a slow target, which gets one round of so many.
+pub(crate) fn run_slow(target: &Target, share: u64) {
     let corpus = load(target.name);
     for (name, input) in &corpus {
         assert_holds(target, input, &format!("corpus file {name}"));
@@ -40,7 +52,7 @@ pub(crate) fn run(target: &Target) {
     let first = environment("ADIT_FUZZ_SEED").unwrap_or(SEED);
     let rounds = environment("ADIT_FUZZ_ROUNDS").unwrap_or(ROUNDS);
     let inputs: Vec<Vec<u8>> = corpus.into_iter().map(|(_, input)| input).collect();
-    for seed in (0..rounds).map(|round| first.wrapping_add(round)) {
+    for seed in (0..rounds.div_ceil(share)).map(|round| first.wrapping_add(round)) {
         let input = Mutator::new(seed).input(&inputs);
         assert_holds(
             target,
@@ -52,14 +64,16 @@ pub(crate) fn run(target: &Target) {
 
 fn assert_holds(target: &Target, input: &[u8], replay: &str) {
     let mut outcome = Ok(());
+    let begin = Instant::now();
     let used = allocation_counter::measure(|| {
         outcome = catch_unwind(AssertUnwindSafe(|| (target.check)(input)));
     });
+    let time = begin.elapsed();
     let bound = target.memory.base_bytes + target.memory.factor * input.len() as u64;
     let within_memory = used.bytes_max <= bound;
     assert!(
-        outcome.is_ok() && within_memory,
-        "{} failed (held {} bytes at once, {bound} allowed)\nreplay: {replay}\ninput: {}",
+        outcome.is_ok() && within_memory && time <= TIME_MAX,
+        "{} failed (held {} bytes at once, {bound} allowed; took {time:?})\nreplay: {replay}\ninput: {}",
         target.name,
         used.bytes_max,
         hex(input),

@@ -95,16 +95,29 @@ impl Config {
     /// [`ConfigError`], the first one found.
     pub fn resolve(flags: Flags) -> Result<Self, ConfigError> {
         let file = File::find(flags.config.as_deref())?;
+        Self::complete(&file, flags)
+    }
+
+    /// Checks a text as if it stood in `file`, together with `flags`.
+    ///
+    /// # Errors
+    /// As [`Config::resolve`].
+    pub fn parse(file: &Path, text: &str, flags: Flags) -> Result<Self, ConfigError> {
+        Self::complete(&File::parse(file, text)?, flags)
+    }
+
+    fn complete(file: &File, flags: Flags) -> Result<Self, ConfigError> {
         let mut warnings: Vec<String> = file
             .unknown()
             .into_iter()
             .map(|key| format!("unknown key in the configuration file: {key}"))
             .collect();
-        let flags = file.complete(flags)?;
+        let flags = file.complete(flags).map_err(|error| file.blame(error))?;
         check_protocol(flags.protocol.as_deref())?;
         let identity = Identity::find(&flags)?;
         let mut ignored_keys = Vec::new();
-        let from_file = rules::read(file.keys(), &flags.origin, &mut ignored_keys)?;
+        let from_file =
+            rules::read(file.keys(), &flags.origin, &mut ignored_keys).map_err(|error| file.blame(error))?;
         warnings.extend(
             ignored_keys
                 .into_iter()
@@ -174,12 +187,16 @@ fn ingress_of_flags(flags: &Flags, warnings: &mut Vec<String>) -> Result<Ingress
     if flags.socks5 == Some(true) {
         return unsupported("--socks5");
     }
+    let single = |key, service: &str| match OriginService::parse(service) {
+        Ok(service) => Ok(Ingress::single(service, settings)),
+        Err(source) => Err(ConfigError::Origin { key, source }),
+    };
     if let Some(url) = &flags.url {
-        return Ok(Ingress::single(OriginService::parse(url)?, settings));
+        return single("url", url);
     }
     if let Some(path) = &flags.unix_socket {
         let service = format!("unix:{}", path.strip_prefix("unix:").unwrap_or(path));
-        return Ok(Ingress::single(OriginService::parse(&service)?, settings));
+        return single("unix-socket", &service);
     }
     // With a token, rules usually come from the edge.
     if flags.token.is_none() && flags.token_file.is_none() {

@@ -165,7 +165,11 @@ impl Config {
         Ok(())
     }
 
-    pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+    /// Checks a text as if it stood in `file`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         resolve::resolve(file, file::parse(file, text)?)
     }
 }
@@ -195,27 +199,20 @@ impl fmt::Display for Config {
             self.listeners.admin.to_string()
         )?;
         for files in &self.certificates {
-            writeln!(f, "  - {{cert: {:?}, key: {:?}}}", files.cert, files.key)?;
+            writeln!(
+                f,
+                "  - {{cert: {}, key: {}}}",
+                quoted_path(&files.cert),
+                quoted_path(&files.key)
+            )?;
         }
-        writeln!(f, "control:")?;
-        match &self.control {
-            ControlAddress::Socket(path) => writeln!(f, "  socket: {path:?}")?,
-            ControlAddress::Remote {
-                address,
-                ca,
-                cert,
-                key,
-            } => {
-                writeln!(
-                    f,
-                    "  address: {address:?}\n  ca: {ca:?}\n  cert: {cert:?}\n  key: {key:?}"
-                )?;
-            }
-        }
+        self.fmt_control(f)?;
         writeln!(
             f,
-            "state-dir: {:?}\ncores: {}\nio: {}\nlimits:",
-            self.state_dir, self.cores, self.io
+            "state-dir: {}\ncores: {}\nio: {}\nlimits:",
+            quoted_path(&self.state_dir),
+            self.cores,
+            self.io
         )?;
         writeln!(f, "  idle-timeout: {}", units::show(self.limits.idle_timeout))?;
         writeln!(
@@ -231,11 +228,41 @@ impl fmt::Display for Config {
             .map(|cidr| format!("\"{cidr}\""))
             .collect();
         writeln!(f, "trusted-proxies: [{}]", proxies.join(", "))?;
-        if let Some(path) = &self.access_log {
-            writeln!(f, "access-log: {path:?}")?;
+        if let Some(log) = &self.access_log {
+            writeln!(f, "access-log: {}", quoted_path(log))?;
         }
         writeln!(f, "grace-period: {}", units::show(self.grace_period))
     }
+}
+
+impl Config {
+    fn fmt_control(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "control:")?;
+        match &self.control {
+            ControlAddress::Socket(socket) => writeln!(f, "  socket: {}", quoted_path(socket)),
+            ControlAddress::Remote {
+                address,
+                ca,
+                cert,
+                key,
+            } => {
+                writeln!(f, "  address: {}", quoted(address))?;
+                for (name, path) in [("ca", ca), ("cert", cert), ("key", key)] {
+                    writeln!(f, "  {name}: {}", quoted_path(path))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A JSON string is a YAML string, whatever is in it.
+fn quoted(text: &str) -> serde_json::Value {
+    serde_json::Value::from(text)
+}
+
+fn quoted_path(path: &Path) -> serde_json::Value {
+    quoted(&path.display().to_string())
 }
 
 #[cfg(test)]

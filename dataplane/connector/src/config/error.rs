@@ -1,7 +1,7 @@
 //! Why a configuration cannot be used.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use adit_proto::ingress::IngressError;
 use adit_wire::credentials::CredentialsError;
@@ -20,13 +20,21 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// `config.yml` is not YAML.
-    #[error("{} is not valid YAML", path.display())]
+    #[error("{} is not valid YAML: {reason}", path.display())]
     Yaml {
         /// The file.
         path: PathBuf,
         /// Where and why.
+        reason: String,
+    },
+    /// What a file says cannot be used.
+    #[error("{} cannot be used", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
         #[source]
-        source: Box<serde_saphyr::Error>,
+        source: Box<Self>,
     },
     /// A configuration from an edge or the command line is not JSON.
     #[error("the configuration is not valid JSON")]
@@ -60,6 +68,15 @@ pub enum ConfigError {
     /// The ingress rules are not valid.
     #[error(transparent)]
     Ingress(#[from] IngressError),
+    /// The origin that a flag or a key outside the rules names is not valid.
+    #[error("{key} cannot be used")]
+    Origin {
+        /// The flag or key.
+        key: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: IngressError,
+    },
     /// A token is not valid.
     #[error("Provided Tunnel token is not valid.")]
     Token(#[source] TokenError),
@@ -107,4 +124,14 @@ pub enum ConfigError {
         /// What is wrong.
         why: String,
     },
+}
+
+impl ConfigError {
+    /// The same, about what stands in the file at `path`.
+    pub(super) fn in_file(self, path: &Path) -> Self {
+        Self::InFile {
+            path: path.to_owned(),
+            source: Box::new(self),
+        }
+    }
 }

@@ -28,6 +28,10 @@ const DIRECTORIES: [&str; 5] = [
 /// Largest configuration, credentials or token file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Values for which the aliases of a file may stand in all, some hundred rules' worth; without it a file of 400 bytes
+/// takes 50 MiB to read.
+const ALIAS_EVENTS_MAX: usize = 10_000;
+
 /// Top-level keys that a connector reads, then those that others read or that have no effect here.
 const TOP_LEVEL: &[&str] = &[
     "tunnel",
@@ -111,21 +115,34 @@ impl File {
     pub(crate) fn find(given: Option<&Path>) -> Result<Self, ConfigError> {
         match given.map(expand).or_else(|| find(&NAMES)) {
             None => Ok(Self::default()),
-            Some(path) => {
-                let text = read(&path)?;
-                let document: Option<Map<String, Value>> =
-                    serde_saphyr::from_str(&text).map_err(|source| ConfigError::Yaml {
-                        path: path.clone(),
-                        source: Box::new(source),
-                    })?;
-                if document.is_none() {
-                    tracing::error!(path = %path.display(), "Configuration file was empty");
-                }
-                Ok(Self {
-                    path: Some(path),
-                    map: document.unwrap_or_default(),
-                })
-            }
+            Some(path) => Self::parse(&path, &read(&path)?),
+        }
+    }
+
+    /// Takes a text as if it stood in the file at `path`.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let limits = serde_saphyr::options! {
+            alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: ALIAS_EVENTS_MAX },
+        };
+        let document: Option<Map<String, Value>> = serde_saphyr::from_str_with_options(text, limits)
+            .map_err(|error| ConfigError::Yaml {
+                path: path.to_owned(),
+                reason: error.without_snippet().to_string(),
+            })?;
+        if document.is_none() {
+            tracing::error!(path = %path.display(), "Configuration file was empty");
+        }
+        Ok(Self {
+            path: Some(path.to_owned()),
+            map: document.unwrap_or_default(),
+        })
+    }
+
+    /// Names the file in an error about what is in it.
+    pub(crate) fn blame(&self, source: ConfigError) -> ConfigError {
+        match &self.path {
+            Some(path) => source.in_file(path),
+            None => source,
         }
     }
 

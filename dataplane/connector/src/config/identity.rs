@@ -71,7 +71,8 @@ fn from_file(path: &Path) -> Result<Credentials, ConfigError> {
             path: path.to_owned(),
         });
     }
-    Credentials::parse(read(path)?.as_bytes()).map_err(ConfigError::Credentials)
+    let parsed = Credentials::parse(read(path)?.as_bytes());
+    parsed.map_err(|error| ConfigError::Credentials(error).in_file(path))
 }
 
 /// Finds the file of a tunnel given by its id.

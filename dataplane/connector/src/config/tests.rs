@@ -57,7 +57,7 @@ fn token() -> String {
 }
 
 fn error(flags: Flags) -> String {
-    Config::resolve(flags).unwrap_err().to_string()
+    remote::chain(&Config::resolve(flags).unwrap_err())
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_token_names_its_tunnel_and_may_lie_in_a_file() {
         token: Some("???".to_owned()),
         ..complete(&folder)
     };
-    assert_eq!(error(broken), "Provided Tunnel token is not valid.");
+    assert!(error(broken).starts_with("Provided Tunnel token is not valid.: "));
 }
 
 #[test]
@@ -139,6 +139,19 @@ fn credentials_are_found_beside_the_certificate() {
         ..complete(&folder)
     };
     assert!(error(missing).starts_with("tunnel credentials file not found"));
+}
+
+#[test]
+fn broken_credentials_are_told_with_their_file() {
+    let folder = Folder::new("");
+    let broken = Flags {
+        credentials_contents: None,
+        credentials_file: Some(folder.write("lab.json", r#"{"AccountTag":"a"}"#)),
+        ..complete(&folder)
+    };
+    let told = error(broken);
+    assert!(told.contains("lab.json cannot be used: Invalid JSON"), "{told}");
+    assert!(told.ends_with("has no TunnelSecret"), "{told}");
 }
 
 #[test]
@@ -272,11 +285,36 @@ fn what_is_wrong_is_told() {
 }
 
 #[test]
+fn a_wrong_origin_is_told_with_its_flag() {
+    let folder = Folder::new("url: localhost:80\n");
+    let told = error(complete(&folder));
+    assert!(
+        told.starts_with("url cannot be used: localhost:80 is an invalid address"),
+        "{told}"
+    );
+}
+
+#[test]
 fn broken_files_are_told_and_unknown_keys_are_warnings() {
     let yaml = Folder::new("edge: [1");
-    assert!(error(complete(&yaml)).ends_with("config.yml is not valid YAML"));
-    let kind = Folder::new("retries: many\n");
-    assert_eq!(error(complete(&kind)), "expected int found string for retries");
+    assert!(error(complete(&yaml)).contains("config.yml is not valid YAML: "));
+    for (text, expected) in [
+        ("retries: many\n", "expected int found string for retries"),
+        (
+            "ingress: [{service: http_status:9}]\n",
+            "Rule #1: invalid HTTP status code: 9",
+        ),
+        (
+            "ingress: [{service: http://a, originRequest: {tlsTimeout: 3}}]\n",
+            "expected string found int for tlsTimeout",
+        ),
+    ] {
+        let told = error(complete(&Folder::new(text)));
+        assert!(
+            told.ends_with(&format!("config.yml cannot be used: {expected}")),
+            "{told}"
+        );
+    }
     let missing = Flags {
         config: Some("/nonexistent/config.yml".into()),
         ..Flags::default()

@@ -52,9 +52,12 @@ fn every_key_is_understood_and_paths_count_from_the_file() {
 
 #[test]
 fn the_dump_is_a_file_with_the_same_meaning() {
-    let config = parse(FULL).unwrap();
-    let again = parse(&config.to_string()).unwrap();
-    assert_eq!(again.to_string(), config.to_string());
+    let odd = "control: {socket: \"\\u0317\\x07'.sock\"}";
+    for text in [FULL, odd] {
+        let config = parse(text).unwrap();
+        let again = parse(&config.to_string()).unwrap();
+        assert_eq!(again.to_string(), config.to_string());
+    }
 }
 
 #[test]

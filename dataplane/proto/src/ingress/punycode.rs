@@ -11,6 +11,10 @@ const DAMP: u32 = 700;
 const INITIAL_BIAS: u32 = 72;
 const INITIAL_N: u32 = 128;
 
+/// Letters of a label that has an ASCII form: each takes one at least, and a label has at most 63 (RFC 1035 §2.3.4).
+/// Encoding takes the square of it.
+const LABEL_LETTERS_MAX: usize = 63;
+
 /// Encodes each label that is not ASCII. A label that cannot be encoded stays as it is.
 pub(super) fn to_ascii(name: &str) -> String {
     let labels: Vec<String> = name.split('.').map(label_to_ascii).collect();
@@ -21,8 +25,15 @@ fn label_to_ascii(label: &str) -> String {
     if label.is_ascii() {
         return label.to_owned();
     }
-    let lower: Vec<char> = label.chars().flat_map(char::to_lowercase).collect();
-    match encode(&lower) {
+    let lower: Vec<char> = label
+        .chars()
+        .flat_map(char::to_lowercase)
+        .take(LABEL_LETTERS_MAX + 1)
+        .collect();
+    let encoded = (lower.len() <= LABEL_LETTERS_MAX)
+        .then(|| encode(&lower))
+        .flatten();
+    match encoded {
         Some(encoded) => format!("xn--{encoded}"),
         None => label.to_owned(),
     }
@@ -99,6 +110,16 @@ fn digit(value: u32) -> Option<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_too_long_for_dns_stays_as_it_is() {
+        // Encoded, this one would take minutes.
+        let long: String = ('\u{4e00}'..='\u{9fff}').cycle().take(300_000).collect();
+        assert_eq!(
+            to_ascii(&format!("{long}.bücher")),
+            format!("{long}.xn--bcher-kva")
+        );
+    }
 
     #[test]
     fn names_have_their_known_ascii_form() {

@@ -15,7 +15,7 @@ use super::settings::OriginSettings;
 /// Most rules of one list.
 pub const RULES_MAX: usize = 1000;
 
-/// Why a list of rules cannot be used. Texts are those that operators know from cloudflared.
+/// Why a list of rules cannot be used. Texts are those that operators know from cloudflared, after the rule's number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IngressError {
     /// The list is empty.
@@ -36,6 +36,14 @@ pub enum IngressError {
         number: usize,
         /// As written.
         hostname: String,
+    },
+    /// A rule is not valid by itself.
+    #[error("Rule #{number}: {error}")]
+    Rule {
+        /// Counts from 1.
+        number: usize,
+        /// What is wrong with it.
+        error: Box<Self>,
     },
     /// A star stands elsewhere than at the front.
     #[error(
@@ -160,8 +168,12 @@ impl Ingress {
 
 impl Rule {
     fn parse(text: &RuleText, number: usize) -> Result<Self, IngressError> {
-        let service = OriginService::parse(&text.service)?;
-        let hostname = HostFilter::parse(&text.hostname)?;
+        let in_rule = |error| IngressError::Rule {
+            number,
+            error: Box::new(error),
+        };
+        let service = OriginService::parse(&text.service).map_err(in_rule)?;
+        let hostname = HostFilter::parse(&text.hostname).map_err(in_rule)?;
         let path = (!text.path.is_empty()).then(|| {
             let mut builder = RegexBuilder::new(&text.path);
             builder.size_limit(path::PROGRAM_BYTES_MAX).build()
@@ -247,9 +259,12 @@ mod tests {
         );
         check(
             &[("a.*.com", "", "http://a"), ("", "", "http://b")],
-            "Hostname patterns can have at most one wildcard character (\"*\") and it can only be used for subdomains, e.g. \"*.example.com\"",
+            "Rule #1: Hostname patterns can have at most one wildcard character (\"*\") and it can only be used for subdomains, e.g. \"*.example.com\"",
         );
-        check(&[("a.com:80", "", "http://a")], "Hostname cannot contain a port");
+        check(
+            &[("a.com:80", "", "http://a")],
+            "Rule #1: Hostname cannot contain a port",
+        );
         check(
             &[
                 ("a", "", "http://a"),

@@ -65,8 +65,8 @@ fn read(path: &Path) -> anyhow::Result<BTreeMap<String, Value>> {
 }
 
 fn parse(text: &str) -> anyhow::Result<BTreeMap<String, Value>> {
-    let keys: Option<BTreeMap<String, Value>> =
-        serde_saphyr::from_str(text).context("it is not valid YAML")?;
+    let keys: Option<BTreeMap<String, Value>> = serde_saphyr::from_str(text)
+        .map_err(|error| anyhow!("it is not valid YAML: {}", error.without_snippet()))?;
     Ok(keys.unwrap_or_default())
 }
 
