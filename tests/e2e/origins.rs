@@ -4,7 +4,7 @@ use adit_tests::binary::IoMode;
 use adit_tests::deadline;
 use adit_tests::origin::nginx::Nginx;
 use adit_tests::origin::scripted::Scripted;
-use adit_tests::site::connector::Credentials;
+use adit_tests::site::connector::{Connector, Credentials};
 use adit_tests::site::{HOST, Site};
 use adit_tests::visitor::curl::Response;
 
@@ -148,13 +148,53 @@ fn ready_healthcheck_and_metrics_answer(io: IoMode) {
         let metrics = connector.metrics();
         metrics.sum("cloudflared_tunnel_total_requests", &[]) >= 10.0
             && metrics.sum("connector_responses_total", &[("class", "4xx")]) >= 10.0
+            && metrics.sum("cloudflared_tunnel_response_by_code", &[("status_code", "404")]) >= 10.0
             && (metrics.sum("cloudflared_tunnel_ha_connections", &[]) - 4.0).abs() < 0.5
     });
+    the_numbers_of_a_stock_connector_are_there(&connector);
     let address = connector.metrics_address().to_string();
     let tool = |address: &str| site.control.try_run(["--metrics", address, "ready"]);
     assert!(tool(&address).status.success());
     let nowhere = adit_tests::origin::refused_address().to_string();
     assert_eq!(tool(&nowhere).status.code(), Some(1));
+}
+
+/// Metrics that dashboards for cloudflared show, of a connector with four connections that has served.
+fn the_numbers_of_a_stock_connector_are_there(connector: &Connector) {
+    let register = [("handler", "registration"), ("method", "register_connection")];
+    deadline::until_true("every connection to be sampled", deadline::STEP, || {
+        let metrics = connector.metrics();
+        let by_connection = |name: &str| metrics.by(name, "conn_index").len();
+        [
+            "quic_client_smoothed_rtt",
+            "quic_client_min_rtt",
+            "quic_client_mtu",
+            "quic_client_congestion_window",
+            "quic_client_receive_bytes",
+            "quic_client_lost_packets",
+        ]
+        .into_iter()
+        .all(|name| by_connection(name) == 4)
+            && metrics.sum("quic_client_sent_bytes", &[]) > 1_000.0
+            && metrics.sum("quic_client_received_frames", &[("frame_type", "Stream")]) >= 10.0
+            && metrics.sum("cloudflared_config_local_config_pushes", &[]) > 0.5
+    });
+    let metrics = connector.metrics();
+    let counts = [
+        ("cloudflared_rpc_client_operations", &register[..], 4.0),
+        ("cloudflared_rpc_client_failures", &register[..], 0.0),
+        ("cloudflared_rpc_client_latency_secs_count", &register[..], 4.0),
+        ("cloudflared_tunnel_tunnel_register_success", &[], 4.0),
+        ("cloudflared_tunnel_tunnel_register_fail", &[], 0.0),
+        ("tunnel_ids", &[], 4.0),
+        ("quic_client_total_connections", &[], 4.0),
+        ("quic_client_closed_connections", &[], 0.0),
+    ];
+    for (name, labels, wanted) in counts {
+        let found = metrics.sum(name, labels);
+        assert!((found - wanted).abs() < 0.5, "{name} is {found}, not {wanted}");
+    }
+    assert!(metrics.sum("process_resident_memory_bytes", &[]) > 1e6);
 }
 
 adit_tests::in_both_modes!(

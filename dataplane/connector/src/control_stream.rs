@@ -5,12 +5,13 @@
 //!
 //! Source: protocol/rpc.md §2, §5, §6; cloudflared `tunnelrpc/registration_client.go`.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use adit_driver::quic;
 use adit_wire::framing::RPC_READER_OPTIONS;
 use adit_wire::registration::{
-    ConnectionDetails, ConnectionError, RegisterRequest, RegisterResponse, RegistrationError,
+    CAUSE_DUPLICATE, ConnectionDetails, ConnectionError, RegisterRequest, RegisterResponse, RegistrationError,
 };
 use adit_wire::tunnelrpc_capnp::registration_server;
 use capnp_rpc::rpc_twoparty_capnp::Side;
@@ -20,6 +21,7 @@ use tokio::time::timeout;
 use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 
 use crate::connections::gated::Gated;
+use crate::metrics::{CoreMetrics, RpcMethod};
 
 /// Why a call on the control stream failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,17 +38,29 @@ pub(crate) enum ControlError {
     Refused(ConnectionError),
 }
 
+impl ControlError {
+    /// Whether the edge has such a connection already.
+    pub(crate) fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.cause == CAUSE_DUPLICATE)
+    }
+}
+
 /// An open control stream. Dropping it ends the stream.
 pub(crate) struct ControlStream {
     server: registration_server::Client,
     rpc: JoinHandle<()>,
     /// Of one call.
     limit: Duration,
+    metrics: Arc<CoreMetrics>,
 }
 
 impl ControlStream {
     /// Opens the first stream of `connection`; every call on it may take `limit`.
-    pub(crate) async fn open(connection: &quic::Connection, limit: Duration) -> Result<Self, ControlError> {
+    pub(crate) async fn open(
+        connection: &quic::Connection,
+        limit: Duration,
+        metrics: Arc<CoreMetrics>,
+    ) -> Result<Self, ControlError> {
         let (send, recv) = connection.open_bi().await?;
         let network = twoparty::VatNetwork::new(
             Gated::new(recv).compat(),
@@ -62,7 +76,12 @@ impl ControlStream {
                 tracing::debug!(%error, "control stream ended");
             }
         });
-        Ok(Self { server, rpc, limit })
+        Ok(Self {
+            server,
+            rpc,
+            limit,
+            metrics,
+        })
     }
 
     /// Registers the connection.
@@ -72,24 +91,51 @@ impl ControlStream {
     ) -> Result<ConnectionDetails, ControlError> {
         let mut call = self.server.register_connection_request();
         request.write(call.get());
-        let answer = within(self.limit, call.send().promise).await?;
-        match RegisterResponse::read(answer.get()?.get_result()?)? {
-            RegisterResponse::Registered(details) => Ok(details),
-            RegisterResponse::Refused(refusal) => Err(ControlError::Refused(refusal)),
-        }
+        let answering = async {
+            let answer = within(self.limit, call.send().promise).await?;
+            match RegisterResponse::read(answer.get()?.get_result()?)? {
+                RegisterResponse::Registered(details) => Ok(details),
+                RegisterResponse::Refused(refusal) => Err(ControlError::Refused(refusal)),
+            }
+        };
+        self.counted(RpcMethod::RegisterConnection, answering).await
     }
 
     /// Tells the edge the configuration in force, as JSON.
     pub(crate) async fn update_local_configuration(&self, json: &[u8]) -> Result<(), ControlError> {
         let mut call = self.server.update_local_configuration_request();
         call.get().set_config(json);
-        within(self.limit, call.send().promise).await.map(drop)
+        let told = self
+            .counted(
+                RpcMethod::UpdateLocalConfiguration,
+                within(self.limit, call.send().promise),
+            )
+            .await
+            .map(drop);
+        self.metrics.config_pushes.add(1);
+        self.metrics.config_push_errors.add(u64::from(told.is_err()));
+        told
     }
 
     /// Asks the edge for no further exchanges.
     pub(crate) async fn unregister(&self) -> Result<(), ControlError> {
         let call = self.server.unregister_connection_request();
-        within(self.limit, call.send().promise).await.map(drop)
+        let answering = within(self.limit, call.send().promise);
+        self.counted(RpcMethod::UnregisterConnection, answering)
+            .await
+            .map(drop)
+    }
+
+    /// Counts a call whose future is `answering`, unless the call is given up.
+    async fn counted<T>(
+        &self,
+        method: RpcMethod,
+        answering: impl Future<Output = Result<T, ControlError>>,
+    ) -> Result<T, ControlError> {
+        let start = Instant::now();
+        let answered = answering.await;
+        self.metrics.rpc.ended(method, start.elapsed(), answered.is_err());
+        answered
     }
 }
 

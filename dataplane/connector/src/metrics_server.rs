@@ -36,6 +36,7 @@ use crate::run::{ConnectorError, Settings};
 use crate::status::Status;
 
 mod exposition;
+mod process;
 
 /// Tried in order when no address is configured, so that a person finds it; then any free port.
 const DEFAULT_PORTS: [u16; 6] = [20241, 20242, 20243, 20244, 20245, 0];

@@ -2,7 +2,7 @@
 //!
 //! The service thread writes it as events come in and reads it when somebody asks: it is never shared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use adit_wire::{ConnIndex, ConnectionId};
@@ -18,10 +18,15 @@ pub(crate) struct Registered {
     pub(crate) address: SocketAddr,
 }
 
+/// Earlier locations of one slot that are kept: edges name their sites as they like.
+const EARLIER_LOCATIONS_MAX: usize = 16;
+
 /// All connections of the replica.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
     registered: BTreeMap<ConnIndex, Registered>,
+    /// Where the slots were registered before, without where they are.
+    earlier: BTreeMap<ConnIndex, BTreeSet<String>>,
     registrations: u64,
     failures: u64,
 }
@@ -30,14 +35,27 @@ impl Status {
     /// The edge has registered a connection.
     pub(crate) fn registered(&mut self, index: ConnIndex, connection: Registered) {
         self.registrations += 1;
-        self.registered.insert(index, connection);
+        let location = connection.location.clone();
+        let earlier = self.earlier.entry(index).or_default();
+        if let Some(replaced) = self.registered.insert(index, connection) {
+            remember(earlier, replaced.location);
+        }
+        earlier.remove(&location);
     }
 
     /// An attempt or a connection has ended.
     pub(crate) fn ended(&mut self, index: ConnIndex) {
-        if self.registered.remove(&index).is_none() {
-            self.failures += 1;
+        match self.registered.remove(&index) {
+            Some(ended) => remember(self.earlier.entry(index).or_default(), ended.location),
+            None => self.failures += 1,
         }
+    }
+
+    /// Locations where slots were registered and are not, in order.
+    pub(crate) fn earlier_locations(&self) -> impl Iterator<Item = (ConnIndex, &str)> {
+        self.earlier
+            .iter()
+            .flat_map(|(index, locations)| locations.iter().map(|location| (*index, location.as_str())))
     }
 
     /// Connections an edge can send exchanges on.
@@ -60,5 +78,11 @@ impl Status {
     /// Attempts so far that ended before a registration.
     pub(crate) fn failures(&self) -> u64 {
         self.failures
+    }
+}
+
+fn remember(earlier: &mut BTreeSet<String>, location: String) {
+    if earlier.len() < EARLIER_LOCATIONS_MAX {
+        earlier.insert(location);
     }
 }

@@ -19,7 +19,7 @@ pub mod settings;
 
 pub use connection::Connection;
 pub use endpoint::{DialError, Endpoint, EndpointOptions, EndpointStats, StrayPacket};
-pub use outcome::{ConnectionError, ConnectionStats};
+pub use outcome::{ConnectionError, ConnectionStats, FrameCounts};
 pub use settings::{
     ClientConfig, ServerConfig, SettingsError, TransportSettings, client_config, server_config,
 };

@@ -8,7 +8,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adit_driver::quic::{RecvStream, SendStream};
 use adit_wire::config_push::{ConfigApplied, ConfigUpdate};
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 
 use super::gated::Gated;
+use crate::metrics::{CoreMetrics, RpcMethod};
 use crate::run::settings::Settings;
 
 /// Such a stream carries one exchange and is ended after this, as the stock connector does.
@@ -28,14 +29,19 @@ const STREAM_TIME_MAX: Duration = Duration::from_secs(5);
 const NO_SESSIONS: &str = "this connector serves no UDP sessions";
 
 /// Serves one RPC stream, whose signature has been read.
-pub(super) async fn serve(settings: Arc<Settings>, send: SendStream, recv: RecvStream) {
+pub(super) async fn serve(
+    settings: Arc<Settings>,
+    metrics: Arc<CoreMetrics>,
+    send: SendStream,
+    recv: RecvStream,
+) {
     let network = twoparty::VatNetwork::new(
         Gated::new(recv).compat(),
         send.compat_write(),
         Side::Server,
         RPC_READER_OPTIONS,
     );
-    let server: cloudflared_server::Client = capnp_rpc::new_client(Server { settings });
+    let server: cloudflared_server::Client = capnp_rpc::new_client(Server { settings, metrics });
     let system = RpcSystem::new(Box::new(network), Some(server.client));
     match timeout(STREAM_TIME_MAX, system).await {
         Ok(Ok(())) => {}
@@ -46,6 +52,21 @@ pub(super) async fn serve(settings: Arc<Settings>, send: SendStream, recv: RecvS
 
 struct Server {
     settings: Arc<Settings>,
+    metrics: Arc<CoreMetrics>,
+}
+
+impl Server {
+    /// Answers a call and counts it.
+    fn counted(
+        &self,
+        method: RpcMethod,
+        answer: impl FnOnce() -> Result<(), capnp::Error>,
+    ) -> Result<(), capnp::Error> {
+        let start = Instant::now();
+        let answered = answer();
+        self.metrics.rpc.ended(method, start.elapsed(), answered.is_err());
+        answered
+    }
 }
 
 impl configuration_manager::Server for Server {
@@ -54,11 +75,13 @@ impl configuration_manager::Server for Server {
         params: configuration_manager::UpdateConfigurationParams,
         mut results: configuration_manager::UpdateConfigurationResults,
     ) -> Result<(), capnp::Error> {
-        let update =
-            ConfigUpdate::read(params.get()?).map_err(|error| capnp::Error::failed(error.to_string()))?;
-        let applied: ConfigApplied = self.settings.apply(&update);
-        applied.write(results.get().init_result());
-        Ok(())
+        self.counted(RpcMethod::UpdateConfiguration, || {
+            let update =
+                ConfigUpdate::read(params.get()?).map_err(|error| capnp::Error::failed(error.to_string()))?;
+            let applied: ConfigApplied = self.settings.apply(&update);
+            applied.write(results.get().init_result());
+            Ok(())
+        })
     }
 }
 
@@ -68,8 +91,10 @@ impl session_manager::Server for Server {
         _: session_manager::RegisterUdpSessionParams,
         mut results: session_manager::RegisterUdpSessionResults,
     ) -> Result<(), capnp::Error> {
-        results.get().init_result().set_err(NO_SESSIONS);
-        Ok(())
+        self.counted(RpcMethod::RegisterUdpSession, || {
+            results.get().init_result().set_err(NO_SESSIONS);
+            Ok(())
+        })
     }
 
     async fn unregister_udp_session(
@@ -77,7 +102,9 @@ impl session_manager::Server for Server {
         _: session_manager::UnregisterUdpSessionParams,
         _: session_manager::UnregisterUdpSessionResults,
     ) -> Result<(), capnp::Error> {
-        Err(capnp::Error::failed(NO_SESSIONS.to_owned()))
+        self.counted(RpcMethod::UnregisterUdpSession, || {
+            Err(capnp::Error::failed(NO_SESSIONS.to_owned()))
+        })
     }
 }
 

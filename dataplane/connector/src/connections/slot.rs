@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use adit_driver::quic::{Connection, DialError};
@@ -18,6 +19,7 @@ use super::streams::Streams;
 use super::{Core, Event, SERVER_NAME};
 use crate::config::remote::chain;
 use crate::control_stream::{ControlError, ControlStream};
+use crate::metrics::{CoreMetrics, Sampler, SlotMetrics};
 use crate::status::Registered;
 
 /// A handshake takes a few round trips; an edge that needs longer is as good as none.
@@ -25,6 +27,9 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long a drained connection still takes exchanges that an edge sent off before it knew.
 const SETTLE_TIME: Duration = Duration::from_millis(500);
+
+/// How often a connection's numbers are looked at: as fresh as any scrape needs them.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Code and reason of our closes: the protocol knows no others (protocol/transport-quic.md §6).
 const CLOSE_CODE: u32 = 0;
@@ -98,7 +103,8 @@ impl Attempt {
             is_kept: false,
         };
         let settings = &core.settings;
-        let control = ControlStream::open(&connection, settings.rpc_timeout).await?;
+        let metrics = &core.exchanges.metrics;
+        let control = ControlStream::open(&connection, settings.rpc_timeout, metrics.clone()).await?;
         let request = RegisterRequest {
             auth: settings.auth.clone(),
             tunnel_id: settings.tunnel_id,
@@ -112,7 +118,13 @@ impl Attempt {
                 num_previous_attempts: self.previous_attempts,
             },
         };
-        let details = control.register(&request).await?;
+        let details = control.register(&request).await.inspect_err(|error| {
+            if error.is_duplicate() {
+                metrics.registrations_duplicate.add(1);
+            } else {
+                metrics.registrations_failed.add(1);
+            }
+        })?;
         tracing::info!(
             connIndex = self.index.0, connection = %details.id, ip = %self.address.ip(),
             location = details.location, protocol = "quic", "Registered tunnel connection"
@@ -132,11 +144,19 @@ impl Attempt {
     /// Completes a handshake. One that completes after we gave up is closed at once.
     async fn dial(&self, core: &Rc<Core>) -> Result<Connection, AttemptError> {
         let endpoint = core.endpoint(self.address)?;
+        let metrics = core.exchanges.metrics.clone();
         let (config, address) = (core.quic.clone(), self.address);
         let (hand_over, dialled) = oneshot::channel();
         // Ends with the handshake, at the latest when the idle timeout ends that.
         spawn_local(async move {
+            metrics.connections_dialled.add(1);
             let result = endpoint.dial(&config, address, SERVER_NAME).await;
+            match &result {
+                Ok(connection) => {
+                    spawn_local(count_end(connection.clone(), metrics));
+                }
+                Err(_) => metrics.connections_closed.add(1),
+            }
             if let Err(Ok(connection)) = hand_over.send(result) {
                 connection.close(CLOSE_CODE, b"");
             }
@@ -169,13 +189,22 @@ impl Attempt {
             }
             pending::<Infallible>().await
         };
-        let reason = tokio::select! {
-            reason = connection.closed() => reason,
+        let slot = core.exchanges.metrics.slot(self.index.0.into());
+        let mut sampler = Sampler::default();
+        let ended = tokio::select! {
+            reason = connection.closed() => Some(reason),
             never = telling => match never {},
+            never = sample(connection, &mut sampler, slot) => match never {},
             () = self.drain.notified() => {
                 self.leave(core, connection, control, &streams).await;
-                return End::Closed;
+                None
             }
+        };
+        if let Some(slot) = slot {
+            sampler.sample(connection.stats(), slot);
+        }
+        let Some(reason) = ended else {
+            return End::Closed;
         };
         tracing::warn!(connIndex = self.index.0, ip = %self.address.ip(), error = %reason, "Connection terminated");
         if reason.is_timeout() {
@@ -210,6 +239,23 @@ impl Attempt {
             _ = connection.closed() => {}
         }
         connection.close(CLOSE_CODE, b"");
+    }
+}
+
+/// Ends with the connection.
+async fn count_end(connection: Connection, metrics: Arc<CoreMetrics>) {
+    connection.closed().await;
+    metrics.connections_closed.add(1);
+}
+
+/// Carries the connection's numbers over to its slot until dropped.
+async fn sample(connection: &Connection, sampler: &mut Sampler, slot: Option<&SlotMetrics>) -> Infallible {
+    let Some(slot) = slot else {
+        return pending().await;
+    };
+    loop {
+        sampler.sample(connection.stats(), slot);
+        sleep(SAMPLE_INTERVAL).await;
     }
 }
 

@@ -110,7 +110,9 @@ async fn serve(exchanges: Rc<ExchangeCore>, index: ConnIndex, mut send: SendStre
     };
     match kind {
         Some(StreamKind::Data) => exchange_task::serve(exchanges, index, send, recv).await,
-        Some(StreamKind::Rpc) => edge_calls::serve(exchanges.settings.clone(), send, recv).await,
+        Some(StreamKind::Rpc) => {
+            edge_calls::serve(exchanges.settings.clone(), exchanges.metrics.clone(), send, recv).await;
+        }
         None => {
             tracing::debug!(connIndex = index.0, ?signature, "unknown signature");
             send.reset(0);

@@ -1,113 +1,175 @@
 //! Counters as Prometheus reads them: names that cloudflared's dashboards know, then ours.
+//!
+//! What cloudflared counts and this connector has no like of is left out: sessions of TCP, UDP and ICMP, and what
+//! its language's runtime and QUIC library alone know. As there, a metric with labels has a line for what there
+//! was, and none before.
 
-use std::fmt::Write as _;
+mod calls;
+mod page;
+mod quic;
 
 use super::View;
-use crate::metrics::CoreMetrics;
+use super::process::Process;
+use crate::metrics::{CoreMetrics, Counter};
+use crate::status::Status;
+use page::Page;
 
 /// The text of `/metrics`.
 pub(super) fn render(view: &View) -> String {
-    let mut page = Page(String::new());
-    let sum = |read: fn(&CoreMetrics) -> u64| -> u64 {
-        view.metrics
-            .iter()
-            .map(|core| read(core))
-            .fold(0, u64::saturating_add)
-    };
+    let mut page = Page::default();
     page.family("build_info", "gauge");
-    page.line("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    let build = [("type", "adit"), ("version", env!("CARGO_PKG_VERSION"))];
+    page.line("build_info", &build, 1);
+    requests(&mut page, view);
+    let status = view.status.borrow();
+    connections(&mut page, view, &status);
+    registrations(&mut page, view, &status);
+    let version = i64::from(view.settings.ingress.load().version);
+    page.family("cloudflared_orchestration_config_version", "gauge");
+    page.line::<&str>("cloudflared_orchestration_config_version", &[], version);
+    calls::render(&mut page, view);
+    quic::render(&mut page, view);
+    process(&mut page, &Process::read());
+    ours(&mut page, view, &status);
+    page.finish()
+}
+
+/// Adds up what the cores count.
+fn sum(view: &View, read: impl Fn(&CoreMetrics) -> &Counter) -> u64 {
+    let counts = view.metrics.iter().map(|core| read(core).get());
+    counts.fold(0, u64::saturating_add)
+}
+
+fn requests(page: &mut Page, view: &View) {
+    let concurrent = view.metrics.iter().map(|core| core.concurrent_requests.get());
     page.single(
         "cloudflared_tunnel_total_requests",
         "counter",
-        sum(|core| core.requests.get()),
+        sum(view, |core| &core.requests),
     );
     page.single(
         "cloudflared_tunnel_concurrent_requests_per_tunnel",
         "gauge",
-        sum(|core| core.concurrent_requests.get()),
+        concurrent.fold(0, u64::saturating_add),
     );
     page.single(
         "cloudflared_tunnel_request_errors",
         "counter",
-        sum(|core| core.request_errors.get()),
+        sum(view, |core| &core.request_errors),
     );
-    let status = view.status.borrow();
-    page.single(
-        "cloudflared_tunnel_ha_connections",
-        "gauge",
-        as_u64(status.ready_count()),
-    );
-    page.family("cloudflared_tunnel_server_locations", "gauge");
-    for (index, connection) in status.connections() {
-        let labels = [
-            ("connection_id", index.0.to_string()),
-            ("edge_location", connection.location.clone()),
-        ];
-        page.line("cloudflared_tunnel_server_locations", &labels, 1);
+    let name = "cloudflared_tunnel_response_by_code";
+    page.family(name, "counter");
+    for (status, count) in responses(view).filter(|(_, count)| *count > 0) {
+        page.line(name, &[("status_code", status.to_string())], count);
     }
-    page.family("cloudflared_tunnel_tunnel_register_success", "counter");
+}
+
+/// The responses of all cores by status.
+fn responses(view: &View) -> impl Iterator<Item = (u16, u64)> {
+    let mut cores: Vec<_> = view.metrics.iter().map(|core| core.responses.iter()).collect();
+    std::iter::from_fn(move || {
+        let counts: Option<Vec<_>> = cores.iter_mut().map(Iterator::next).collect();
+        let counts = counts?;
+        let (status, _) = counts.first()?;
+        let count = counts
+            .iter()
+            .fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+        Some((*status, count))
+    })
+}
+
+fn connections(page: &mut Page, view: &View, status: &Status) {
+    let ready = u64::try_from(status.ready_count()).unwrap_or(u64::MAX);
+    page.single("cloudflared_tunnel_ha_connections", "gauge", ready);
+    let name = "cloudflared_tunnel_server_locations";
+    page.family(name, "gauge");
+    let now = status
+        .connections()
+        .map(|(index, connection)| (index, connection.location.as_str(), 1));
+    let earlier = status
+        .earlier_locations()
+        .map(|(index, location)| (index, location, 0));
+    for (index, location, is_now) in now.chain(earlier) {
+        let index = index.0.to_string();
+        let labels = [("connection_id", index.as_str()), ("edge_location", location)];
+        page.line(name, &labels, is_now);
+    }
+    page.family("tunnel_ids", "gauge");
+    for (index, _) in status.connections() {
+        let labels = [
+            ("tunnel_id", view.settings.tunnel_id.to_string()),
+            ("ha_conn_id", index.0.to_string()),
+        ];
+        page.line("tunnel_ids", &labels, 1);
+    }
+}
+
+fn registrations(page: &mut Page, view: &View, status: &Status) {
+    let call = ("rpcName", "registerConnection");
     let name = "cloudflared_tunnel_tunnel_register_success";
-    page.line(name, &[("rpcName", "registerConnection")], status.registrations());
-    let version = i64::from(view.settings.ingress.load().version);
-    page.family("cloudflared_orchestration_config_version", "gauge");
-    page.line::<&str>("cloudflared_orchestration_config_version", &[], version);
+    page.family(name, "counter");
+    page.line(name, &[call], status.registrations());
+    let name = "cloudflared_tunnel_tunnel_register_fail";
+    page.family(name, "counter");
+    let failures = [
+        ("dup_edge_conn", sum(view, |core| &core.registrations_duplicate)),
+        ("server_error", sum(view, |core| &core.registrations_failed)),
+    ];
+    for (error, count) in failures {
+        page.line(name, &[("error", error), call], count);
+    }
+    page.single(
+        "cloudflared_config_local_config_pushes",
+        "counter",
+        sum(view, |core| &core.config_pushes),
+    );
+    page.single(
+        "cloudflared_config_local_config_pushes_errors",
+        "counter",
+        sum(view, |core| &core.config_push_errors),
+    );
+}
+
+fn process(page: &mut Page, process: &Process) {
+    let bytes = |count: u64| count as f64;
+    let numbers = [
+        ("process_cpu_seconds_total", "counter", process.cpu_seconds),
+        ("process_start_time_seconds", "gauge", process.start_time_seconds),
+        (
+            "process_resident_memory_bytes",
+            "gauge",
+            process.resident_bytes.map(bytes),
+        ),
+        (
+            "process_virtual_memory_bytes",
+            "gauge",
+            process.virtual_bytes.map(bytes),
+        ),
+        ("process_open_fds", "gauge", process.open_files.map(bytes)),
+        ("process_max_fds", "gauge", process.open_files_max.map(bytes)),
+    ];
+    for (name, kind, number) in numbers {
+        if let Some(number) = number {
+            page.single(name, kind, number);
+        }
+    }
+}
+
+fn ours(page: &mut Page, view: &View, status: &Status) {
     page.single(
         "connector_connection_failures_total",
         "counter",
         status.failures(),
     );
-    page.family("connector_responses_total", "counter");
-    for class in 1..=5 {
-        let count = view
-            .metrics
-            .iter()
-            .flat_map(|core| core.responses.iter())
-            .filter(|(of, _)| *of == class)
-            .map(|(_, count)| count)
-            .fold(0, u64::saturating_add);
-        page.line(
-            "connector_responses_total",
-            &[("class", format!("{class}xx"))],
-            count,
-        );
+    let name = "connector_responses_total";
+    page.family(name, "counter");
+    let mut classes = [0_u64; 5];
+    for (status, count) in responses(view) {
+        // What is above 599 means nothing to anybody; clients take it for a 500.
+        let class = usize::from(status / 100).clamp(1, classes.len());
+        classes[class - 1] = classes[class - 1].saturating_add(count);
     }
-    page.0
-}
-
-struct Page(String);
-
-impl Page {
-    fn single(&mut self, name: &str, kind: &str, value: u64) {
-        self.family(name, kind);
-        self.line::<&str>(name, &[], value);
+    for (class, count) in (1..).zip(classes) {
+        page.line(name, &[("class", format!("{class}xx"))], count);
     }
-
-    fn family(&mut self, name: &str, kind: &str) {
-        self.push(format_args!("# TYPE {name} {kind}\n"));
-    }
-
-    fn line<L: AsRef<str>>(&mut self, name: &str, labels: &[(&str, L)], value: impl std::fmt::Display) {
-        self.push(format_args!("{name}"));
-        for (at, (label, text)) in labels.iter().enumerate() {
-            let before = if at == 0 { '{' } else { ',' };
-            self.push(format_args!("{before}{label}=\"{}\"", escape(text.as_ref())));
-        }
-        let after = if labels.is_empty() { "" } else { "}" };
-        self.push(format_args!("{after} {value}\n"));
-    }
-
-    fn push(&mut self, text: std::fmt::Arguments<'_>) {
-        self.0.write_fmt(text).expect("writing to a String cannot fail");
-    }
-}
-
-/// Label values may hold anything but these three.
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
-}
-
-fn as_u64(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
 }

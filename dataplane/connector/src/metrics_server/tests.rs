@@ -1,5 +1,6 @@
 //! Answers of the metrics server, and configurations pushed over the ones it shows.
 
+use adit_driver::quic::ConnectionStats;
 use adit_proto::ingress::Ingress;
 use adit_proto::ingress::service::OriginService;
 use adit_proto::ingress::settings::OriginSettings;
@@ -11,6 +12,7 @@ use http_body_util::BodyExt as _;
 use uuid::Uuid;
 
 use super::*;
+use crate::metrics::{RpcMethod, Sampler};
 use crate::run::settings::IngressState;
 use crate::status::Registered;
 
@@ -84,18 +86,104 @@ fn counters_of_all_cores_are_summed() {
     register(&view);
     view.metrics[0].requests.add(2);
     view.metrics[1].requests.add(3);
+    view.metrics[0].responses.add(204);
     view.metrics[1].responses.add(204);
-    let (status, page) = get(&view, "/metrics");
+    view.metrics[1].responses.add(502);
+    view.metrics[1].registrations_duplicate.add(1);
+    view.metrics[0].config_pushes.add(2);
+    view.metrics[0].connections_dialled.add(3);
+    let took = Duration::from_millis(200);
+    view.metrics[0]
+        .rpc
+        .ended(RpcMethod::RegisterConnection, took, false);
+    view.metrics[1]
+        .rpc
+        .ended(RpcMethod::RegisterConnection, took, true);
+    let stats = ConnectionStats {
+        rtt: Duration::from_micros(1_500),
+        sent_bytes: 1_200,
+        ..ConnectionStats::default()
+    };
+    Sampler::default().sample(stats, view.metrics[1].slot(1).unwrap());
+    check_lines(
+        &view,
+        &[
+            r#"build_info{type="adit",version="0.1.0"} 1"#,
+            "cloudflared_tunnel_total_requests 5",
+            r#"cloudflared_tunnel_response_by_code{status_code="204"} 2"#,
+            r#"cloudflared_tunnel_response_by_code{status_code="502"} 1"#,
+            "cloudflared_tunnel_ha_connections 1",
+            r#"cloudflared_tunnel_server_locations{connection_id="0",edge_location="fra\"01"} 1"#,
+            r#"tunnel_ids{tunnel_id="00000000-0000-0000-0000-000000000000",ha_conn_id="0"} 1"#,
+            r#"cloudflared_tunnel_tunnel_register_success{rpcName="registerConnection"} 1"#,
+            r#"cloudflared_tunnel_tunnel_register_fail{error="dup_edge_conn",rpcName="registerConnection"} 1"#,
+            r#"cloudflared_tunnel_tunnel_register_fail{error="server_error",rpcName="registerConnection"} 0"#,
+            "cloudflared_config_local_config_pushes 2",
+            "cloudflared_config_local_config_pushes_errors 0",
+            "cloudflared_orchestration_config_version -1",
+            r#"cloudflared_rpc_client_operations{handler="registration",method="register_connection"} 2"#,
+            r#"cloudflared_rpc_client_failures{handler="registration",method="register_connection"} 1"#,
+            r#"cloudflared_rpc_client_latency_secs_bucket{handler="registration",method="register_connection",le="0.15"} 0"#,
+            r#"cloudflared_rpc_client_latency_secs_bucket{handler="registration",method="register_connection",le="0.45"} 2"#,
+            r#"cloudflared_rpc_client_latency_secs_bucket{handler="registration",method="register_connection",le="+Inf"} 2"#,
+            r#"cloudflared_rpc_client_latency_secs_sum{handler="registration",method="register_connection"} 0.4"#,
+            r#"cloudflared_rpc_client_latency_secs_count{handler="registration",method="register_connection"} 2"#,
+            "quic_client_total_connections 3",
+            "quic_client_closed_connections 0",
+            r#"quic_client_smoothed_rtt{conn_index="1"} 1.5"#,
+            r#"quic_client_sent_bytes{conn_index="1"} 1200"#,
+            r#"quic_client_lost_packets{conn_index="1",reason="unknown_loss_reason"} 0"#,
+            r#"connector_responses_total{class="2xx"} 2"#,
+            r#"connector_responses_total{class="5xx"} 1"#,
+        ],
+    );
+    let (_, page) = get(&view, "/metrics");
+    let lines = |part: &str| page.lines().filter(|line| line.starts_with(part)).count();
+    assert_eq!(
+        lines("cloudflared_tunnel_response_by_code"),
+        2,
+        "none for what there was not"
+    );
+    assert_eq!(lines("quic_client_mtu"), 1);
+    assert_eq!(lines("process_resident_memory_bytes"), 1);
+}
+
+#[test]
+fn a_location_that_was_left_is_told_as_one_until_it_is_there_again() {
+    let view = view();
+    let register = |location: &str| {
+        let connection = Registered {
+            id: ConnectionId(Uuid::nil()),
+            location: location.to_owned(),
+            address: ([127, 0, 0, 1], 7844).into(),
+        };
+        view.status.borrow_mut().registered(ConnIndex(2), connection);
+    };
+    let line = |location: &str, is_now: u8| {
+        format!(
+            "cloudflared_tunnel_server_locations{{connection_id=\"2\",edge_location=\"{location}\"}} {is_now}"
+        )
+    };
+    register("lhr01");
+    view.status.borrow_mut().ended(ConnIndex(2));
+    check_lines(&view, &[&line("lhr01", 0)]);
+    register("fra01");
+    check_lines(&view, &[&line("lhr01", 0), &line("fra01", 1)]);
+    register("lhr01");
+    check_lines(&view, &[&line("lhr01", 1), &line("fra01", 0)]);
+    for n in 0..100 {
+        register(&format!("x{n}"));
+    }
+    let (_, page) = get(&view, "/metrics");
+    assert!(page.matches("server_locations{").count() < 20, "{page}");
+}
+
+fn check_lines(view: &View, wanted: &[&str]) {
+    let (status, page) = get(view, "/metrics");
     assert_eq!(status, 200);
-    for line in [
-        "cloudflared_tunnel_total_requests 5",
-        "cloudflared_tunnel_ha_connections 1",
-        "cloudflared_tunnel_server_locations{connection_id=\"0\",edge_location=\"fra\\\"01\"} 1",
-        "cloudflared_orchestration_config_version -1",
-        "connector_responses_total{class=\"2xx\"} 1",
-    ] {
+    for line in wanted {
         assert!(
-            page.lines().any(|found| found == line),
+            page.lines().any(|found| found == *line),
             "{line} is not in\n{page}"
         );
     }

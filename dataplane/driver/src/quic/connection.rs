@@ -209,10 +209,14 @@ impl Connection {
         let stats = self.0.state.borrow().proto.stats();
         ConnectionStats {
             rtt: stats.path.rtt,
+            rtt_min: stats.path.min_rtt,
+            congestion_window: stats.path.cwnd,
             mtu: stats.path.current_mtu,
             lost_packets: stats.path.lost_packets,
             sent_bytes: stats.udp_tx.bytes,
             received_bytes: stats.udp_rx.bytes,
+            sent_frames: stats.frame_tx.into(),
+            received_frames: stats.frame_rx.into(),
         }
     }
 

@@ -40,6 +40,10 @@ impl ConnectionError {
 pub struct ConnectionStats {
     /// Smoothed round-trip time.
     pub rtt: Duration,
+    /// Shortest round-trip time seen.
+    pub rtt_min: Duration,
+    /// Bytes that may be under way at once.
+    pub congestion_window: u64,
     /// UDP payload in use on the path, bytes.
     pub mtu: u16,
     /// Packets sent and found lost.
@@ -48,4 +52,71 @@ pub struct ConnectionStats {
     pub sent_bytes: u64,
     /// UDP payload bytes received.
     pub received_bytes: u64,
+    /// Frames sent.
+    pub sent_frames: FrameCounts,
+    /// Frames received.
+    pub received_frames: FrameCounts,
+}
+
+/// Numbers of frames by type, in the order of [`FrameCounts::TYPES`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrameCounts([u64; Self::TYPES.len()]);
+
+impl FrameCounts {
+    /// The frame types of RFC 9000 and RFC 9221 in one word each; both directions of streams count as one.
+    pub const TYPES: [&'static str; 20] = [
+        "Ping",
+        "Ack",
+        "ResetStream",
+        "StopSending",
+        "Crypto",
+        "NewToken",
+        "Stream",
+        "MaxData",
+        "MaxStreamData",
+        "MaxStreams",
+        "DataBlocked",
+        "StreamDataBlocked",
+        "StreamsBlocked",
+        "NewConnectionID",
+        "RetireConnectionID",
+        "PathChallenge",
+        "PathResponse",
+        "ConnectionClose",
+        "HandshakeDone",
+        "Datagram",
+    ];
+
+    /// The counts in the order of the types.
+    #[must_use]
+    pub const fn counts(&self) -> &[u64; Self::TYPES.len()] {
+        &self.0
+    }
+}
+
+impl From<quinn_proto::FrameStats> for FrameCounts {
+    fn from(stats: quinn_proto::FrameStats) -> Self {
+        Self([
+            stats.ping,
+            stats.acks,
+            stats.reset_stream,
+            stats.stop_sending,
+            stats.crypto,
+            stats.new_token,
+            stats.stream,
+            stats.max_data,
+            stats.max_stream_data,
+            stats.max_streams_bidi + stats.max_streams_uni,
+            stats.data_blocked,
+            stats.stream_data_blocked,
+            stats.streams_blocked_bidi + stats.streams_blocked_uni,
+            stats.new_connection_id,
+            stats.retire_connection_id,
+            stats.path_challenge,
+            stats.path_response,
+            stats.connection_close,
+            stats.handshake_done.into(),
+            stats.datagram,
+        ])
+    }
 }
