@@ -22,11 +22,11 @@ use std::time::{Duration, Instant};
 use adit_driver::core::CoreContext;
 use adit_driver::mailbox::{Receiver, Sender};
 use adit_driver::quic::{ClientConfig, Endpoint, EndpointOptions, TransportSettings, client_config};
+use adit_driver::time::{interval, timeout};
 use adit_proto::supervisor::End;
 use adit_wire::ConnIndex;
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, spawn_local};
-use tokio::time::{interval, timeout};
 
 use crate::exchange_task::ExchangeCore;
 use crate::metrics::CoreMetrics;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adit_driver::quic;
+use adit_driver::time::timeout;
 use adit_wire::framing::RPC_READER_OPTIONS;
 use adit_wire::registration::{
     CAUSE_DUPLICATE, ConnectionDetails, ConnectionError, RegisterRequest, RegisterResponse, RegistrationError,
@@ -17,7 +18,6 @@ use adit_wire::tunnelrpc_capnp::registration_server;
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{RpcSystem, twoparty};
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::timeout;
 use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 
 use crate::connections::gated::Gated;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit_driver::quic::{RecvStream, SendStream};
+use adit_driver::time::{Instant, sleep_until, timeout};
 use adit_proto::exchange::connector::{
     self, HeadRules, RequestError, RequestHead, encode_error, encode_response_head,
 };
@@ -25,7 +26,6 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
 use time::OffsetDateTime;
-use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::config::remote::chain;
 use crate::metrics::CoreMetrics;

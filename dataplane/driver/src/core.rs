@@ -3,17 +3,19 @@
 //! ```text
 //! spawn ─► pin ─► runtime ─► main(context) ─► returned or panicked ─► parked for ever
 //! ```
-//! Inside `main`, in both I/O modes, `tokio::task::spawn_local`, tokio's timers and `tokio::net` work.
+//! Inside `main`, in both I/O modes, `tokio::task::spawn_local`, the timers of [`time`](crate::time) and the
+//! sockets of this crate work; so do tokio's own timers and sockets, which in io_uring mode cost a wake from
+//! another thread and are not for hot paths.
 //! Nothing that lives on a core is shared with another; cores meet in [`mailbox`](crate::mailbox) and
 //! [`pipe`](crate::pipe).
 //!
-//! A core thread never ends and never drops its runtime, because tokio-uring 0.5 frees the buffers of
-//! operations in flight when it is dropped. A process ends by `std::process::exit` once [`Cores::wait`] or
+//! A core thread never ends and never drops its runtime, because the kernel may use the memory of operations in
+//! flight. A process ends by `std::process::exit` once [`Cores::wait`] or
 //! [`Cores::finished`] has returned; until then tasks left over by `main` keep running.
 //!
-//! Wakeups cost one `epoll_wait` and at most two `io_uring_enter` per turn of the runtime, however many
-//! operations the turn submits. Submission happens when the runtime has nothing left to run, so a task
-//! that has more to do awaits an operation rather than yielding in a loop.
+//! A wakeup costs one `io_uring_enter`, however many operations and datagrams it carries. Submission happens when
+//! the runtime has nothing left to run, so a task that has more to do awaits an operation rather than yielding in
+//! a loop.
 
 use std::fmt;
 use std::future::{Future, pending};
@@ -191,8 +193,8 @@ where
     fn run(self, report_start: &mpsc::Sender<Start>) {
         let id = self.context.id;
         let progress = Arc::clone(&self.progress);
-        let runtime = match Runtime::new(self.context.io) {
-            Ok(runtime) => ManuallyDrop::new(runtime),
+        let mut runtime = match Runtime::new(self.context.io) {
+            Ok(runtime) => runtime,
             Err(error) => {
                 // The receiver is gone only if another core has already failed to start.
                 let _ = report_start.send((id, Err(error)));
@@ -201,9 +203,8 @@ where
         };
         let _ = report_start.send((id, Ok(())));
         // `main` runs in a task of its own, so only a defect in the runtime can end this call.
-        if catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.live()))).is_err() {
-            progress.report(id, Some("its runtime ended".to_owned()));
-        }
+        let _ = catch_unwind(AssertUnwindSafe(|| runtime.block_on(self.live())));
+        progress.report(id, Some("its runtime ended".to_owned()));
     }
 
     async fn live(self) {
@@ -224,27 +225,30 @@ where
 
 /// The runtime of either mode. Both run local tasks on this thread only.
 enum Runtime {
-    Uring(tokio_uring::Runtime),
-    Portable(tokio::runtime::Runtime, LocalSet),
+    Uring(ring::runtime::Runtime),
+    Portable(ManuallyDrop<(tokio::runtime::Runtime, LocalSet)>),
 }
 
 impl Runtime {
     fn new(io: IoMode) -> io::Result<Self> {
         match io {
-            IoMode::Uring => ring::runtime::uring().map(Self::Uring),
+            IoMode::Uring => ring::runtime::Runtime::new().map(Self::Uring),
             IoMode::Portable => {
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .build()?;
-                Ok(Self::Portable(runtime, LocalSet::new()))
+                Ok(Self::Portable(ManuallyDrop::new((runtime, LocalSet::new()))))
             }
         }
     }
 
-    fn block_on(&self, life: impl Future<Output = ()>) {
+    fn block_on(&mut self, life: impl Future<Output = ()> + 'static) {
         match self {
             Self::Uring(runtime) => runtime.block_on(life),
-            Self::Portable(runtime, tasks) => tasks.block_on(runtime, life),
+            Self::Portable(runtime) => {
+                let (runtime, tasks) = &**runtime;
+                tasks.block_on(runtime, life);
+            }
         }
     }
 }

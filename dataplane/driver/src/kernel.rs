@@ -1,7 +1,7 @@
 //! Decides how this process talks to the kernel: io_uring where it works, the portable reactor elsewhere.
 //!
-//! The probe runs what the dataplane runs (rings with our flags, a buffer ring, an eventfd, the runtime's
-//! own ring) instead of comparing version numbers: containers, seccomp policies and sysctls forbid io_uring
+//! The probe runs what the dataplane runs (a ring with our flags, its operations, a buffer ring, one turn of
+//! the runtime) instead of comparing version numbers: containers, seccomp policies and sysctls forbid io_uring
 //! on kernels that have it. It costs a few milliseconds, once, at start.
 //!
 //! Does not: change its mind later. A process keeps one [`IoMode`] for its life.
@@ -15,7 +15,7 @@ use crate::ring;
 /// How a core performs I/O.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoMode {
-    /// Completions: tokio-uring for streams and timers, a raw ring for UDP.
+    /// Completions: one ring per core for streams, datagrams and sleep.
     Uring,
     /// Readiness: tokio's reactor for everything. Works on every Linux, only slower.
     Portable,
@@ -136,7 +136,6 @@ pub(crate) enum Step {
     Ring,
     Operations,
     BufferRing,
-    EventFd,
     Runtime,
 }
 
@@ -167,7 +166,6 @@ impl fmt::Display for Shortfall {
             Step::Ring => "creating a ring",
             Step::Operations => "listing the ring's operations",
             Step::BufferRing => "registering a buffer ring",
-            Step::EventFd => "registering an eventfd",
             Step::Runtime => "starting the runtime's ring",
         };
         write!(f, "{doing} failed: {}", self.error)?;

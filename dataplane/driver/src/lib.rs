@@ -12,6 +12,7 @@
 // In the order a process meets them: choose the mode, start cores, connect them, open sockets.
 pub mod kernel;
 pub mod core;
+pub mod time;
 pub(crate) mod doorbell;
 pub mod mailbox;
 pub mod pipe;

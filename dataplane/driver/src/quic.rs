@@ -18,6 +18,7 @@ pub mod stream;
 pub mod settings;
 
 pub use connection::Connection;
+pub(crate) use connection::park;
 pub use endpoint::{DialError, Endpoint, EndpointOptions, EndpointStats, StrayPacket};
 pub use outcome::{ConnectionError, ConnectionStats, FrameCounts};
 pub use settings::{

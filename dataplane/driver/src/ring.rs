@@ -1,17 +1,19 @@
 //! Everything that gives the kernel memory or descriptors to use later: the crate's only unsafe code.
 //!
-//! Two rings per core. The runtime's (tokio-uring) carries streams: accept, connect, receive, wait until
-//! writable. A raw one carries UDP receives, because tokio-uring cannot take multishot completions.
+//! One ring per core carries everything: accept, connect, receive, wait until writable, UDP receives, and the
+//! core's own sleep.
 //!
 //! Invariant of every operation here: what the kernel may touch (descriptor, buffer, address) is owned by
 //! the operation until its completion has arrived. Dropping a future neither cancels its operation nor
 //! frees what it owns; whoever starts an operation also says how it ends.
 
 pub(crate) mod accept;
+mod bell;
 pub(crate) mod buf_ring;
 pub(crate) mod connect;
 pub(crate) mod oneshot;
 pub(crate) mod probe;
+mod reactor;
 mod reply;
 pub(crate) mod runtime;
 pub(crate) mod socket;

@@ -158,7 +158,7 @@ impl Listener {
             }
         };
         self.shortage_pause.set(Some(pause));
-        tokio::time::sleep(pause).await;
+        crate::time::sleep(pause).await;
     }
 
     fn options(&self) -> SockRef<'_> {
@@ -235,7 +235,7 @@ pub async fn dial(io: IoMode, addr: SocketAddr, options: &DialOptions) -> io::Re
         sockopt::keep_alive(SockRef::from(&socket), period)?;
     }
     let connecting = connect(io, socket, addr);
-    match tokio::time::timeout(options.connect_timeout, connecting).await {
+    match crate::time::timeout(options.connect_timeout, connecting).await {
         Ok(connected) => connected,
         Err(_) => {
             let text = format!("no connection within {:?}", options.connect_timeout);

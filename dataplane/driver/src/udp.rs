@@ -1,7 +1,7 @@
 //! Owns UDP for one core: receive batches, send GSO batches, wait for more.
 //!
-//! Two back-ends answer the same four calls: [`ring`](crate::ring::udp) (a second raw io_uring with
-//! multishot receive into a small buffer ring) and [`portable`] (recvmmsg on the reactor). Both receive
+//! Two back-ends answer the same four calls: [`ring`](crate::ring::udp) (a multishot receive into a small
+//! buffer ring, on the core's own io_uring) and [`portable`] (recvmmsg on the reactor). Both receive
 //! with GRO, so one batch is up to 64 KiB of datagrams of one flow, and both send by `sendmsg` with GSO:
 //! measured, a send through the ring costs the same as the system call, because one call moves 64 KiB.
 //!
@@ -127,9 +127,14 @@ impl Udp {
     /// not woken by every transmit completion.
     pub(crate) async fn writable(&self) -> io::Result<()> {
         let socket = self.socket().try_clone()?;
-        let socket = ring::readiness::watch(socket, tokio::io::Interest::WRITABLE)?;
-        socket.writable().await?.clear_ready();
-        Ok(())
+        match &self.backend {
+            Backend::Ring(_) => ring::oneshot::until_writable(socket.into()).await,
+            Backend::Portable(_) => {
+                let socket = ring::readiness::watch(socket, tokio::io::Interest::WRITABLE)?;
+                socket.writable().await?.clear_ready();
+                Ok(())
+            }
+        }
     }
 
     /// Segments that fit one send at this MTU.

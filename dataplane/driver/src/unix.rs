@@ -31,7 +31,7 @@ const FULL_QUEUE_PAUSE_MAX: Duration = Duration::from_millis(50);
 pub async fn dial(io: IoMode, path: &Path, timeout: Duration) -> io::Result<Stream> {
     let address = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-    tokio::time::timeout(timeout, connect(&socket, &address))
+    crate::time::timeout(timeout, connect(&socket, &address))
         .await
         .map_err(io::Error::from)??;
     match io {
@@ -54,7 +54,7 @@ async fn connect(socket: &Socket, address: &SockAddr) -> io::Result<()> {
     loop {
         match socket.connect(address) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                tokio::time::sleep(pause).await;
+                crate::time::sleep(pause).await;
                 pause = (pause * 2).min(FULL_QUEUE_PAUSE_MAX);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

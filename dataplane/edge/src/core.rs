@@ -10,11 +10,11 @@ use adit_driver::core::CoreContext;
 use adit_driver::mailbox;
 use adit_driver::quic::{self, Endpoint, EndpointOptions};
 use adit_driver::tcp::Listener;
+use adit_driver::time::{interval, timeout};
 use adit_proto::exchange::edge::{Policy, Scheme};
 use adit_proto::exchange::retry::Budget;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
-use tokio::time::{interval, timeout};
 
 use crate::access_log::AccessLog;
 use crate::config::Config;

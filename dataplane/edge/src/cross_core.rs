@@ -137,7 +137,7 @@ impl Courier {
 
     async fn deliver(self) {
         loop {
-            tokio::time::sleep(WAITING_RETRY).await;
+            adit_driver::time::sleep(WAITING_RETRY).await;
             let mut waiting = self.waiting.borrow_mut();
             while let Some(message) = waiting.pop_front() {
                 if let Err(mailbox::Full(back)) = self.mailbox.try_send(message) {

@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use adit_control_api::edge_link::ConnectionKey;
 use adit_driver::quic;
+use adit_driver::time::{Instant, sleep, timeout, timeout_at};
 use adit_proto::limits::REGISTRATION_DEADLINE;
 use adit_wire::ConnectionId;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::control_link::ServiceHandle;
 use crate::metrics::CoreMetrics;

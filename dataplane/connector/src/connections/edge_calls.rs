@@ -11,12 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adit_driver::quic::{RecvStream, SendStream};
+use adit_driver::time::timeout;
 use adit_wire::config_push::{ConfigApplied, ConfigUpdate};
 use adit_wire::framing::RPC_READER_OPTIONS;
 use adit_wire::tunnelrpc_capnp::{cloudflared_server, configuration_manager, session_manager};
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{RpcSystem, twoparty};
-use tokio::time::timeout;
 use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 
 use super::gated::Gated;

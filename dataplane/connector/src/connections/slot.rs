@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit_driver::quic::{Connection, DialError};
+use adit_driver::time::{Instant, sleep, timeout, timeout_at};
 use adit_proto::supervisor::End;
 use adit_wire::ConnIndex;
 use adit_wire::registration::{ConnectionOptions, RegisterRequest};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::streams::Streams;
 use super::{Core, Event, SERVER_NAME};

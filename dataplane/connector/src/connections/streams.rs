@@ -9,12 +9,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use adit_driver::quic::{Connection, RecvStream, SendStream};
+use adit_driver::time::timeout;
 use adit_wire::ConnIndex;
 use adit_wire::signature::{SIGNATURE_SIZE, StreamKind};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::timeout;
 
 use super::edge_calls;
 use crate::exchange_task::{self, ExchangeCore};

@@ -70,7 +70,8 @@ impl Target {
             host: host.to_owned(),
             source: io::Error::new(io::ErrorKind::NotFound, "the name has no address"),
         };
-        let resolving = tokio::time::timeout(self.connect_timeout, tokio::net::lookup_host((host, port)));
+        let resolving =
+            adit_driver::time::timeout(self.connect_timeout, tokio::net::lookup_host((host, port)));
         let found = resolving
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));

@@ -65,7 +65,7 @@ impl TlsConfigs {
             name: name.to_owned(),
         })?;
         let connecting = TlsConnector::from(config).connect(name, stream);
-        match tokio::time::timeout(limit, connecting).await {
+        match adit_driver::time::timeout(limit, connecting).await {
             Ok(Ok(stream)) => Ok(OriginIo::Tls(Box::new(stream))),
             Ok(Err(source)) => Err(OriginError::Tls { source }),
             Err(_) => Err(OriginError::Tls {

@@ -454,10 +454,10 @@ fn wake_all(wakers: &mut Vec<Waker>) {
     }
 }
 
-/// Registers `cx` in a slot, keeping a waker that would wake the same task.
-pub(crate) fn park(slot: &mut Option<Waker>, cx: &Context<'_>) {
+/// Registers `cx` in a slot, keeping a waker that would wake the same task. Returns the one it replaces.
+pub(crate) fn park(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match slot {
-        Some(waker) if waker.will_wake(cx.waker()) => {}
-        _ => *slot = Some(cx.waker().clone()),
+        Some(waker) if waker.will_wake(cx.waker()) => None,
+        _ => slot.replace(cx.waker().clone()),
     }
 }

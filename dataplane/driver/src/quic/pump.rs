@@ -19,6 +19,7 @@ use super::endpoint::{
     CONNECTIONS_MAX, EndpointCell, EndpointState, HALF_OPEN_MAX, HALF_OPEN_RETRY_MARK, StrayPacket,
 };
 use crate::kernel::IoMode;
+use crate::time;
 use crate::udp::{Batch, Sent, Udp};
 
 /// Sends of one connection per turn, each of up to 64 KiB, so that it cannot starve the others.
@@ -36,7 +37,7 @@ struct Pump {
     /// Packets under construction; one buffer serves all, because a send copies it into the kernel.
     buffer: Vec<u8>,
     answers: Vec<(Transmit, Vec<u8>)>,
-    sleep: Pin<Box<tokio::time::Sleep>>,
+    sleep: time::Sleep,
 }
 
 /// Ends the process when the pump panics: the core would go on without its QUIC, half alive, and nobody would
@@ -62,7 +63,7 @@ pub(crate) async fn run(cell: Rc<EndpointCell>, io: Udp) {
         io,
         buffer: Vec::with_capacity(crate::udp::GSO_BYTES_MAX),
         answers: Vec::new(),
-        sleep: Box::pin(tokio::time::sleep_until(Instant::now().into())),
+        sleep: time::sleep_until(Instant::now()),
     };
     loop {
         let now = Instant::now();
@@ -82,15 +83,11 @@ pub(crate) async fn run(cell: Rc<EndpointCell>, io: Udp) {
     }
 }
 
-/// Lets every other task run and the runtime submit what they queued.
+/// Lets every other task run and the kernel take what they queued.
 async fn turn(io: IoMode) {
     match io {
-        // Yielding would not submit: tokio-uring does that only before it parks.
-        IoMode::Uring => {
-            if let Err(error) = tokio_uring::no_op().await {
-                tracing::warn!(%error, "the runtime's ring did not turn");
-            }
-        }
+        // Yielding would not look for completions: the runtime does that once its tasks have nothing to do.
+        IoMode::Uring => crate::ring::runtime::turn().await,
         IoMode::Portable => tokio::task::yield_now().await,
     }
 }
@@ -204,7 +201,7 @@ impl Pump {
             .first()
             .map(|(deadline, _)| *deadline);
         if let Some(deadline) = deadline {
-            self.sleep.as_mut().reset(deadline.into());
+            self.sleep.reset(deadline);
         }
         let Self { cell, io, sleep, .. } = self;
         poll_fn(|cx| {
@@ -214,7 +211,7 @@ impl Pump {
                 return Poll::Ready(());
             }
             if deadline.is_some() {
-                sleep.as_mut().poll(cx)
+                Pin::new(&mut *sleep).poll(cx)
             } else {
                 Poll::Pending
             }

@@ -1,46 +1,39 @@
 //! Single-completion operations on the runtime's ring.
 //!
 //! An operation owns its socket and whatever memory the kernel may touch. Dropping it leaves both with
-//! tokio-uring until the completion has arrived, so dropping is always sound; but it does not end the
+//! the reactor until the completion has arrived, so dropping is always sound; but it does not end the
 //! operation. What ends one: data, the peer, [`Socket::shutdown`], or [`cancel_all`].
 //!
 //! Submission is deferred to the end of the runtime's turn: many operations, one `io_uring_enter`.
 
 use std::future::Future;
 use std::io;
-use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use io_uring_06::{cqueue, opcode, squeue, types};
+use io_uring::{opcode, squeue, types};
 use socket2::SockAddr;
-use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
+use super::reactor::{Reactor, Ticket};
 use super::socket::Socket;
+
+/// Lets the kernel wait for bytes before it tries to receive: there are none yet, nearly always.
+const IORING_RECVSEND_POLL_FIRST: u16 = 1;
 
 /// An operation in flight that has borrowed `Lent`; completes with the kernel's result and gives it back.
 pub(crate) struct Oneshot<Lent: Unpin + 'static> {
-    in_flight: InFlightOneshot<Held<Lent>, GiveBack<Lent>>,
+    ticket: Ticket,
+    /// Taken by the completion.
+    held: Option<Held<Lent>>,
 }
 
-/// Kept at the same heap addresses until the completion: by the future, or by the ring if that is dropped.
+/// Heap memory that stays at its addresses until the completion: kept by the future, or by the reactor if that
+/// is dropped.
 struct Held<Lent> {
     lent: Lent,
     _socket: Rc<Socket>,
-}
-
-struct GiveBack<Lent>(PhantomData<fn() -> Lent>);
-
-impl<Lent> OneshotOutputTransform for GiveBack<Lent> {
-    type Output = (io::Result<usize>, Lent);
-    type StoredData = Held<Lent>;
-
-    fn transform_oneshot_output(self, held: Held<Lent>, completion: cqueue::Entry) -> Self::Output {
-        let result = completion.result();
-        let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
-        (result, held.lent)
-    }
 }
 
 impl<Lent: Unpin + 'static> Oneshot<Lent> {
@@ -51,8 +44,20 @@ impl<Lent: Unpin + 'static> Oneshot<Lent> {
             lent,
             _socket: Rc::clone(socket),
         };
-        let in_flight = UnsubmittedOneshot::new(held, GiveBack(PhantomData), entry).submit();
-        Self { in_flight }
+        // SAFETY: `entry` points at what `held` owns on the heap. Moving `held` does not move that, and `held`
+        // is given away only with the result or to the reactor, which keeps it until the completion.
+        let ticket = unsafe { Reactor::here().start(entry) };
+        Self {
+            ticket,
+            held: Some(held),
+        }
+    }
+
+    fn poll_result(&mut self, cx: &Context<'_>) -> Poll<i32> {
+        match Reactor::here().poll(&self.ticket, cx) {
+            Some(result) => Poll::Ready(result),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -60,14 +65,27 @@ impl<Lent: Unpin + 'static> Future for Oneshot<Lent> {
     type Output = (io::Result<usize>, Lent);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.in_flight).poll(cx)
+        let result = ready!(self.poll_result(cx));
+        let held = self.held.take().expect("not polled again after completion");
+        let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
+        Poll::Ready((result, held.lent))
+    }
+}
+
+impl<Lent: Unpin + 'static> Drop for Oneshot<Lent> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            Reactor::here().orphan(&self.ticket, Box::new(held));
+        }
     }
 }
 
 /// Receives up to `buffer.len()` bytes into `buffer` as soon as there are any; 0 is the end of the stream.
 pub(super) fn receive(socket: &Rc<Socket>, mut buffer: Vec<u8>) -> Oneshot<Vec<u8>> {
     let length = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
-    let entry = opcode::Recv::new(socket.target(), buffer.as_mut_ptr(), length).build();
+    let entry = opcode::Recv::new(socket.target(), buffer.as_mut_ptr(), length)
+        .ioprio(IORING_RECVSEND_POLL_FIRST)
+        .build();
     Oneshot::submit(socket, buffer, entry)
 }
 
@@ -87,6 +105,13 @@ pub(super) fn send(socket: &Rc<Socket>, bytes: Vec<u8>, from: usize) -> Oneshot<
 pub(super) fn writable(socket: &Rc<Socket>) -> Oneshot<()> {
     let events = libc::POLLOUT as u32;
     Oneshot::submit(socket, (), opcode::PollAdd::new(socket.target(), events).build())
+}
+
+/// Waits until a socket in whatever mode takes more, without changing that mode.
+pub(crate) async fn until_writable(descriptor: OwnedFd) -> io::Result<()> {
+    let socket = Rc::new(Socket::from_blocking(descriptor));
+    let (result, ()) = writable(&socket).await;
+    result.map(drop)
 }
 
 /// Waits for a connection; the result is its descriptor. Asks for no address, so the kernel is lent

@@ -1,17 +1,15 @@
 //! Runs every io_uring facility the dataplane uses once, on a thread that ends afterwards.
 
 use std::io;
-use std::os::fd::AsRawFd;
 use std::thread;
 
-use io_uring::{IoUring, Probe, opcode};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use io_uring::{Probe, opcode};
 
 use super::buf_ring::BufferRing;
-use super::runtime;
+use super::{reactor, runtime};
 use crate::kernel::{Shortfall, Step};
 
-/// Tries the UDP ring's set-up and the runtime's ring.
+/// Tries a ring with our flags, its operations, a buffer ring, and a turn of the runtime.
 ///
 /// On its own thread because rings belong to the thread that makes them (SINGLE_ISSUER), and because the
 /// caller may already be inside a runtime.
@@ -31,13 +29,7 @@ pub(crate) fn try_everything() -> Result<(), Shortfall> {
 
 fn raw_ring() -> Result<(), Shortfall> {
     let at = |step: Step| move |error: io::Error| Shortfall::new(step, error);
-    let ring = IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_coop_taskrun()
-        .setup_clamp()
-        .build(8)
-        .map_err(at(Step::Ring))?;
+    let ring = reactor::ring().map_err(at(Step::Ring))?;
     let mut operations = Probe::new();
     ring.submitter()
         .register_probe(&mut operations)
@@ -48,25 +40,20 @@ fn raw_ring() -> Result<(), Shortfall> {
             return Err(Shortfall::new(Step::Operations, missing));
         }
     }
-    BufferRing::register(&ring, 0, 1, 4096).map_err(at(Step::BufferRing))?;
-    let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
-        .map_err(|errno| Shortfall::new(Step::EventFd, errno.into()))?;
-    ring.submitter()
-        .register_eventfd(event.as_raw_fd())
-        .map_err(at(Step::EventFd))
+    BufferRing::register(&ring, 0, 1, 4096)
+        .map(drop)
+        .map_err(at(Step::BufferRing))
 }
 
-/// Starts the runtime a core would start and passes one operation through it. No operation is in flight
-/// when the runtime is dropped, which is the only state in which dropping it is sound.
+/// Passes one operation through what a core would run on.
 fn runtime_ring() -> Result<(), Shortfall> {
-    let runtime = runtime::uring().map_err(|error| Shortfall::new(Step::Runtime, error))?;
-    runtime
-        .block_on(tokio_uring::no_op())
-        .map_err(|error| Shortfall::new(Step::Runtime, error))
+    runtime::try_once().map_err(|error| Shortfall::new(Step::Runtime, error))
 }
 
-const OPERATIONS: [(&str, u8); 6] = [
+const OPERATIONS: [(&str, u8); 8] = [
     ("recvmsg", opcode::RecvMsg::CODE),
+    ("read", opcode::Read::CODE),
+    ("send", opcode::Send::CODE),
     ("recv", opcode::Recv::CODE),
     ("poll", opcode::PollAdd::CODE),
     ("accept", opcode::Accept::CODE),

@@ -4,7 +4,6 @@ use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 
-use nix::sys::eventfd::EventFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -12,7 +11,6 @@ use tokio::io::unix::AsyncFd;
 pub(crate) trait OwnsDescriptor: AsRawFd {}
 
 impl OwnsDescriptor for UdpSocket {}
-impl OwnsDescriptor for EventFd {}
 
 /// Watches `owner` for `interest`; must run inside a runtime.
 pub(crate) fn watch<T: OwnsDescriptor>(owner: T, interest: Interest) -> io::Result<AsyncFd<T>> {

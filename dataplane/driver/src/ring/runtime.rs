@@ -1,37 +1,125 @@
-//! The completion runtime of one core: tokio's current-thread scheduler with tokio-uring's ring.
+//! The runtime of one core in io_uring mode: tokio's local tasks over the core's own [reactor](super::reactor).
+//!
+//! ```text
+//! run ready tasks ─► fire timers ─► submit, and sleep if nothing is ready ─► complete ─► …
+//! ```
+//! One system call per turn, however many operations and datagrams it carries; none if there is nothing to
+//! submit. Timers are those of [`time`](crate::time). What else of tokio needs a runtime (blocking calls such as
+//! name resolution, its sockets in tests) runs on a thread shared by all cores; it is never on a hot path.
 
+use std::future::{Future, poll_fn};
 use std::io;
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
-/// Submissions queued between two turns of the runtime; a full queue is flushed early, never dropped.
-const SUBMISSIONS: u32 = 512;
+use tokio::runtime::Handle;
+use tokio::task::LocalSet;
 
-/// Completions kept before the kernel falls back to its slower overflow list. Every idle connection has
-/// one receive in flight, so a burst can complete thousands at once; 8,192 take 128 KiB.
-const COMPLETIONS: u32 = 8192;
+use super::bell::{Bell, Counter};
+use super::reactor::{Reactor, Ticket, Wait, nothing};
+use crate::time;
 
-/// Makes a runtime on this thread, which must be the one that runs it.
-///
-/// The caller must not drop it while operations are in flight: tokio-uring 0.5 frees their buffers before
-/// it cancels them. Cores never drop theirs.
-///
-/// DEFER_TASKRUN is left out on purpose: tokio-uring waits on the ring's descriptor, which does not become
-/// readable in that mode.
-pub(crate) fn uring() -> io::Result<tokio_uring::Runtime> {
-    let mut flags = tokio_uring::uring_builder();
-    flags
-        .setup_single_issuer()
-        .setup_coop_taskrun()
-        .setup_submit_all()
-        .setup_clamp()
-        .setup_cqsize(COMPLETIONS);
-    let mut builder = tokio_uring::builder();
-    builder.entries(SUBMISSIONS).uring_builder(&flags);
-    tokio_uring::Runtime::new(&builder)
+pub(crate) struct Runtime {
+    reactor: &'static Reactor,
+    bell: Arc<Bell>,
+    tasks: ManuallyDrop<Pin<Box<LocalSet>>>,
+    side: Handle,
 }
 
-/// Waits until everything queued so far is in the kernel.
-pub(crate) async fn turn() {
-    if let Err(error) = tokio_uring::no_op().await {
-        tracing::warn!(%error, "the ring refused an empty operation");
+impl Runtime {
+    /// Makes a runtime on this thread, which must be the one that runs it. Nothing of it is ever freed.
+    pub(crate) fn new() -> io::Result<Self> {
+        let side = side_thread()?;
+        let bell = Arc::new(Bell::new()?);
+        let reactor = Reactor::install()?;
+        time::install(Instant::now());
+        Ok(Self {
+            reactor,
+            bell,
+            tasks: ManuallyDrop::new(Box::pin(LocalSet::new())),
+            side,
+        })
     }
+
+    /// Runs `life`, and every task spawned from it, for ever.
+    pub(crate) fn block_on(&mut self, life: impl Future<Output = ()> + 'static) {
+        let _side = self.side.enter();
+        self.tasks.spawn_local(life);
+        let waker = Waker::from(Arc::clone(&self.bell));
+        let mut cx = Context::from_waker(&waker);
+        // Its memory must outlive this call, however that ends: the kernel writes to it.
+        let counter = Box::leak(Box::new(Counter::default()));
+        let mut hearing: Option<Ticket> = None;
+        loop {
+            let heard = hearing.as_ref().is_none_or(|ticket| {
+                let result = self.reactor.poll(ticket, &cx);
+                result.is_some()
+            });
+            if heard {
+                // SAFETY: the counter is leaked and the eventfd lives in `self.bell`, which tasks and wakers
+                // hold as long as the process lives.
+                hearing = Some(unsafe { self.reactor.start(self.bell.listen(counter)) });
+            }
+            self.bell.take();
+            if self.tasks.as_mut().poll(&mut cx).is_ready() {
+                return;
+            }
+            time::fire(Instant::now());
+            if self.bell.fall_asleep() {
+                // Awake before tasks are woken: ringing a sleeping core costs a system call.
+                let on_awake = || self.bell.wake_up();
+                self.reactor.turn(Wait::Until(time::next_deadline()), on_awake);
+                time::fire(Instant::now());
+            } else {
+                self.reactor.turn(Wait::No, || {});
+            }
+        }
+    }
+}
+
+/// Waits until everything queued so far is in the kernel and completions have been looked for.
+pub(crate) async fn turn() {
+    let mut is_over = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut is_over, true) {
+            return Poll::Ready(());
+        }
+        Reactor::here().after_turn(cx);
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Passes one operation through a fresh reactor, for the probe.
+pub(super) fn try_once() -> io::Result<()> {
+    let reactor = Reactor::new()?;
+    // SAFETY: an empty operation points at nothing.
+    let ticket = unsafe { reactor.start(nothing()) };
+    reactor.turn(Wait::Until(None), || {});
+    match reactor.poll(&ticket, &Context::from_waker(Waker::noop())) {
+        Some(0..) => Ok(()),
+        Some(error) => Err(io::Error::from_raw_os_error(-error)),
+        None => Err(io::Error::other("an empty operation did not complete")),
+    }
+}
+
+/// The runtime for what tokio cannot do without one.
+fn side_thread() -> io::Result<Handle> {
+    static SIDE: Mutex<Option<Handle>> = Mutex::new(None);
+    let mut side = SIDE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = &*side {
+        return Ok(handle.clone());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_name("blocking")
+        .build()?;
+    let handle = runtime.handle().clone();
+    let run = move || runtime.block_on(std::future::pending::<()>());
+    std::thread::Builder::new().name("side".to_owned()).spawn(run)?;
+    *side = Some(handle.clone());
+    Ok(handle)
 }

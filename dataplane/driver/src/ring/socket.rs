@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use bytes::BufMut;
-use io_uring_06::types;
+use io_uring::types;
 use socket2::SockRef;
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Socket {
     }
 
     /// The same for a descriptor that is known to be in blocking mode, as accepted ones are.
-    pub(super) fn from_blocking(descriptor: OwnedFd) -> Self {
+    pub(crate) fn from_blocking(descriptor: OwnedFd) -> Self {
         Self { descriptor }
     }
 

@@ -1,24 +1,19 @@
-//! Receives UDP through a raw io_uring: one multishot recvmsg, a ring of eight 64 KiB buffers, GRO.
+//! Receives UDP through the core's ring: one multishot recvmsg, a ring of eight 64 KiB buffers, GRO.
 //!
-//! The ring is separate from the runtime's because tokio-uring cannot take multishot completions. It runs
-//! with DEFER_TASKRUN, which makes completions visible only after an enter with GETEVENTS, and signals an
-//! eventfd in the runtime's reactor: the ring's own descriptor would lose wake-ups in this mode.
-//!
-//! Per wakeup: one epoll event, one `io_uring_enter`. Per batch (up to 64 KiB): no system call at all.
+//! Per batch (up to 64 KiB): no system call of its own. Completions come with the turn that carries everything
+//! else of the core.
 
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use io_uring::{IoUring, cqueue, opcode, types};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use io_uring::{cqueue, opcode, types};
 use quinn_udp::EcnCodepoint;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::buf_ring::BufferRing;
-use super::{cmsg, readiness};
+use super::cmsg;
+use super::reactor::{Arrival, Reactor};
 use crate::udp::{Batch, UdpCounts};
 
 /// Eight measured 20 % better than 32 and 50 % better than 128: the kernel cycles through all of them.
@@ -27,124 +22,84 @@ const NAME_BYTES: usize = 28;
 /// `io_uring_recvmsg_out` is four u32.
 const OUT_HEADER_BYTES: usize = 16;
 const BUFFER_BYTES: usize = 65_536 + OUT_HEADER_BYTES + NAME_BYTES.next_multiple_of(16) + cmsg::CONTROL_BYTES;
-const GROUP: u16 = 0;
-const SUBMISSIONS: u32 = 8;
-const COMPLETIONS: u32 = 256;
-const IORING_ENTER_GETEVENTS: u32 = 1;
 
+/// Lives as long as its core, because the kernel may use its buffers at any time.
 pub(crate) struct RingUdp {
-    ring: IoUring,
-    /// Read by the kernel while the receive is armed; boxed so that moving `self` does not move it.
-    header: Box<libc::msghdr>,
+    channel: u16,
+    /// Read by the kernel while the receive is armed.
+    header: &'static libc::msghdr,
     buffers: BufferRing,
-    socket: UdpSocket,
-    event: AsyncFd<EventFd>,
+    socket: &'static UdpSocket,
     is_armed: bool,
 }
 
 impl RingUdp {
     pub(crate) fn new(socket: UdpSocket) -> io::Result<Self> {
-        let ring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_coop_taskrun()
-            .setup_cqsize(COMPLETIONS)
-            .setup_clamp()
-            .build(SUBMISSIONS)?;
-        let buffers = BufferRing::register(&ring, GROUP, BUFFERS, BUFFER_BYTES)?;
-        let event = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        ring.submitter().register_eventfd(event.as_raw_fd())?;
-        let event = readiness::watch(event, Interest::READABLE)?;
+        let register = |ring: &_, group| BufferRing::register(ring, group, BUFFERS, BUFFER_BYTES);
+        let (channel, buffers) = Reactor::here().open_channel(register)?;
         let mut udp = Self {
-            ring,
-            header: receive_header(),
+            channel,
+            header: Box::leak(receive_header()),
             buffers,
-            socket,
-            event,
+            socket: Box::leak(Box::new(socket)),
             is_armed: false,
         };
-        udp.arm()?;
+        udp.arm();
         Ok(udp)
     }
 
     pub(crate) fn socket(&self) -> &UdpSocket {
-        &self.socket
+        self.socket
     }
 
     pub(crate) fn poll_receivable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.ring.completion().is_empty() {
-            return Poll::Ready(());
+        if Reactor::here().has_arrivals(self.channel, cx) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
-        // Each completion is a new edge of the eventfd, so its counter need not be read.
-        match ready!(self.event.poll_read_ready(cx)) {
-            Ok(mut guard) => guard.clear_ready(),
-            Err(error) => tracing::warn!(%error, "reactor lost the UDP ring"),
-        }
-        Poll::Ready(())
     }
 
     pub(crate) fn receive(&mut self, counts: &mut UdpCounts, sink: &mut dyn FnMut(Batch<'_>)) -> bool {
-        if let Err(error) = self.enter() {
-            tracing::warn!(%error, "UDP ring did not turn");
-        }
-        let waiting = self.ring.completion().len();
+        let reactor = Reactor::here();
+        let waiting = reactor.arrivals(self.channel);
         for _ in 0..waiting {
-            let Some(completion) = self.ring.completion().next() else {
+            let Some(arrival) = reactor.next_arrival(self.channel) else {
                 break;
             };
-            self.take(&completion, counts, sink);
+            self.take(arrival, counts, sink);
         }
         if waiting > 0 {
             self.buffers.publish();
         }
-        if !self.is_armed
-            && let Err(error) = self.arm()
-        {
-            tracing::error!(%error, "UDP receive could not be armed");
+        if !self.is_armed {
+            self.arm();
         }
-        waiting > 0
+        reactor.arrivals(self.channel) > 0
     }
 
-    fn take(&mut self, completion: &cqueue::Entry, counts: &mut UdpCounts, sink: &mut dyn FnMut(Batch<'_>)) {
+    fn take(&mut self, arrival: Arrival, counts: &mut UdpCounts, sink: &mut dyn FnMut(Batch<'_>)) {
         // Without MORE the kernel has ended the multishot, whatever the reason; out of buffers is the
         // usual one and the next `arm` cures it.
-        if !cqueue::more(completion.flags()) {
+        if !cqueue::more(arrival.flags) {
             self.is_armed = false;
         }
-        let Some(index) = cqueue::buffer_select(completion.flags()) else {
+        let Some(index) = cqueue::buffer_select(arrival.flags) else {
             return;
         };
-        if let Ok(length) = usize::try_from(completion.result()) {
-            let is_whole = pass(self.buffers.bytes(index, length), &self.header, sink);
+        if let Ok(length) = usize::try_from(arrival.result) {
+            let is_whole = pass(self.buffers.bytes(index, length), self.header, sink);
             counts.truncated += u64::from(!is_whole);
         }
         self.buffers.give(index);
     }
 
-    fn arm(&mut self) -> io::Result<()> {
+    fn arm(&mut self) {
         let descriptor = types::Fd(self.socket.as_raw_fd());
-        let entry = opcode::RecvMsgMulti::new(descriptor, &raw const *self.header, GROUP).build();
-        // SAFETY: the boxed header lives as long as the ring, and so do the registered buffers (never
-        // freed) and the socket, all owned by `self`.
-        unsafe { self.ring.submission().push(&entry) }.map_err(|_| io::ErrorKind::ResourceBusy)?;
+        let entry = opcode::RecvMsgMulti::new(descriptor, self.header, self.channel).build();
+        // SAFETY: header and socket are leaked, registered buffers are never freed.
+        unsafe { Reactor::here().start_channel(self.channel, entry) };
         self.is_armed = true;
-        self.enter()
-    }
-
-    /// Submits what is queued and runs the deferred work that makes completions visible.
-    fn enter(&mut self) -> io::Result<()> {
-        let queued = self.ring.submission().len() as u32;
-        // SAFETY: no argument is passed, and every queued entry satisfies `arm`'s invariants.
-        let entered = unsafe {
-            self.ring
-                .submitter()
-                .enter::<libc::sigset_t>(queued, 0, IORING_ENTER_GETEVENTS, None)
-        };
-        match entered {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 }
 

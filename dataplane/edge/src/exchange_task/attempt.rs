@@ -5,13 +5,13 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
+use adit_driver::time::{Instant, sleep_until};
 use adit_proto::exchange::edge::{PublicResponse, ResponseError, public_response};
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::exchange::retry::Failure;
 use adit_wire::connect::{ConnectResponse, ConnectionType, decode_response};
 use bytes::{Bytes, BytesMut};
 use http::{Method, Version};
-use tokio::time::{Instant, sleep_until};
 
 use super::record::Progress;
 use super::source::Source;
@@ -59,7 +59,7 @@ pub(super) async fn attempt(
     progress: &Rc<Progress>,
 ) -> Result<Answer, Failed> {
     progress.touch();
-    let opened = tokio::time::timeout(order.limit, core.tunnels.open(choice)).await;
+    let opened = adit_driver::time::timeout(order.limit, core.tunnels.open(choice)).await;
     let stream = match opened {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(Failed::Tunnel(Failure::NotOpened, error.to_string())),

@@ -3,11 +3,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use adit_driver::time::timeout;
 use adit_proto::exchange::error_code::ErrorCode;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use tokio::task::spawn_local;
-use tokio::time::timeout;
 
 use super::body::Slot;
 use super::record::Record;

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use adit_driver::core::CoreId;
+use adit_driver::time::Instant;
 use adit_proto::exchange::edge::RequestId;
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_wire::{ConnIndex, ConnectorId, Hostname, TunnelId};
 use http::request::Parts;
 use http::{Method, StatusCode, Version};
-use tokio::time::Instant;
 
 use super::EXCHANGE_BYTES;
 use crate::access_log::AccessRecord;

@@ -7,10 +7,10 @@
 use std::io;
 use std::time::Duration;
 
+use adit_driver::time::sleep;
 use adit_proto::exchange::error_code::ErrorCode;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::sleep;
 
 use super::record::{Progress, Record};
 use crate::tunnels::stream::{InFlight, RecvHalf, SendHalf};

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use adit_driver::time::{Instant, timeout};
 use adit_proto::exchange::edge::BodyLength;
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::exchange::retry::{HELD_BYTES_MAX, Held};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout};
 
 use super::record::Progress;
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use adit_driver::time::timeout;
 use adit_proto::exchange::edge::Visitor;
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::limits::HEAD_BYTES_MAX;
@@ -17,7 +18,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::timeout;
 
 use super::io::{Clock, Expired, PublicIo};
 use crate::core::Core;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use adit_driver::time::timeout;
 use adit_proto::exchange::edge::Visitor;
 use adit_proto::limits::HEAD_BYTES_MAX;
 use bytes::Bytes;
@@ -19,7 +20,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_local;
-use tokio::time::timeout;
 
 use super::io::{Activity, Clock, Expired, PublicIo};
 use crate::core::Core;

@@ -13,10 +13,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use adit_driver::time::{Instant, Sleep, now, sleep};
 use adit_proto::limits::HEAD_DEADLINE;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
 
 /// What a connection is waiting for, shared by its stream, its requests and its clock.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl Drop for InFlight {
 pub(super) struct Clock {
     activity: Rc<Activity>,
     idle_timeout: Duration,
-    sleep: Pin<Box<Sleep>>,
+    sleep: Sleep,
 }
 
 impl Clock {
@@ -95,24 +95,25 @@ impl Clock {
         Self {
             activity,
             idle_timeout,
-            sleep: Box::pin(sleep(idle_timeout)),
+            sleep: sleep(idle_timeout),
         }
     }
 
     pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         loop {
             let deadline = self.activity.deadline(self.idle_timeout);
-            match deadline {
-                Some((at, _)) if at != self.sleep.deadline() => self.sleep.as_mut().reset(at),
-                // Looked at again later: the end of a request does not wake this clock.
-                None if self.sleep.is_elapsed() => {
-                    self.sleep.as_mut().reset(Instant::now() + self.idle_timeout);
-                }
-                Some(_) | None => {}
+            // Only ever moved forward here: a timer per request would cost more than one that fires too early.
+            if let Some((at, _)) = deadline
+                && at < self.sleep.deadline()
+            {
+                self.sleep.reset(at);
             }
-            ready!(self.sleep.as_mut().poll(cx));
-            if let Some((_, expired)) = deadline {
-                return Poll::Ready(expired);
+            ready!(Pin::new(&mut self.sleep).poll(cx));
+            match deadline {
+                Some((at, expired)) if at <= now() => return Poll::Ready(expired),
+                Some((at, _)) => self.sleep.reset(at),
+                // Looked at again later: the end of a request does not wake this clock.
+                None => self.sleep.reset(now() + self.idle_timeout),
             }
         }
     }

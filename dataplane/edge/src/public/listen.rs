@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use adit_driver::stream::Stream;
 use adit_driver::tcp::Listener;
+use adit_driver::time::timeout;
 use adit_proto::exchange::edge::{Scheme, Visitor};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::task::spawn_local;
-use tokio::time::timeout;
 
 use super::io::{Heads, PublicIo};
 use super::tls::{Alpn, PublicTls};

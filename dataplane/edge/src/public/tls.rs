@@ -3,10 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
+use adit_driver::time::timeout;
 use adit_proto::limits::HEAD_DEADLINE;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use adit_driver::quic;
+use adit_driver::time::timeout;
 use adit_wire::TunnelId;
 use adit_wire::config_push::{ConfigApplied, ConfigUpdate};
 use adit_wire::framing::{MESSAGE_BYTES_MAX, RPC_READER_OPTIONS};
@@ -15,7 +16,6 @@ use bytes::Bytes;
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{RpcSystem, twoparty};
 use tokio::task::spawn_local;
-use tokio::time::timeout;
 use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 
 use super::CoreState;

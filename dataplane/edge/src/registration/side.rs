@@ -7,6 +7,7 @@
 use std::rc::Rc;
 
 use adit_driver::quic::{self, RecvStream, SendStream};
+use adit_driver::time::timeout;
 use adit_proto::limits::REGISTRATION_DEADLINE;
 use adit_wire::datagram::v3::{self, Datagram, RegistrationResult};
 use adit_wire::framing::{MESSAGE_BYTES_MAX, RPC_READER_OPTIONS};
@@ -17,7 +18,6 @@ use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{RpcSystem, twoparty};
 use tokio::io::AsyncReadExt;
 use tokio::task::{JoinHandle, JoinSet, spawn_local};
-use tokio::time::timeout;
 use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 
 use super::CoreState;
