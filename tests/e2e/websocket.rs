@@ -93,7 +93,27 @@ fn many_at_once_across_cores(io: IoMode) {
     origin.wait_mark("/ws-end", 100, deadline::STEP);
 }
 
+fn the_built_in_service_echoes_without_an_origin(io: IoMode) {
+    let site = Site::start(io);
+    let tunnel = site.tunnel("lab");
+    let _connector = site.serve(&tunnel, "hello_world");
+    let mut client = Client::open(site.edge.http(), HOST, "/ws?x=1", "").expect("an upgrade");
+    client.send("hello");
+    assert_eq!(client.receive(), b"hello");
+    for size in [0, 125, 126, 65_536, 3_000_000] {
+        let bytes = vec![7; size];
+        client.send_bytes(bytes.clone());
+        assert!(client.receive() == bytes, "a message of {size} bytes");
+    }
+    client.close();
+    // The page is not for sockets, nor the socket for page views.
+    let page = Client::open(site.edge.http(), HOST, "/", "").err();
+    assert_eq!(page, Some(200));
+    assert_eq!(site.visit("/ws").run().status, 400);
+}
+
 adit_tests::in_both_modes!(
+    the_built_in_service_echoes_without_an_origin,
     messages_echo_in_order_and_whole,
     an_origin_may_speak_first_and_choose_a_protocol,
     an_end_on_one_side_ends_the_other,

@@ -23,6 +23,7 @@ use adit_wire::ConnIndex;
 use adit_wire::connect::{ConnectRequest, HeadError, decode_request};
 use adit_wire::signature::DATA_STREAM;
 use bytes::{Bytes, BytesMut};
+use http::header::SEC_WEBSOCKET_KEY;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
 use time::OffsetDateTime;
@@ -31,6 +32,7 @@ use crate::config::remote::chain;
 use crate::metrics::CoreMetrics;
 use crate::origin::body::{Progress, RequestBody, StreamBody};
 use crate::origin::builtin::{self, Answer, AnswerBody};
+use crate::origin::echo;
 use crate::origin::http_origin::{HttpOrigin, Reply};
 use crate::origin::websocket::{self, Early, End, Upgrade};
 use crate::origin::{CoreOrigins, OriginError, Service};
@@ -146,6 +148,12 @@ async fn exchange(
         }
         Service::Http(origin) => return http(core, &origin, head, first, stream).await,
         Service::Status(status) => builtin::status(status),
+        Service::HelloWorld if head.is_websocket() && echo::is_at(head.target()) => {
+            match echo::accept(head.header(&SEC_WEBSOCKET_KEY)) {
+                Some(headers) => return converse(&headers, first, stream).await,
+                None => builtin::no_websocket(),
+            }
+        }
         Service::HelloWorld => {
             let is_head = *head.method() == Method::HEAD;
             builtin::hello(
@@ -228,6 +236,21 @@ async fn websocket(
                 End::Broken => Err(ExchangeError::Relay),
             }
         }
+    }
+}
+
+/// Agrees to an upgrade and echoes.
+async fn converse(headers: &HeaderMap, first: Bytes, stream: &mut Stream<'_>) -> Result<(), ExchangeError> {
+    stream
+        .write_head(StatusCode::SWITCHING_PROTOCOLS, headers)
+        .await?;
+    let Stream { send, recv, .. } = stream;
+    let Some(recv) = recv else {
+        return Err(ExchangeError::Relay);
+    };
+    match echo::serve(first, send, recv).await {
+        End::Finished => Ok(()),
+        End::Broken => Err(ExchangeError::Relay),
     }
 }
 

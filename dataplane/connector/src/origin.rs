@@ -33,6 +33,7 @@ pub(crate) mod pool;
 pub(crate) mod http_origin;
 pub(crate) mod websocket;
 pub(crate) mod builtin;
+pub(crate) mod echo;
 
 /// How often idle connections are looked at; their timeout is met within this.
 pub(crate) const EXPIRE_INTERVAL: Duration = Duration::from_secs(5);

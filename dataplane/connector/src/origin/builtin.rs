@@ -5,12 +5,13 @@
 //! | `/_health` | 200, empty |
 //! | `/uptime` | seconds since the connector started, as JSON |
 //! | `/sse` | one event per second for as long as the visitor stays |
+//! | `/ws` | a WebSocket that echoes ([`echo`](super::echo)); 400 to what asks for no WebSocket |
 //! | anything else | the page |
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, SEC_WEBSOCKET_VERSION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -50,6 +51,7 @@ pub(crate) fn status(status: StatusCode) -> Answer {
 pub(crate) fn hello(path: &str, is_head: bool, now: OffsetDateTime, uptime: Duration) -> Answer {
     let (content_type, body) = match path.split('?').next().unwrap_or_default() {
         "/_health" => return status(StatusCode::OK),
+        "/ws" => return no_websocket(),
         "/uptime" => (
             "application/json",
             AnswerBody::Full(format!("{{\"uptime\":{}}}\n", uptime.as_secs()).into()),
@@ -75,6 +77,15 @@ pub(crate) fn hello(path: &str, is_head: bool, now: OffsetDateTime, uptime: Dura
             body
         },
     }
+}
+
+/// Answers what comes to the echo and is no handshake (RFC 6455 §4.4).
+pub(crate) fn no_websocket() -> Answer {
+    let mut answer = status(StatusCode::BAD_REQUEST);
+    answer
+        .headers
+        .insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    answer
 }
 
 /// The `number`-th event of `/sse`.
@@ -151,6 +162,9 @@ mod tests {
         assert_eq!(text("/_health"), "");
         assert_eq!(text("/uptime"), "{\"uptime\":7}\n");
         assert_eq!(body("/sse"), AnswerBody::Events);
+        let answer = hello("/ws", false, OffsetDateTime::UNIX_EPOCH, Duration::ZERO);
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+        assert_eq!(answer.headers[SEC_WEBSOCKET_VERSION], "13");
     }
 
     #[test]

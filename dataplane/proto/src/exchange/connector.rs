@@ -22,6 +22,7 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
 
+pub mod echo;
 mod response;
 
 pub use response::{ERROR_BYTES_MAX, encode_error, encode_response_head};
