@@ -1,7 +1,7 @@
 //! Which hostnames an ingress rule is for.
 //!
-//! Names are compared without regard to ASCII case (RFC 9110 §4.2.3). The star of `*.example.com` stands
-//! for one label or more, never for none.
+//! Names are compared without regard to ASCII case (RFC 9110 §4.2.3), where cloudflared compares bytes. The
+//! star of `*.example.com` stands for one label or more, never for none.
 //!
 //! Source: cloudflared `ingress/rule.go`, `ingress/ingress.go`.
 
