@@ -13,6 +13,7 @@ pub(crate) mod buf_ring;
 pub(crate) mod connect;
 pub(crate) mod oneshot;
 pub(crate) mod probe;
+pub(crate) mod route;
 mod reactor;
 mod reply;
 pub(crate) mod runtime;

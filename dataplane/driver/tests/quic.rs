@@ -118,6 +118,39 @@ fn pattern(start: usize, length: usize) -> Bytes {
         .into()
 }
 
+/// Packets grow to what the settings allow on a route like loopback's, whose frames take 64 KiB.
+fn packets_grow_to(settings: TransportSettings, expected: u16) {
+    on_pair(settings, move |near, far| async move {
+        // Probes go out beside data, so there is some until both sides have found their size.
+        while near.stats().mtu < expected || far.stats().mtu < expected {
+            let (mut send, _recv) = near.open_bi().await.unwrap();
+            send.write(pattern(0, 20_000)).await.unwrap();
+            send.finish();
+            let (mut back, mut recv) = far.accept_bi().await.unwrap();
+            while recv.read_chunk().await.unwrap().is_some() {}
+            back.write(pattern(0, 20_000)).await.unwrap();
+            back.finish();
+        }
+        let found = [near.stats().mtu, far.stats().mtu];
+        assert_eq!(found, [expected; 2], "neither side went beyond the limit");
+    });
+}
+
+#[test]
+fn jumbo_frames_are_used_where_the_route_takes_them() {
+    packets_grow_to(TransportSettings::default(), 8952);
+}
+
+#[test]
+fn packets_keep_to_the_usual_size_when_jumbo_is_off() {
+    let usual = TransportSettings::default().mtu_max;
+    let settings = TransportSettings {
+        jumbo_mtu_max: usual,
+        ..TransportSettings::default()
+    };
+    packets_grow_to(settings, usual);
+}
+
 #[test]
 fn megabytes_pass_both_ways_in_order() {
     const TOTAL: usize = 32 << 20;

@@ -5,7 +5,7 @@
 //! runs on one thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use quinn_proto::crypto::rustls::HandshakeData;
 use quinn_proto::{ConnectionHandle, Dir, Event, StreamEvent, StreamId, VarInt};
+use rustc_hash::FxHashMap;
 
 use super::endpoint::{ACCEPT_QUEUE_MAX, EndpointCell, EndpointState};
 use super::outcome::{ConnectionError, ConnectionStats};
@@ -34,7 +35,8 @@ pub(crate) struct ConnectionCell {
 
 pub(crate) struct ConnectionState {
     pub(crate) proto: quinn_proto::Connection,
-    pub(crate) streams: HashMap<StreamId, StreamWaiters>,
+    /// Stream ids are counted up by either side, so the hash need not withstand an attacker.
+    pub(crate) streams: FxHashMap<StreamId, StreamWaiters>,
     pub(crate) error: Option<ConnectionError>,
     is_connected: bool,
     /// Counts as half-open until the handshake ends.
@@ -266,7 +268,7 @@ impl ConnectionCell {
             is_touched: Cell::new(false),
             state: RefCell::new(ConnectionState {
                 proto,
-                streams: HashMap::new(),
+                streams: FxHashMap::default(),
                 error: None,
                 is_connected: false,
                 is_half_open,

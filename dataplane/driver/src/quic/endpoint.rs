@@ -118,6 +118,7 @@ pub(crate) type StraySink = Box<dyn Fn(CoreId, StrayPacket)>;
 pub(crate) struct EndpointCell {
     pub(crate) context: CoreContext,
     pub(crate) is_listening: bool,
+    pub(crate) server: Option<ServerConfig>,
     local_addr: SocketAddr,
     pub(crate) state: RefCell<EndpointState>,
     /// Connections that may have something to send, each at most once.
@@ -175,13 +176,14 @@ impl Endpoint {
         let is_listening = server.is_some();
         let proto = quinn_proto::Endpoint::new(
             Arc::new(config),
-            server.map(|config| config.0),
+            server.as_ref().map(ServerConfig::usual),
             !io.may_fragment(),
             None,
         );
         let cell = Rc::new(EndpointCell {
             context: options.context,
             is_listening,
+            server,
             local_addr: io.local_addr()?,
             state: RefCell::new(EndpointState::new(proto)),
             touched: RefCell::default(),
@@ -208,7 +210,7 @@ impl Endpoint {
             let mut state = self.0.state.borrow_mut();
             let (handle, proto) = state
                 .proto
-                .connect(Instant::now(), config.0.clone(), addr, server_name)?;
+                .connect(Instant::now(), config.towards(addr), addr, server_name)?;
             state.insert(&self.0, handle, proto, false)
         };
         connection.0.touch();

@@ -316,7 +316,11 @@ fn on_incoming(
         cell.count(|stats| stats.retries_sent += 1);
         return state.proto.retry(incoming, answer).ok();
     }
-    match state.proto.accept(incoming, now, answer, None) {
+    let config = cell
+        .server
+        .as_ref()
+        .map(|server| server.towards(incoming.remote_address()));
+    match state.proto.accept(incoming, now, answer, config) {
         Ok((handle, proto)) => {
             let connection = state.insert(cell, handle, proto, true);
             connection.0.touch();

@@ -204,15 +204,16 @@ fn a_dropped_dial_closes_its_socket() {
     }
 }
 
-/// Sockets of this machine that are connected, or connecting, to `address`.
+/// Sockets of this machine that are connecting to `address`. Others with its port number come and go.
 fn sockets_towards(address: SocketAddr) -> usize {
+    const SYN_SENT: &str = "02";
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let remote = format!(":{:04X}", address.port());
-    let rows = table
-        .lines()
-        .skip(1)
-        .filter_map(|row| row.split_whitespace().nth(2));
-    rows.filter(|address| address.ends_with(&remote)).count()
+    let rows = table.lines().skip(1).filter(|row| {
+        let columns: Vec<_> = row.split_whitespace().collect();
+        columns[2].ends_with(&remote) && columns[3] == SYN_SENT
+    });
+    rows.count()
 }
 
 async fn until(condition: impl Fn() -> bool) {
