@@ -5,7 +5,7 @@
 //! | root `ca.pem` | control, kept in `ca-key.pem` (0600) | `adit private CA ` and 8 hex digits of its key | signs | 10 years |
 //! | tunnel listener | edge, sends a request | the three names stock connectors ask for | server | 90 days |
 //! | control link, edge side | control (`issue-edge`) | the edge's name | client | 1 year |
-//! | control link, control side | control, in memory | [`CONTROL_TLS_NAME`] | server | 1 year, new at each start |
+//! | control link, control side | control, in memory | [`CONTROL_TLS_NAME`] | server | 1 year, new at each start and when a third is left |
 //!
 //! Usages keep the kinds apart: a tunnel certificate cannot attach as an edge, an edge's link certificate cannot
 //! pose as control. Keys are ECDSA P-256, which every stock connector can verify. Each authority's name is its own:
@@ -56,6 +56,8 @@ pub struct Identity {
     pub certificate_pem: String,
     /// PKCS #8 in PEM.
     pub key_pem: String,
+    /// Until when it is valid.
+    pub not_after: SystemTime,
 }
 
 /// The authority cannot work.
@@ -196,13 +198,7 @@ impl Ca {
         if name.is_empty() || name.len() > 64 || !name.bytes().all(fits) {
             return Err(CaError::EdgeName { name: name.into() });
         }
-        self.issue(leaf_params(
-            name,
-            &[],
-            ExtendedKeyUsagePurpose::ClientAuth,
-            now,
-            now + LINK_LIFE,
-        )?)
+        self.issue_link(name, &[], ExtendedKeyUsagePurpose::ClientAuth, now)
     }
 
     /// Makes control's own key and certificate for the link.
@@ -211,21 +207,24 @@ impl Ca {
     /// [`CaError::Certificate`] when the crypto library refuses.
     pub fn issue_control_link(&self, now: SystemTime) -> Result<Identity, CaError> {
         let usage = ExtendedKeyUsagePurpose::ServerAuth;
-        self.issue(leaf_params(
-            "adit control",
-            &[CONTROL_TLS_NAME],
-            usage,
-            now,
-            now + LINK_LIFE,
-        )?)
+        self.issue_link("adit control", &[CONTROL_TLS_NAME], usage, now)
     }
 
-    fn issue(&self, params: CertificateParams) -> Result<Identity, CaError> {
+    fn issue_link(
+        &self,
+        name: &str,
+        dns_names: &[&str],
+        usage: ExtendedKeyUsagePurpose,
+        now: SystemTime,
+    ) -> Result<Identity, CaError> {
+        let not_after = now + LINK_LIFE;
+        let params = leaf_params(name, dns_names, usage, now, not_after)?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let certificate_pem = params.signed_by(&key, &self.issuer)?.pem();
         Ok(Identity {
             certificate_pem,
             key_pem: key.serialize_pem(),
+            not_after,
         })
     }
 }

@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use adit_control_api::edge_link::reader_options;
 use adit_control_api::edge_link_capnp::edge_gate;
@@ -24,7 +24,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 
 use crate::ca::{Ca, common_name};
@@ -38,8 +37,8 @@ mod tls;
 use contest::Contests;
 use push::Ending;
 use session::Peer;
+pub(crate) use tls::LinkTls;
 pub use tls::TlsError;
-pub(crate) use tls::acceptor;
 
 /// Links at once, attached or not. Beyond it, new ones wait in the kernel's queue.
 const LINKS_MAX: usize = 2_000;
@@ -68,11 +67,6 @@ impl EdgeLinks {
         })
     }
 
-    /// The CA that issues for the edges.
-    pub(crate) fn ca(&self) -> &Ca {
-        &self.ca
-    }
-
     /// Serves edges of this machine until dropped.
     pub(crate) async fn serve_unix(self: Rc<Self>, listener: UnixListener) {
         loop {
@@ -95,12 +89,12 @@ impl EdgeLinks {
     }
 
     /// Serves remote edges until dropped.
-    pub(crate) async fn serve_tcp(self: Rc<Self>, listener: TcpListener, acceptor: TlsAcceptor) {
+    pub(crate) async fn serve_tcp(self: Rc<Self>, listener: TcpListener, tls: LinkTls) {
         loop {
             let slot = self.slots.clone().acquire_owned().await;
             match listener.accept().await {
                 Ok((stream, address)) => {
-                    let (links, acceptor) = (self.clone(), acceptor.clone());
+                    let (links, acceptor) = (self.clone(), tls.acceptor(SystemTime::now()));
                     spawn_local(async move {
                         match tokio::time::timeout(OPENING_TIME, acceptor.accept(stream)).await {
                             Ok(Ok(stream)) => {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,7 +17,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::bootstrap::{self, BootstrapError};
 use crate::ca::{Ca, CaError};
 use crate::config::Config;
-use crate::edge_link::{self, EdgeLinks, TlsError};
+use crate::edge_link::{self, EdgeLinks, LinkTls, TlsError};
 use crate::files::{self, Readable};
 use crate::plan::PlanSettings;
 use crate::rest;
@@ -100,7 +100,8 @@ async fn serve(config: Config) -> Result<(), ControlError> {
     );
     let (state, ca) = open(&config)?;
     let api = listen("listen", config.listen).await?;
-    let links = EdgeLinks::new(state.clone(), Rc::new(ca));
+    let ca = Rc::new(ca);
+    let links = EdgeLinks::new(state.clone(), ca.clone());
     let socket = edge_link::bind_unix(&config.edge_socket).map_err(|source| ControlError::Listen {
         key: "edge-socket",
         address: config.edge_socket.display().to_string(),
@@ -109,7 +110,7 @@ async fn serve(config: Config) -> Result<(), ControlError> {
     let remote = match config.edge_listen {
         Some(address) => Some((
             listen("edge-listen.address", address).await?,
-            edge_link::acceptor(links.ca())?,
+            LinkTls::open(ca, SystemTime::now())?,
         )),
         None => None,
     };
@@ -118,8 +119,8 @@ async fn serve(config: Config) -> Result<(), ControlError> {
     // Dropped, and thereby ended, when this function returns.
     let mut tasks = JoinSet::new();
     tasks.spawn_local(links.clone().serve_unix(socket));
-    if let Some((listener, acceptor)) = remote {
-        tasks.spawn_local(links.serve_tcp(listener, acceptor));
+    if let Some((listener, tls)) = remote {
+        tasks.spawn_local(links.serve_tcp(listener, tls));
     }
     tasks.spawn_local(sweep(state.clone()));
     let stop = async move {

@@ -23,7 +23,7 @@ use crate::state::{StateError, write_atomically};
 /// Names every connector may ask for.
 const NAMES: [&str; 3] = ["quic.cftunnel.com", "h2.cftunnel.com", "probe.cftunnel.com"];
 
-/// How often the remaining life is looked at, and a failed renewal repeated.
+/// How often the remaining life is looked at at least, and a failed renewal repeated.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Pause before the first certificate is asked for again.
@@ -73,28 +73,33 @@ struct Stored {
 }
 
 impl Stored {
+    /// The stored one if it can be used; control issues another otherwise.
     fn load(path: &Path) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
+        let unusable = |error: &dyn std::error::Error| {
+            tracing::warn!(path = %path.display(), %error, "stored certificate unusable");
+        };
         let stored: Self = serde_json::from_slice(&bytes)
-            .inspect_err(
-                |error| tracing::warn!(path = %path.display(), %error, "stored certificate unusable"),
-            )
+            .inspect_err(|error| unusable(error))
             .ok()?;
+        stored.certified().inspect_err(|error| unusable(error)).ok()?;
         (stored.not_after_ms > now_ms()).then_some(stored)
     }
 
+    /// Key and chain, which must belong together.
     fn certified(&self) -> Result<CertifiedKey, CertificateError> {
         let chain =
             CertificateDer::pem_slice_iter(self.chain_pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
         let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())?;
-        let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
-        Ok(CertifiedKey::new(chain, key))
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        Ok(CertifiedKey::from_der(chain, key, &provider)?)
     }
 
-    /// A third of its life is left.
-    fn is_due(&self) -> bool {
+    /// How long until a third of its life is left.
+    fn time_to_renewal(&self) -> Duration {
         let life = self.not_after_ms.saturating_sub(self.issued_at_ms);
-        now_ms() > self.not_after_ms.saturating_sub(life / 3)
+        let due_ms = self.not_after_ms.saturating_sub(life / 3);
+        Duration::from_millis(due_ms.saturating_sub(now_ms()))
     }
 }
 
@@ -171,8 +176,10 @@ async fn renew(
     certificate: Arc<TunnelCertificate>,
 ) {
     loop {
-        if is_new && !stored.is_due() {
-            sleep(LOOK_INTERVAL).await;
+        let wait = stored.time_to_renewal();
+        if is_new && !wait.is_zero() {
+            // The wall clock may be set meanwhile.
+            sleep(wait.min(LOOK_INTERVAL)).await;
             continue;
         }
         let renewed = request(&service, &path)
@@ -183,6 +190,12 @@ async fn renew(
                 certificate.current.store(Arc::new(certified));
                 (stored, is_new) = (newer, true);
                 tracing::info!("tunnel certificate renewed");
+                if stored.time_to_renewal().is_zero() {
+                    tracing::warn!(
+                        "the new tunnel certificate ends at once; are the clocks of edge and control right?"
+                    );
+                    sleep(LOOK_INTERVAL).await;
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "tunnel certificate not renewed");

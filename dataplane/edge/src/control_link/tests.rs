@@ -29,6 +29,9 @@ use crate::cross_core::CoreMessage;
 use crate::state::SnapshotFile;
 
 const DEADLINE: Duration = Duration::from_secs(30);
+const HOUR: Duration = Duration::from_secs(3_600);
+/// A life of which a third is left soon.
+const SHORT_LIFE: Duration = Duration::from_secs(3);
 const TUNNEL: TunnelId = TunnelId(Uuid::from_u128(1));
 
 /// What control was told, and how it behaves.
@@ -42,6 +45,8 @@ struct Control {
     reported: RefCell<Vec<Vec<ConnectionId>>>,
     resyncs: RefCell<Vec<u64>>,
     issued: Cell<usize>,
+    /// How long the next certificate lives, an hour unless told otherwise.
+    certificate_life: Cell<Option<Duration>>,
     /// Takes registrations and never answers.
     is_silent: Cell<bool>,
 }
@@ -174,7 +179,7 @@ impl edge_session::Server for Session {
         let ca = rcgen::CertificateParams::default();
         let issuer = rcgen::Issuer::from_params(&ca, &ca_key);
         let chain_pem = request.signed_by(&issuer).unwrap().pem();
-        let not_after = SystemTime::now() + Duration::from_secs(3_600);
+        let not_after = SystemTime::now() + self.0.certificate_life.get().unwrap_or(HOUR);
         let issued = IssuedCertificate {
             root_pem: chain_pem.clone(),
             chain_pem,
@@ -434,6 +439,46 @@ fn the_certificate_is_asked_for_until_issued_kept_private_and_good_without_contr
         assert_eq!(stored.chain(), first.chain());
         again.attach().await;
         until(|| again.control.issued.get() == 1 && stored.chain() != first.chain()).await;
+    });
+}
+
+#[test]
+fn the_certificate_is_renewed_while_the_edge_runs() {
+    run(async || {
+        let rig = rig();
+        rig.control.certificate_life.set(Some(SHORT_LIFE));
+        rig.attach().await;
+        let certificate = obtain(&rig.service, rig.dir.path()).await.unwrap();
+        rig.control.certificate_life.set(None);
+        let first = certificate.chain();
+        let begin = SystemTime::now();
+        until(|| certificate.chain() != first).await;
+        assert!(
+            begin.elapsed().unwrap() < SHORT_LIFE,
+            "before the first one ended"
+        );
+        assert_eq!(rig.control.issued.get(), 2);
+    });
+}
+
+#[test]
+fn a_stored_certificate_that_cannot_be_used_is_asked_for_anew() {
+    run(async || {
+        let mut rig = rig();
+        rig.attach().await;
+        obtain(&rig.service, rig.dir.path()).await.unwrap();
+        let path = rig.dir.path().join("tunnel-certificate.json");
+        let good: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        for (field, bad) in [("chain_pem", ""), ("key_pem", "not a key"), ("key_pem", &other)] {
+            let mut broken = good.clone();
+            broken[field] = bad.into();
+            std::fs::write(&path, broken.to_string()).unwrap();
+            rig = Rig::start(rig.dir);
+            rig.attach().await;
+            let fresh = obtain(&rig.service, rig.dir.path()).await.unwrap();
+            assert_eq!((fresh.chain().len(), rig.control.issued.get()), (1, 1), "{field}");
+        }
     });
 }
 
