@@ -87,8 +87,8 @@ where
             let parts = connection.into_parts();
             let taken = upgrade.borrow_mut().take();
             match taken {
-                Some(taken) => relay(parts.io.into_inner(), parts.read_buf, taken).await,
-                None => linger(parts.io.into_inner()).await,
+                Some(taken) => Box::pin(relay(parts.io.into_inner(), parts.read_buf, taken)).await,
+                None => Box::pin(linger(parts.io.into_inner())).await,
             }
         }
         End::Failed(error) => {
@@ -109,7 +109,7 @@ where
 async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut io: S) {
     let lingering = async {
         io.shutdown().await?;
-        let mut scratch = [0; 4_096];
+        let mut scratch = vec![0; 4_096];
         let mut total = 0;
         while total < LINGER_BYTES_MAX {
             match io.read(&mut scratch).await? {

@@ -74,7 +74,7 @@ async fn serve(seat: Seat, stream: Stream, address: SocketAddr, scheme: Scheme, 
     };
     match scheme {
         Scheme::Http => in_clear(core, stream, visitor).await,
-        Scheme::Https => match tls.accept(stream).await {
+        Scheme::Https => match Box::pin(tls.accept(stream)).await {
             Ok((stream, alpn)) => secured(core, stream, alpn, visitor).await,
             Err(error) => {
                 core.metrics.tls_handshakes_failed.add(1);
@@ -84,13 +84,29 @@ async fn serve(seat: Seat, stream: Stream, address: SocketAddr, scheme: Scheme, 
     }
 }
 
+/// What a visitor's task is made of later is boxed: one future for all of it would hold 17 KiB for each visitor
+/// that waits between two requests.
 async fn secured<S>(core: &Rc<Core>, stream: S, alpn: Alpn, visitor: Visitor)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     match alpn {
-        Alpn::Http2 => http2::serve(core, PublicIo::new(stream, Bytes::new(), Heads::First), visitor).await,
-        Alpn::Http1 => http1::serve(core, PublicIo::new(stream, Bytes::new(), Heads::All), visitor).await,
+        Alpn::Http2 => {
+            Box::pin(http2::serve(
+                core,
+                PublicIo::new(stream, Bytes::new(), Heads::First),
+                visitor,
+            ))
+            .await;
+        }
+        Alpn::Http1 => {
+            Box::pin(http1::serve(
+                core,
+                PublicIo::new(stream, Bytes::new(), Heads::All),
+                visitor,
+            ))
+            .await;
+        }
     }
 }
 
@@ -106,10 +122,12 @@ where
     };
     match read {
         Ok(Ok(true)) => {
-            http2::serve(core, PublicIo::new(stream, first.freeze(), Heads::First), visitor).await;
+            let io = PublicIo::new(stream, first.freeze(), Heads::First);
+            Box::pin(http2::serve(core, io, visitor)).await;
         }
         Ok(Ok(false)) => {
-            http1::serve(core, PublicIo::new(stream, first.freeze(), Heads::All), visitor).await;
+            let io = PublicIo::new(stream, first.freeze(), Heads::All);
+            Box::pin(http1::serve(core, io, visitor)).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "visitor left before a request"),
         // Browsers connect ahead of need; that is no fault.

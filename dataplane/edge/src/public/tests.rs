@@ -63,7 +63,7 @@ fn bodies_stream_both_ways_over_both_versions() {
             assert!(echoed == sent, "h2, known: {length_is_known}");
         }
         let framing = lab.heads();
-        let has = |index: usize, key: &str| framing[index].metadata.iter().any(|(k, _)| k == key);
+        let has = |index: usize, key: &str| framing[index].metadata.iter().any(|(k, _)| k == key.as_bytes());
         for (index, key) in [
             (0, "Content-Length"),
             (1, "Content-Length"),
@@ -122,7 +122,7 @@ fn expect_is_answered_here_and_never_reaches_the_connector() {
             lab.heads()[0]
                 .metadata
                 .iter()
-                .all(|(key, _)| key != "HttpHeader:expect")
+                .all(|(key, _)| key != b"HttpHeader:expect")
         );
     });
 }

@@ -219,19 +219,21 @@ async fn play(
         return response.abort(crate::tunnels::stream::NOT_OPENED);
     }
     let mut buffer = BytesMut::new();
-    let head = loop {
+    let (head, rest) = loop {
         let Ok(Some(chunk)) = request.read().await else {
             return;
         };
         buffer.extend_from_slice(&chunk);
-        if let Some(head) = decode_request(&mut buffer).unwrap() {
-            break head;
+        let mut received = buffer.freeze();
+        if let Some(head) = decode_request(&mut received).unwrap() {
+            break (head, received);
         }
+        buffer = BytesMut::from(received);
     };
     heads.borrow_mut().push(head.clone());
     match script {
         Script::Gone => {}
-        Script::Echo => echo(&head, buffer.freeze(), request, response).await,
+        Script::Echo => echo(&head, rest, request, response).await,
         Script::Hold => held.send(Held { request, response }).await.unwrap(),
         Script::Lose => {
             request.stop(LOST);
@@ -240,7 +242,7 @@ async fn play(
         Script::Refuse => {
             let refusal = ConnectResponse {
                 error: Bytes::from("dial: refused"),
-                metadata: Vec::new(),
+                ..ConnectResponse::default()
             };
             response.write(refusal.encode().unwrap()).await.unwrap();
             response.finish();
@@ -278,8 +280,10 @@ async fn play(
 }
 
 async fn echo(head: &ConnectRequest, first: Bytes, mut request: PipeReader, mut response: PipeWriter) {
-    let method = String::from_utf8_lossy(&head.metadata[0].1).into_owned();
-    let path = head.dest.split_once("app.example").unwrap().1;
+    let (_, method) = head.metadata.iter().next().unwrap();
+    let method = String::from_utf8_lossy(method).into_owned();
+    let dest = String::from_utf8_lossy(&head.dest);
+    let path = dest.split_once("app.example").unwrap().1;
     let seen = format!("{method} {path}");
     answer(
         &mut response,
@@ -304,18 +308,9 @@ async fn echo(head: &ConnectRequest, first: Bytes, mut request: PipeReader, mut 
 }
 
 async fn answer(response: &mut PipeWriter, lines: &[(&str, &str)]) {
-    let metadata = lines
-        .iter()
-        .map(|(key, value)| {
-            (
-                Bytes::copy_from_slice(key.as_bytes()),
-                Bytes::copy_from_slice(value.as_bytes()),
-            )
-        })
-        .collect();
     let head = ConnectResponse {
         error: Bytes::new(),
-        metadata,
+        metadata: lines.iter().copied().collect(),
     }
     .encode()
     .unwrap();

@@ -102,7 +102,7 @@ fn a_websocket_works_over_http2_beside_other_streams() {
             lab.heads()[0]
                 .metadata
                 .iter()
-                .any(|(key, _)| key == "HttpHeader:Sec-WebSocket-Key")
+                .any(|(key, _)| key == b"HttpHeader:Sec-WebSocket-Key")
         );
     });
 }
