@@ -15,18 +15,10 @@ use std::fmt;
 use anyhow::{Context as _, bail};
 
 use crate::callgrind::Count;
+use crate::platform::Platform;
 
 /// Growth of a case, in instructions or in allocations, above which the guard fails.
 const GROWTH_PERCENT_MAX: u64 = 5;
-
-/// What the counts depend on beside the code.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Platform {
-    pub(crate) rustc: String,
-    pub(crate) arch: String,
-    /// For the reader: it decides which CPU the program sees.
-    pub(crate) valgrind: String,
-}
 
 /// Counts by case, and where they were taken.
 #[derive(Debug)]
@@ -44,19 +36,6 @@ struct Row {
     case: String,
     accepted: Option<Count>,
     counted: Option<Count>,
-}
-
-impl Platform {
-    /// Whether counts taken there say nothing about here.
-    pub(crate) fn is_other(&self, here: &Self) -> bool {
-        (&self.rustc, &self.arch) != (&here.rustc, &here.arch)
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} for {}", self.rustc, self.arch)
-    }
 }
 
 impl Baseline {

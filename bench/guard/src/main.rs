@@ -9,18 +9,20 @@
 //! `bench/guard/run` builds and starts this with the settings on which the counts depend.
 #![forbid(unsafe_code)]
 
-// In the order of a run: what is counted, how, against what.
+// In the order of a run: what is counted, how, where, against what.
 mod cases;
 mod callgrind;
+mod platform;
 mod baseline;
 
 use std::io::{Write as _, stdout};
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
-use baseline::{Baseline, Platform};
+use baseline::Baseline;
+use platform::Platform;
 
 // What ships allocates with it, and its instructions do not depend on the C library.
 #[global_allocator]
@@ -42,7 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
 fn check(path: PathBuf) -> anyhow::Result<ExitCode> {
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let accepted = Baseline::parse(&text)?;
-    let here = platform()?;
+    let here = Platform::here()?;
     let mut out = stdout().lock();
     if accepted.platform.is_other(&here) {
         writeln!(
@@ -58,7 +60,7 @@ fn check(path: PathBuf) -> anyhow::Result<ExitCode> {
 }
 
 fn accept(path: PathBuf) -> anyhow::Result<ExitCode> {
-    let counted = count_all(platform()?)?;
+    let counted = count_all(Platform::here()?)?;
     // Shows what the change was, if there was a baseline.
     if let Ok(text) = std::fs::read_to_string(&path) {
         write!(stdout().lock(), "{}", Baseline::parse(&text)?.compare(&counted))?;
@@ -73,19 +75,4 @@ fn count_all(platform: Platform) -> anyhow::Result<Baseline> {
         platform,
         counts: counts.collect::<anyhow::Result<_>>()?,
     })
-}
-
-fn platform() -> anyhow::Result<Platform> {
-    Ok(Platform {
-        rustc: first_line("rustc")?,
-        arch: std::env::consts::ARCH.to_owned(),
-        valgrind: first_line("valgrind")?,
-    })
-}
-
-fn first_line(program: &str) -> anyhow::Result<String> {
-    let output = Command::new(program).arg("--version").output();
-    let output = output.with_context(|| format!("asking {program} for its version"))?;
-    let text = String::from_utf8(output.stdout)?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
 }

@@ -105,18 +105,19 @@ pub(crate) async fn serve(core: Rc<ExchangeCore>, index: ConnIndex, send: SendSt
         send,
         recv: Some(recv),
     };
-    let mut dest = String::new();
+    let mut dest = Bytes::new();
     let served = exchange(&core, &mut stream, &mut dest).await;
     core.metrics.concurrent_requests.dec();
     let Err(error) = served else {
         stream.send.finish();
         return;
     };
+    let dest = String::from_utf8_lossy(&dest);
     if matches!(error, ExchangeError::Cancelled) {
-        tracing::debug!(connIndex = index.0, dest, error = %error, "Request failed");
+        tracing::debug!(connIndex = index.0, %dest, error = %error, "Request failed");
     } else {
         core.metrics.request_errors.add(1);
-        tracing::error!(connIndex = index.0, dest, error = chain(&error), "Request failed");
+        tracing::error!(connIndex = index.0, %dest, error = chain(&error), "Request failed");
     }
     match error.text().map(|text| encode_error(&text)) {
         Some(Ok(head)) => {
@@ -132,11 +133,12 @@ pub(crate) async fn serve(core: Rc<ExchangeCore>, index: ConnIndex, send: SendSt
 async fn exchange(
     core: &ExchangeCore,
     stream: &mut Stream<'_>,
-    dest: &mut String,
+    dest: &mut Bytes,
 ) -> Result<(), ExchangeError> {
     let (request, first) = stream.read_head().await?;
     dest.clone_from(&request.dest);
     let head = RequestHead::parse(&request)?;
+    drop(request);
     let rules = core.origins.rules(&core.settings.ingress.load());
     // Every ingress ends with a rule for all, so there is a service.
     let service = rules
@@ -315,16 +317,23 @@ impl Stream<'_> {
             return Err(ExchangeError::Cancelled);
         };
         let reading = async {
-            let mut buffer = BytesMut::from(&DATA_STREAM[..]);
+            // A copy, so that what is kept of the head does not keep the datagrams it came in.
+            let mut buffer = BytesMut::new();
             loop {
-                if let Some(request) = decode_request(&mut buffer)? {
-                    return Ok((request, buffer.freeze()));
+                let Ok(Some(chunk)) = recv.read_chunk().await else {
+                    return Err(ExchangeError::Cancelled);
+                };
+                if buffer.is_empty() {
+                    buffer.reserve(DATA_STREAM.len() + chunk.len());
+                    buffer.extend_from_slice(&DATA_STREAM);
                 }
-                match recv.read_chunk().await {
-                    // The decoder refuses a head above its limit, which bounds the buffer.
-                    Ok(Some(chunk)) => buffer.extend_from_slice(&chunk),
-                    Ok(None) | Err(_) => return Err(ExchangeError::Cancelled),
+                // The decoder refuses a head above its limit, which bounds the buffer.
+                buffer.extend_from_slice(&chunk);
+                let mut received = buffer.freeze();
+                if let Some(request) = decode_request(&mut received)? {
+                    return Ok((request, received));
                 }
+                buffer = BytesMut::from(received);
             }
         };
         match timeout(HEAD_DEADLINE, reading).await {

@@ -31,7 +31,6 @@ use adit_proto::steering::{NoConnection, Tried};
 use adit_wire::TunnelId;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
@@ -111,13 +110,11 @@ async fn exchange(
             Some(Source::new(body, length, record.progress().clone()))
         }
     };
-    let head = sent.head.encode().map_err(|_| ErrorCode::HeadTooLarge)?;
     Sending {
         core,
         tunnel,
         authority,
         sent,
-        head,
         parts,
         tried: Tried::default(),
     }
@@ -131,7 +128,6 @@ struct Sending<'a> {
     tunnel: TunnelId,
     authority: Authority<'a>,
     sent: TunnelRequest,
-    head: Bytes,
     parts: &'a Parts,
     tried: Tried,
 }
@@ -154,8 +150,8 @@ impl Sending<'_> {
                 .map_err(|none| last.unwrap_or_else(|| code_of(none)))?;
             record.set_attempt(&choice);
             let order = Order {
-                head: &self.head,
-                kind: self.sent.head.kind,
+                head: &self.sent.head,
+                kind: self.sent.kind,
                 method: &self.sent.method,
                 version: self.parts.version,
                 limit: self.core.config.limits.response_head_timeout,

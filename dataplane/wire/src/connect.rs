@@ -5,15 +5,16 @@
 //! | signature  | version | framed capnp message: ConnectRequest | bytes of the exchange … FIN
 //! | 0A36CD12A13E | "01"  | or ConnectResponse                   |
 //! ```
-//! Decoding reads the message where it lies: the head is split off the receive buffer and every key
-//! and value is a `Bytes` into it, so a head costs one list of pairs and no copy but the destination.
-//! Encoding counts first and then writes once into one buffer of the right size (`encode`).
+//! Decoding reads the message where it lies: the head is split off the receive buffer and every text
+//! is a place in it, so a head costs one list of places and no copy. A message as writers lay it out is
+//! read word by word (`flat`), any other by the general reader. Encoding counts first and then writes
+//! once into one buffer of the right size (`encode`).
 //!
 //! Text fields are read as raw bytes, since header values are not always valid UTF-8.
 //!
 //! Source: cloudflared `tunnelrpc/quic/protocol.go`, `tunnelrpc/proto/quic_metadata_protocol.capnp`.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use capnp::message::{Reader, ReaderOptions};
 use capnp::serialize::{NoAllocSliceSegments, read_message_from_flat_slice_no_alloc};
 use capnp::struct_list;
@@ -23,8 +24,14 @@ use crate::quic_metadata_protocol_capnp as schema;
 use crate::signature::{DATA_STREAM, SIGNATURE_SIZE, VERSION};
 
 mod encode;
+mod flat;
+mod metadata;
 
 pub use encode::{Entry, encode_request, encode_response};
+pub use metadata::Metadata;
+
+use flat::Flat;
+use metadata::{Pair, Span};
 
 /// Largest message in a head. Visitors' heads end at 32 KiB, and each pair costs up to 30 bytes more.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -82,14 +89,11 @@ pub enum ConnectionType {
     Tcp,
 }
 
-/// Key and value as raw bytes, in the order of the wire; keys may repeat.
-pub type Metadata = Vec<(Bytes, Bytes)>;
-
 /// First words of the edge on a data stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectRequest {
-    /// Full URL or path for HTTP, `ip:port` for TCP.
-    pub dest: String,
+    /// Full URL or path for HTTP, `ip:port` for TCP. UTF-8, which decoding has checked.
+    pub dest: Bytes,
     /// What the exchange carries.
     pub kind: ConnectionType,
     /// Keys of [`crate::metadata`].
@@ -111,7 +115,7 @@ impl ConnectRequest {
     /// # Errors
     /// As [`encode_request`].
     pub fn encode(&self) -> Result<Bytes, HeadError> {
-        encode_request(&self.dest, self.kind, &entries(&self.metadata))
+        encode_request(&self.dest, self.kind, &self.metadata.entries())
     }
 }
 
@@ -121,15 +125,17 @@ impl ConnectResponse {
     /// # Errors
     /// As [`encode_response`].
     pub fn encode(&self) -> Result<Bytes, HeadError> {
-        encode_response(&self.error, &entries(&self.metadata))
+        encode_response(&self.error, &self.metadata.entries())
     }
 }
 
-fn entries(metadata: &Metadata) -> Vec<Entry<'_>> {
-    metadata
-        .iter()
-        .map(|(key, value)| Entry::new(key, value))
-        .collect()
+/// What either head has, as places in it.
+#[derive(Debug, PartialEq, Eq)]
+struct Parts {
+    /// Number of the connection type; 0 in a response.
+    kind: u16,
+    text: Span,
+    pairs: Vec<Pair>,
 }
 
 /// Decodes the head of a data stream opened by the edge.
@@ -139,23 +145,26 @@ fn entries(metadata: &Metadata) -> Vec<Entry<'_>> {
 ///
 /// # Errors
 /// [`HeadError`]; the stream is then of no use, whatever is left in the buffer.
-pub fn decode_request(buffer: &mut BytesMut) -> Result<Option<ConnectRequest>, HeadError> {
+pub fn decode_request(buffer: &mut Bytes) -> Result<Option<ConnectRequest>, HeadError> {
     let Some(head) = take_head(buffer)? else {
         return Ok(None);
     };
-    let message = open(&head)?;
-    let root: schema::connect_request::Reader<'_> = message.get_root()?;
-    let kind = match root.get_type() {
-        Ok(schema::ConnectionType::Http) => ConnectionType::Http,
-        Ok(schema::ConnectionType::Websocket) => ConnectionType::WebSocket,
-        Ok(schema::ConnectionType::Tcp) => ConnectionType::Tcp,
-        Err(capnp::NotInSchema(number)) => return Err(HeadError::ConnectionType(number)),
+    let parts = match Flat::open(&head).and_then(Flat::request) {
+        Some(parts) => parts,
+        None => request_parts(&head)?,
     };
-    let dest = std::str::from_utf8(root.get_dest()?.as_bytes()).map_err(HeadError::Destination)?;
+    let kind = match parts.kind {
+        0 => ConnectionType::Http,
+        1 => ConnectionType::WebSocket,
+        2 => ConnectionType::Tcp,
+        number => return Err(HeadError::ConnectionType(number)),
+    };
+    let dest = parts.text.of(&head);
+    std::str::from_utf8(dest).map_err(HeadError::Destination)?;
     Ok(Some(ConnectRequest {
-        dest: dest.to_owned(),
+        dest: head.slice_ref(dest),
         kind,
-        metadata: read_metadata(&head, root.get_metadata()?)?,
+        metadata: Metadata::new(head, parts.pairs),
     }))
 }
 
@@ -163,21 +172,22 @@ pub fn decode_request(buffer: &mut BytesMut) -> Result<Option<ConnectRequest>, H
 ///
 /// # Errors
 /// As [`decode_request`].
-pub fn decode_response(buffer: &mut BytesMut) -> Result<Option<ConnectResponse>, HeadError> {
+pub fn decode_response(buffer: &mut Bytes) -> Result<Option<ConnectResponse>, HeadError> {
     let Some(head) = take_head(buffer)? else {
         return Ok(None);
     };
-    let message = open(&head)?;
-    let root: schema::connect_response::Reader<'_> = message.get_root()?;
-    let error = head.slice_ref(root.get_error()?.as_bytes());
+    let parts = match Flat::open(&head).and_then(Flat::response) {
+        Some(parts) => parts,
+        None => response_parts(&head)?,
+    };
     Ok(Some(ConnectResponse {
-        error,
-        metadata: read_metadata(&head, root.get_metadata()?)?,
+        error: head.slice_ref(parts.text.of(&head)),
+        metadata: Metadata::new(head, parts.pairs),
     }))
 }
 
 /// Splits a whole head off the buffer, preamble included.
-fn take_head(buffer: &mut BytesMut) -> Result<Option<Bytes>, HeadError> {
+fn take_head(buffer: &mut Bytes) -> Result<Option<Bytes>, HeadError> {
     // Judged byte by byte as they come, so that a stray stream is not waited for.
     let seen = buffer.len().min(SIGNATURE_SIZE);
     if buffer[..seen] != DATA_STREAM[..seen] {
@@ -187,9 +197,35 @@ fn take_head(buffer: &mut BytesMut) -> Result<Option<Bytes>, HeadError> {
         return Ok(None);
     };
     match message_size(framed, HEAD_BYTES_MAX).map_err(HeadError::TooLarge)? {
-        Some(size) if size <= framed.len() => Ok(Some(buffer.split_to(PREAMBLE_SIZE + size).freeze())),
+        Some(size) if size <= framed.len() => Ok(Some(buffer.split_to(PREAMBLE_SIZE + size))),
         _ => Ok(None),
     }
+}
+
+/// Reads a request of any layout.
+fn request_parts(head: &Bytes) -> Result<Parts, HeadError> {
+    let message = open(head)?;
+    let root: schema::connect_request::Reader<'_> = message.get_root()?;
+    let kind = match root.get_type() {
+        Ok(kind) => kind as u16,
+        Err(capnp::NotInSchema(number)) => number,
+    };
+    Ok(Parts {
+        kind,
+        text: Span::within(head, root.get_dest()?.as_bytes()),
+        pairs: pairs(head, root.get_metadata()?)?,
+    })
+}
+
+/// Reads a response of any layout.
+fn response_parts(head: &Bytes) -> Result<Parts, HeadError> {
+    let message = open(head)?;
+    let root: schema::connect_response::Reader<'_> = message.get_root()?;
+    Ok(Parts {
+        kind: 0,
+        text: Span::within(head, root.get_error()?.as_bytes()),
+        pairs: pairs(head, root.get_metadata()?)?,
+    })
 }
 
 fn open(head: &Bytes) -> Result<Reader<NoAllocSliceSegments<'_>>, HeadError> {
@@ -199,19 +235,19 @@ fn open(head: &Bytes) -> Result<Reader<NoAllocSliceSegments<'_>>, HeadError> {
     )?)
 }
 
-fn read_metadata(
+fn pairs(
     head: &Bytes,
     list: struct_list::Reader<'_, schema::metadata::Owned>,
-) -> Result<Metadata, HeadError> {
+) -> Result<Vec<Pair>, HeadError> {
     let count = list.len() as usize;
     if count > METADATA_ENTRIES_MAX {
         return Err(HeadError::TooManyEntries { count });
     }
     list.iter()
         .map(|pair| {
-            let key = head.slice_ref(pair.get_key()?.as_bytes());
-            let value = head.slice_ref(pair.get_val()?.as_bytes());
-            Ok((key, value))
+            let key = Span::within(head, pair.get_key()?.as_bytes());
+            let value = Span::within(head, pair.get_val()?.as_bytes());
+            Ok(Pair { key, value })
         })
         .collect()
 }

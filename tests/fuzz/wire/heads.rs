@@ -3,7 +3,7 @@
 use adit_wire::connect::{HeadError, METADATA_ENTRIES_MAX, Metadata, decode_request, decode_response};
 use adit_wire::metadata::header_name;
 use adit_wire::signature::StreamKind;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::engine::{MemoryBound, Target, run};
 
@@ -17,10 +17,10 @@ const HEAD: MemoryBound = MemoryBound {
 /// Checks a decoder of heads: all or nothing is taken, and what was decoded survives encoding.
 fn check<T: PartialEq + std::fmt::Debug>(
     input: &[u8],
-    decode: impl Fn(&mut BytesMut) -> Result<Option<T>, HeadError>,
+    decode: impl Fn(&mut Bytes) -> Result<Option<T>, HeadError>,
     encode: impl Fn(&T) -> Result<Bytes, HeadError>,
 ) -> Option<T> {
-    let mut buffer = BytesMut::from(input);
+    let mut buffer = Bytes::copy_from_slice(input);
     let Ok(decoded) = decode(&mut buffer) else {
         return None;
     };
@@ -31,7 +31,7 @@ fn check<T: PartialEq + std::fmt::Debug>(
     assert!(input.ends_with(&buffer), "what follows the head stays");
     match encode(&head) {
         Ok(bytes) => {
-            let mut again = BytesMut::from(&bytes[..]);
+            let mut again = bytes;
             assert_eq!(
                 decode(&mut again).expect("our own bytes decode").as_ref(),
                 Some(&head)
@@ -46,7 +46,7 @@ fn check<T: PartialEq + std::fmt::Debug>(
 
 fn check_metadata(metadata: &Metadata) {
     assert!(metadata.len() <= METADATA_ENTRIES_MAX);
-    for (key, _) in metadata {
+    for (key, _) in metadata.iter() {
         if let Ok(Some(name)) = header_name(key) {
             assert!(key.ends_with(name) && !name.is_empty());
         }
@@ -85,7 +85,7 @@ fn stream_start() {
         name: "stream_start",
         memory: super::SMALL,
         check: |input| {
-            let data = decode_request(&mut BytesMut::from(input));
+            let data = decode_request(&mut Bytes::copy_from_slice(input));
             let is_signed = StreamKind::of(input) == Some(StreamKind::Data);
             let is_refused = matches!(data, Err(HeadError::Signature));
             assert!(

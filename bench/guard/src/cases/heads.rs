@@ -5,7 +5,7 @@ use std::hint::black_box;
 use adit_proto::exchange::connector::{HeadRules, RequestHead, encode_response_head};
 use adit_proto::exchange::edge::{Authority, authority, public_response, tunnel_request};
 use adit_wire::connect::{ConnectionType, decode_request, decode_response};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Method, Version};
 
 use super::Work;
@@ -58,14 +58,14 @@ pub(super) fn edge_request_head() -> Work {
 /// All that the edge does to a response's head.
 pub(super) fn edge_response_head() -> Work {
     let head = response_bytes(&Response::new());
-    Box::new(move || visit(&mut BytesMut::from(&head[..])))
+    Box::new(move || visit(&mut head.clone()))
 }
 
 /// All that the connector does to a request's head.
 pub(super) fn connector_request_head() -> Work {
     let head = request_bytes(&Request::new());
     Box::new(move || {
-        let head = parse(&mut BytesMut::from(&head[..]));
+        let head = parse(&mut head.clone());
         forward(head);
     })
 }
@@ -81,20 +81,20 @@ pub(super) fn connector_response_head() -> Work {
 pub(super) fn wire_decode_request() -> Work {
     let head = request_bytes(&Request::new());
     Box::new(move || {
-        black_box(decode_request(&mut BytesMut::from(&head[..])).expect("a good head"));
+        black_box(decode_request(&mut head.clone()).expect("a good head"));
     })
 }
 
 pub(super) fn wire_decode_response() -> Work {
     let head = response_bytes(&Response::new());
     Box::new(move || {
-        black_box(decode_response(&mut BytesMut::from(&head[..])).expect("a good head"));
+        black_box(decode_response(&mut head.clone()).expect("a good head"));
     })
 }
 
 pub(super) fn wire_encode_request() -> Work {
-    let head = request_bytes(&Request::new());
-    let decoded = decode_request(&mut BytesMut::from(&head[..])).expect("a good head");
+    let mut head = request_bytes(&Request::new());
+    let decoded = decode_request(&mut head).expect("a good head");
     let decoded = decoded.expect("a whole head");
     Box::new(move || {
         black_box(decoded.encode().expect("a small head"));
@@ -102,8 +102,8 @@ pub(super) fn wire_encode_request() -> Work {
 }
 
 pub(super) fn wire_encode_response() -> Work {
-    let head = response_bytes(&Response::new());
-    let decoded = decode_response(&mut BytesMut::from(&head[..])).expect("a good head");
+    let mut head = response_bytes(&Response::new());
+    let decoded = decode_response(&mut head).expect("a good head");
     let decoded = decoded.expect("a whole head");
     Box::new(move || {
         black_box(decoded.encode().expect("a small head"));
@@ -122,12 +122,11 @@ pub(super) fn request_bytes(request: &Request) -> Bytes {
         ID,
         WEBSOCKET_KEY,
     );
-    let sent = sent.expect("a good request");
-    sent.head.encode().expect("a small head")
+    sent.expect("a good request").head
 }
 
 /// Connector: the first bytes of a data stream become what ingress rules ask about.
-pub(super) fn parse(received: &mut BytesMut) -> RequestHead {
+pub(super) fn parse(received: &mut Bytes) -> RequestHead {
     let request = decode_request(received)
         .expect("a good head")
         .expect("a whole head");
@@ -145,7 +144,7 @@ pub(super) fn response_bytes(response: &Response) -> Bytes {
 }
 
 /// Edge: the answer's first bytes become the response for the visitor.
-pub(super) fn visit(received: &mut BytesMut) {
+pub(super) fn visit(received: &mut Bytes) {
     let head = decode_response(received)
         .expect("a good head")
         .expect("a whole head");

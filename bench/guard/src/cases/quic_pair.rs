@@ -78,11 +78,11 @@ impl Pair {
         stream
     }
 
-    /// Connector: takes the next stream and reads it to its end.
-    pub(super) fn accept(&mut self) -> BytesMut {
+    /// Connector: takes the next stream.
+    pub(super) fn accept(&mut self) -> StreamId {
         loop {
             if let Some(stream) = self.connector.proto().streams().accept(Dir::Bi) {
-                return self.read(Side::Connector, stream);
+                return stream;
             }
             self.turn();
         }
@@ -98,23 +98,21 @@ impl Pair {
         stream.finish().expect("an open stream");
     }
 
-    /// Reads to the end, however many turns it takes.
-    pub(super) fn read(&mut self, side: Side, stream: StreamId) -> BytesMut {
-        let mut received = BytesMut::new();
+    /// Reads to the end, however many turns it takes, and gives every chunk to `take`.
+    pub(super) fn read(&mut self, side: Side, stream: StreamId, mut take: impl FnMut(Bytes)) {
         loop {
             let mut receiving = self.end(side).proto().recv_stream(stream);
             let mut chunks = receiving.read(true).expect("an open stream");
             let is_over = loop {
                 match chunks.next(usize::MAX) {
-                    Ok(Some(chunk)) if received.is_empty() => received = BytesMut::from(chunk.bytes),
-                    Ok(Some(chunk)) => received.extend_from_slice(&chunk.bytes),
+                    Ok(Some(chunk)) => take(chunk.bytes),
                     Ok(None) => break true,
                     Err(_) => break false,
                 }
             };
             let _ = chunks.finalize();
             if is_over {
-                return received;
+                return;
             }
             self.turn();
         }

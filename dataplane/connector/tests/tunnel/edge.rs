@@ -327,7 +327,10 @@ async fn open(
 
 async fn read_head(recv: &mut RecvStream, buffer: &mut BytesMut) -> ConnectResponse {
     loop {
-        if let Some(head) = decode_response(buffer).unwrap() {
+        let mut received = std::mem::take(buffer).freeze();
+        let head = decode_response(&mut received).unwrap();
+        *buffer = BytesMut::from(received);
+        if let Some(head) = head {
             return head;
         }
         let chunk = recv.read_chunk().await.unwrap();
@@ -341,13 +344,13 @@ async fn drain(recv: &mut RecvStream) -> Result<(), ReadError> {
 }
 
 fn status(head: &ConnectResponse) -> String {
-    let (key, value) = head.metadata.first().expect("a status");
-    assert_eq!(key, "HttpStatus");
+    let (key, value) = head.metadata.iter().next().expect("a status");
+    assert_eq!(key, b"HttpStatus");
     String::from_utf8(value.to_vec()).unwrap()
 }
 
 fn has_header(head: &ConnectResponse, key: &str) -> bool {
-    head.metadata.iter().any(|(found, _)| found == key)
+    head.metadata.iter().any(|(found, _)| found == key.as_bytes())
 }
 
 #[derive(Default)]

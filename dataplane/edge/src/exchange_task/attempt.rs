@@ -152,11 +152,15 @@ async fn wait(
 }
 
 async fn read_head(recv: &mut RecvHalf) -> Result<(ConnectResponse, Bytes), Failed> {
-    let mut buffer = BytesMut::new();
+    let mut received = Bytes::new();
     loop {
         match recv.read_chunk().await {
-            Ok(Some(chunk)) if buffer.is_empty() => buffer = BytesMut::from(chunk),
-            Ok(Some(chunk)) => buffer.extend_from_slice(&chunk),
+            Ok(Some(chunk)) if received.is_empty() => received = chunk,
+            Ok(Some(chunk)) => {
+                let mut joined = BytesMut::from(received);
+                joined.extend_from_slice(&chunk);
+                received = joined.freeze();
+            }
             Ok(None) => {
                 return Err(Failed::Tunnel(
                     Failure::Lost,
@@ -172,8 +176,8 @@ async fn read_head(recv: &mut RecvHalf) -> Result<(ConnectResponse, Bytes), Fail
             }
             Err(error @ RecvError::Lost) => return Err(Failed::Tunnel(Failure::Lost, error.to_string())),
         }
-        match decode_response(&mut buffer) {
-            Ok(Some(head)) => return Ok((head, buffer.freeze())),
+        match decode_response(&mut received) {
+            Ok(Some(head)) => return Ok((head, received)),
             Ok(None) => {}
             Err(error) => return Err(Failed::Tunnel(Failure::Invalid, error.to_string())),
         }

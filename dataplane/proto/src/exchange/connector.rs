@@ -12,14 +12,14 @@
 //!
 //! Source: cloudflared `connection/quic_connection.go`, `proxy/proxy.go`.
 
-use adit_wire::connect::{ConnectRequest, ConnectionType};
+use adit_wire::connect::{ConnectRequest, ConnectionType, Metadata};
 use adit_wire::metadata::{HTTP_HOST, HTTP_METHOD, header_name};
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_VERSION, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
-use http::uri::PathAndQuery;
+use http::uri::{InvalidUri, PathAndQuery};
 use http::{Method, Request, Uri};
 
 pub mod echo;
@@ -31,15 +31,17 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// Room in the map for what the origin gets beside the visitor's headers.
+const ADDED_HEADERS: usize = 4;
+
 /// Not for the origin: they end at a hop, or are between edge and connector. `Expect` is one of them
 /// because the body is on its way already and an interim response has no way back.
-const DROPPED: [HeaderName; 10] = [
+const DROPPED: [HeaderName; 9] = [
     HOST,
     CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
     TE,
-    TRANSFER_ENCODING,
     UPGRADE,
     EXPECT,
     HeaderName::from_static("cf-cloudflared-proxy-connection-upgrade"),
@@ -68,7 +70,7 @@ pub enum RequestError {
     Method,
     /// Not usable as a request target.
     #[error("destination is not valid")]
-    Destination(#[source] http::uri::InvalidUri),
+    Destination(#[source] InvalidUri),
     /// A key that is and is not one of a header.
     #[error("header Key: {key} malformed")]
     HeaderKey {
@@ -107,7 +109,8 @@ pub struct HeadRules<'a> {
 #[derive(Debug)]
 pub struct RequestHead {
     method: Method,
-    host: String,
+    /// UTF-8.
+    host: Bytes,
     target: PathAndQuery,
     headers: HeaderMap,
     is_websocket: bool,
@@ -127,20 +130,18 @@ impl RequestHead {
             ConnectionType::Tcp => return Err(RequestError::Flow),
         };
         let (authority, target) = split_destination(&request.dest);
-        let target = PathAndQuery::from_maybe_shared(Bytes::from(target));
         let mut head = Self {
             method: Method::GET,
-            host: authority.to_owned(),
-            target: target.map_err(RequestError::Destination)?,
-            headers: HeaderMap::with_capacity(request.metadata.len()),
+            host: request.dest.slice_ref(authority),
+            target: origin_form(&request.dest, target).map_err(RequestError::Destination)?,
+            headers: HeaderMap::with_capacity(request.metadata.len() + ADDED_HEADERS),
             is_websocket,
             is_chunked: false,
             length: None,
         };
-        for (key, value) in &request.metadata {
-            head.add(key, value)?;
+        for (key, value) in request.metadata.iter() {
+            head.add(&request.metadata, key, value)?;
         }
-        head.read_body_headers()?;
         Ok(head)
     }
 
@@ -151,7 +152,7 @@ impl RequestHead {
 
     /// The host the visitor asked for; a port may follow.
     pub fn host(&self) -> &str {
-        &self.host
+        std::str::from_utf8(&self.host).unwrap_or_default()
     }
 
     /// Path and query as sent.
@@ -164,7 +165,7 @@ impl RequestHead {
         self.is_websocket
     }
 
-    /// A header of the visitor.
+    /// A header of the visitor that the origin gets.
     pub fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
         self.headers.get(name)
     }
@@ -191,14 +192,10 @@ impl RequestHead {
     /// [`RequestError`].
     pub fn into_origin(self, rules: &HeadRules<'_>) -> Result<(Request<()>, RequestBody), RequestError> {
         let body = self.body(rules)?;
-        let visitor_host =
-            HeaderValue::from_maybe_shared(Bytes::from(self.host)).map_err(|_| RequestError::Header {
-                name: HOST.to_string(),
-            })?;
+        let visitor_host = HeaderValue::from_maybe_shared(self.host).map_err(|_| RequestError::Header {
+            name: HOST.to_string(),
+        })?;
         let mut headers = self.headers;
-        for name in &DROPPED {
-            headers.remove(name);
-        }
         if let Some(host) = rules.host_header {
             headers.insert(FORWARDED_HOST, visitor_host);
             headers.insert(HOST, host.clone());
@@ -221,7 +218,7 @@ impl RequestHead {
         Ok((request, body))
     }
 
-    fn add(&mut self, key: &Bytes, value: &Bytes) -> Result<(), RequestError> {
+    fn add(&mut self, metadata: &Metadata, key: &[u8], value: &[u8]) -> Result<(), RequestError> {
         if key == HTTP_METHOD.as_bytes() {
             self.method = match Method::from_bytes(value) {
                 Ok(Method::CONNECT) => return Err(RequestError::Flow),
@@ -235,9 +232,8 @@ impl RequestHead {
             let not_text = |_| RequestError::Header {
                 name: HOST.to_string(),
             };
-            std::str::from_utf8(value)
-                .map_err(not_text)?
-                .clone_into(&mut self.host);
+            std::str::from_utf8(value).map_err(not_text)?;
+            self.host = metadata.share(value);
             return Ok(());
         }
         let malformed = |_| RequestError::HeaderKey {
@@ -250,52 +246,59 @@ impl RequestHead {
             name: String::from_utf8_lossy(name).into_owned(),
         };
         let parsed = HeaderName::from_bytes(name).map_err(|_| invalid())?;
-        let value = HeaderValue::from_maybe_shared(value.clone()).map_err(|_| invalid())?;
-        self.headers.append(parsed, value);
-        Ok(())
-    }
-
-    fn read_body_headers(&mut self) -> Result<(), RequestError> {
-        let codings = self.headers.get_all(TRANSFER_ENCODING).iter();
-        self.is_chunked = codings
-            .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
-            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"));
-        for value in self.headers.get_all(CONTENT_LENGTH) {
-            let refused = || RequestError::ContentLength {
-                value: String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            };
-            let length = decimal(value.as_bytes()).ok_or_else(refused)?;
-            if self
-                .length
-                .replace(length)
-                .is_some_and(|earlier| earlier != length)
-            {
-                return Err(refused());
+        let value = HeaderValue::from_maybe_shared(metadata.share(value)).map_err(|_| invalid())?;
+        match parsed {
+            CONTENT_LENGTH => return self.add_length(&value),
+            TRANSFER_ENCODING => self.is_chunked |= is_chunked(&value),
+            _ if DROPPED.contains(&parsed) => {}
+            _ => {
+                self.headers.append(parsed, value);
             }
         }
         Ok(())
     }
+
+    /// Several equal lengths are one.
+    fn add_length(&mut self, value: &HeaderValue) -> Result<(), RequestError> {
+        let refused = || RequestError::ContentLength {
+            value: String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        };
+        let length = decimal(value.as_bytes()).ok_or_else(refused)?;
+        match self.length.replace(length) {
+            Some(earlier) if earlier != length => Err(refused()),
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
-/// Authority and origin form of a URL or of a bare path.
-fn split_destination(dest: &str) -> (&str, String) {
-    let (authority, target) = match dest.split_once("://") {
-        // A bare path may hold a URL in its query.
-        Some((scheme, rest)) if !scheme.contains(['/', '?', '#']) => {
-            rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()))
-        }
-        _ => ("", dest),
+fn is_chunked(codings: &HeaderValue) -> bool {
+    let mut codings = codings.as_bytes().split(|&byte| byte == b',');
+    codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+}
+
+/// Authority and target of a URL or of a bare path.
+fn split_destination(dest: &[u8]) -> (&[u8], &[u8]) {
+    let is_delimiter = |byte: &u8| matches!(byte, b'/' | b'?' | b'#');
+    // A bare path may hold a URL in its query.
+    let first = dest.iter().position(is_delimiter).unwrap_or(dest.len());
+    let (scheme, rest) = dest.split_at(first);
+    let (authority, target) = match (scheme, rest.strip_prefix(b"//")) {
+        ([.., b':'], Some(rest)) => rest.split_at(rest.iter().position(is_delimiter).unwrap_or(rest.len())),
+        _ => (&[][..], dest),
     };
-    let target = target.split('#').next().unwrap_or_default();
-    let needs_slash = !target.starts_with('/') && target != "*";
+    let fragment = target.iter().position(|&byte| byte == b'#');
     (
         authority,
-        if needs_slash {
-            format!("/{target}")
-        } else {
-            target.to_owned()
-        },
+        target.get(..fragment.unwrap_or(target.len())).unwrap_or_default(),
     )
+}
+
+/// A target of `dest` as a request line has it.
+fn origin_form(dest: &Bytes, target: &[u8]) -> Result<PathAndQuery, InvalidUri> {
+    if target.first() == Some(&b'/') || target == b"*" {
+        return PathAndQuery::from_maybe_shared(dest.slice_ref(target));
+    }
+    PathAndQuery::from_maybe_shared(Bytes::from([b"/", target].concat()))
 }
 
 /// A number of digits only: a sign or a space in a length is an attempt at something else.
@@ -307,7 +310,6 @@ fn decimal(value: &[u8]) -> Option<u64> {
 }
 
 fn write_body_headers(headers: &mut HeaderMap, method: &Method, body: RequestBody) {
-    headers.remove(CONTENT_LENGTH);
     match body {
         RequestBody::Length(length) => {
             headers.insert(CONTENT_LENGTH, length.into());

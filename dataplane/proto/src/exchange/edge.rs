@@ -1,4 +1,4 @@
-//! The edge's side of an exchange: a visitor's request head becomes a [`ConnectRequest`], a
+//! The edge's side of an exchange: a visitor's request head becomes the head of a data stream, a
 //! [`ConnectResponse`](adit_wire::connect::ConnectResponse) becomes a response head.
 //!
 //! ```text
@@ -32,15 +32,22 @@ pub use response::{PublicResponse, ResponseBody, ResponseError, public_response}
 pub struct RequestId(pub u128);
 
 impl RequestId {
-    /// The part shown in `Cf-Ray`, which is customarily 16 hexadecimal digits long.
-    pub fn ray(self) -> u64 {
-        (self.0 >> 64) as u64
+    /// Its 32 hexadecimal digits.
+    pub fn hex(self) -> [u8; 32] {
+        let mut digits = [0; 32];
+        for (place, byte) in digits.as_chunks_mut().0.iter_mut().zip(self.0.to_be_bytes()) {
+            *place = [byte >> 4, byte & 0xf].map(|digit| match digit {
+                0..=9 => b'0' + digit,
+                _ => b'a' + digit - 10,
+            });
+        }
+        digits
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        f.write_str(std::str::from_utf8(&self.hex()).unwrap_or_default())
     }
 }
 

@@ -12,10 +12,11 @@
 //! ```
 //! Offsets count from the end of the pointer. An empty text is a null pointer.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{ConnectionType, HEAD_BYTES_MAX, HeadError, METADATA_ENTRIES_MAX, PREAMBLE_SIZE};
 use crate::framing::{FrameError, WORD_SIZE};
+use crate::metadata::HTTP_HEADER;
 use crate::signature::{DATA_STREAM, VERSION};
 
 /// One segment: its table is one word.
@@ -25,41 +26,65 @@ const TABLE_SIZE: usize = WORD_SIZE;
 const STRUCT_POINTERS: usize = 2;
 
 /// Kind of a list of bytes, which a text is.
-const LIST_OF_BYTES: u32 = 2;
+const LIST_OF_BYTES: usize = 2;
 
 /// Kind of a list of structs that starts with a tag word.
-const LIST_OF_STRUCTS: u32 = 7;
+const LIST_OF_STRUCTS: usize = 7;
 
-/// A pair of metadata to write. The key is given in two parts so that the name of a header needs no
-/// joining with its prefix first.
+/// Bytes of the two pointers of a pair.
+const PAIR_SIZE: usize = STRUCT_POINTERS * WORD_SIZE;
+
+/// A pair of metadata to write. A header's name needs no joining with its prefix first, and no copy to
+/// get the case that HTTP/1 knows it in.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
-    prefix: &'static str,
     name: &'a [u8],
     value: &'a [u8],
+    form: Form,
+}
+
+/// How the key is made of the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// It is the name.
+    Plain,
+    /// With the prefix of headers.
+    Header,
+    /// The same, and `content-type` becomes `Content-Type`.
+    TitleCase,
 }
 
 impl<'a> Entry<'a> {
     /// A pair as it stands.
     pub fn new(key: &'a (impl AsRef<[u8]> + ?Sized), value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         Self {
-            prefix: "",
             name: key.as_ref(),
             value: value.as_ref(),
+            form: Form::Plain,
         }
     }
 
     /// A header: its key is `HttpHeader:<name>`.
     pub fn header(name: &'a (impl AsRef<[u8]> + ?Sized), value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
         Self {
-            prefix: crate::metadata::HTTP_HEADER,
-            name: name.as_ref(),
-            value: value.as_ref(),
+            form: Form::Header,
+            ..Self::new(name, value)
+        }
+    }
+
+    /// A header whose name is given in lower case and written in title case.
+    pub fn title_case(name: &'a (impl AsRef<[u8]> + ?Sized), value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        Self {
+            form: Form::TitleCase,
+            ..Self::new(name, value)
         }
     }
 
     fn key_size(&self) -> usize {
-        self.prefix.len() + self.name.len()
+        match self.form {
+            Form::Plain => self.name.len(),
+            Form::Header | Form::TitleCase => HTTP_HEADER.len() + self.name.len(),
+        }
     }
 }
 
@@ -67,13 +92,17 @@ impl<'a> Entry<'a> {
 ///
 /// # Errors
 /// [`HeadError::TooLarge`] and [`HeadError::TooManyEntries`]: the limits that decoding has.
-pub fn encode_request(dest: &str, kind: ConnectionType, metadata: &[Entry<'_>]) -> Result<Bytes, HeadError> {
+pub fn encode_request(
+    dest: &(impl AsRef<[u8]> + ?Sized),
+    kind: ConnectionType,
+    metadata: &[Entry<'_>],
+) -> Result<Bytes, HeadError> {
     let kind = match kind {
         ConnectionType::Http => 0,
         ConnectionType::WebSocket => 1,
         ConnectionType::Tcp => 2,
     };
-    encode(Some(kind), dest.as_bytes(), metadata)
+    encode(Some(kind), dest.as_ref(), metadata)
 }
 
 /// Writes signature, version and a framed `ConnectResponse`; an empty `error` means success.
@@ -86,22 +115,21 @@ pub fn encode_response(error: &[u8], metadata: &[Entry<'_>]) -> Result<Bytes, He
 
 /// Writes a root with `data` as its only data field, if any, then `text` and the pairs.
 fn encode(data: Option<u16>, text: &[u8], metadata: &[Entry<'_>]) -> Result<Bytes, HeadError> {
-    if metadata.len() > METADATA_ENTRIES_MAX {
-        return Err(HeadError::TooManyEntries {
-            count: metadata.len(),
-        });
+    let count = metadata.len();
+    if count > METADATA_ENTRIES_MAX {
+        return Err(HeadError::TooManyEntries { count });
     }
     let data_words = usize::from(data.is_some());
-    let list_words = if metadata.is_empty() {
+    let list_words = if count == 0 {
         0
     } else {
-        1 + STRUCT_POINTERS * metadata.len()
+        1 + STRUCT_POINTERS * count
     };
-    let pairs_words: usize = metadata
+    let texts_words: usize = metadata
         .iter()
         .map(|entry| text_words(entry.key_size()) + text_words(entry.value.len()))
         .sum();
-    let words = 1 + data_words + STRUCT_POINTERS + text_words(text.len()) + list_words + pairs_words;
+    let words = 1 + data_words + STRUCT_POINTERS + text_words(text.len()) + list_words + texts_words;
     let size = TABLE_SIZE + words * WORD_SIZE;
     if size > HEAD_BYTES_MAX {
         let too_large = FrameError::TooLarge {
@@ -111,97 +139,117 @@ fn encode(data: Option<u16>, text: &[u8], metadata: &[Entry<'_>]) -> Result<Byte
         return Err(HeadError::TooLarge(too_large));
     }
 
-    let mut out = BytesMut::with_capacity(PREAMBLE_SIZE + size);
-    out.put_slice(&DATA_STREAM);
-    out.put_slice(&VERSION);
-    out.put_u32_le(0);
-    put_u32(&mut out, words);
-
-    put_struct_pointer(&mut out, data_words);
+    // Zeroed, so that nothing need be written where a text is padded or a pointer is null.
+    let mut head = vec![0; PREAMBLE_SIZE + size];
+    let mut out = Out { rest: &mut head };
+    out.put(&DATA_STREAM);
+    out.put(&VERSION);
+    // One segment: its number less one, and its words.
+    out.put_word(0, words);
+    out.put_word(0, struct_size(data_words));
     if let Some(data) = data {
-        out.put_u64_le(u64::from(data));
+        out.put_word(usize::from(data), 0);
     }
     // The text follows the second pointer, the list follows the text.
-    put_text_pointer(&mut out, 1, text.len());
-    put_list_pointer(&mut out, text_words(text.len()), metadata.len());
-    put_text(&mut out, &[text]);
-    put_pairs(&mut out, metadata);
-    debug_assert_eq!(
-        out.len(),
-        PREAMBLE_SIZE + size,
-        "counted and written size are equal"
-    );
-    Ok(out.freeze())
+    out.put_text_pointer(1, text.len());
+    let text_size = text_words(text.len()) * WORD_SIZE;
+    if count == 0 {
+        out.skip(WORD_SIZE);
+    } else {
+        out.put_word(
+            text_words(text.len()) << 2 | 1,
+            (STRUCT_POINTERS * count) << 3 | LIST_OF_STRUCTS,
+        );
+    }
+    Out {
+        rest: out.skip(text_size),
+    }
+    .put(text);
+    if count > 0 {
+        out.put_word(count << 2, struct_size(0));
+        put_pairs(out, metadata);
+    }
+    Ok(head.into())
 }
 
-/// Writes the list's tag, its elements' pointers, and the texts they point at.
-fn put_pairs(out: &mut BytesMut, metadata: &[Entry<'_>]) {
-    if metadata.is_empty() {
-        return;
-    }
-    put_u32(out, metadata.len() << 2);
-    put_struct_size(out, 0);
-    let pointers = STRUCT_POINTERS * metadata.len();
-    // Words from the start of the elements: of the pointer being written, and of the next free text.
-    let mut free = pointers;
-    let sizes = metadata
-        .iter()
-        .flat_map(|entry| [entry.key_size(), entry.value.len()]);
-    for (at, size) in sizes.enumerate() {
-        put_text_pointer(out, free - (at + 1), size);
-        free += text_words(size);
-    }
+/// Writes the pointers of the list's elements and the texts they point at, which follow all of them.
+fn put_pairs(mut out: Out<'_>, metadata: &[Entry<'_>]) {
+    let mut pointers = Out {
+        rest: out.skip(PAIR_SIZE * metadata.len()),
+    };
+    // Words from a pointer's end to the next free text.
+    let mut offset = STRUCT_POINTERS * metadata.len();
     for entry in metadata {
-        put_text(out, &[entry.prefix.as_bytes(), entry.name]);
-        put_text(out, &[entry.value]);
+        for size in [entry.key_size(), entry.value.len()] {
+            offset -= 1;
+            pointers.put_text_pointer(offset, size);
+            offset += text_words(size);
+        }
+        let key = out.skip(text_words(entry.key_size()) * WORD_SIZE);
+        put_key(key, entry);
+        let value = out.skip(text_words(entry.value.len()) * WORD_SIZE);
+        Out { rest: value }.put(entry.value);
+    }
+    debug_assert!(out.rest.is_empty(), "counted and written size are equal");
+}
+
+fn put_key(place: &mut [u8], entry: &Entry<'_>) {
+    let mut place = Out { rest: place };
+    if entry.form != Form::Plain {
+        place.put(HTTP_HEADER.as_bytes());
+    }
+    let name = place.skip(entry.name.len());
+    name.copy_from_slice(entry.name);
+    if entry.form == Form::TitleCase {
+        let mut is_start = true;
+        for byte in name {
+            if is_start {
+                byte.make_ascii_uppercase();
+            }
+            is_start = *byte == b'-';
+        }
     }
 }
 
 /// Words that a text of that many bytes takes with its terminating zero; none if it is empty.
 const fn text_words(size: usize) -> usize {
-    if size == 0 {
-        0
-    } else {
-        (size + 1).div_ceil(WORD_SIZE)
+    if size == 0 { 0 } else { size / WORD_SIZE + 1 }
+}
+
+const fn struct_size(data_words: usize) -> usize {
+    data_words | STRUCT_POINTERS << 16
+}
+
+/// What is left of the zeroed buffer. Its size was counted, so that nothing is ever too large for it.
+struct Out<'a> {
+    rest: &'a mut [u8],
+}
+
+impl<'a> Out<'a> {
+    /// Gives out the next bytes.
+    fn skip(&mut self, size: usize) -> &'a mut [u8] {
+        let (skipped, rest) = std::mem::take(&mut self.rest).split_at_mut(size);
+        self.rest = rest;
+        skipped
     }
-}
 
-/// Writes the pointer to the root struct, which follows it.
-fn put_struct_pointer(out: &mut BytesMut, data_words: usize) {
-    out.put_u32_le(0);
-    put_struct_size(out, data_words);
-}
-
-fn put_struct_size(out: &mut BytesMut, data_words: usize) {
-    put_u32(out, data_words | (STRUCT_POINTERS << 16));
-}
-
-fn put_text_pointer(out: &mut BytesMut, offset: usize, size: usize) {
-    if size == 0 {
-        out.put_u64_le(0);
-    } else {
-        put_u32(out, offset << 2 | 1);
-        put_u32(out, (size + 1) << 3 | LIST_OF_BYTES as usize);
+    fn put(&mut self, bytes: &[u8]) {
+        self.skip(bytes.len()).copy_from_slice(bytes);
     }
-}
 
-fn put_list_pointer(out: &mut BytesMut, offset: usize, count: usize) {
-    if count == 0 {
-        out.put_u64_le(0);
-    } else {
-        put_u32(out, offset << 2 | 1);
-        put_u32(out, (STRUCT_POINTERS * count) << 3 | LIST_OF_STRUCTS as usize);
+    /// Writes a word by its two halves. Every number in a head is below [`HEAD_BYTES_MAX`] times eight.
+    fn put_word(&mut self, low: usize, high: usize) {
+        let is_small = |half: usize| half <= 8 * HEAD_BYTES_MAX + 7;
+        debug_assert!(is_small(low) && is_small(high), "the head is within its limit");
+        let word = low as u64 | (high as u64) << 32;
+        self.put(&word.to_le_bytes());
     }
-}
 
-fn put_text(out: &mut BytesMut, parts: &[&[u8]]) {
-    let size: usize = parts.iter().map(|part| part.len()).sum();
-    parts.iter().for_each(|part| out.put_slice(part));
-    out.put_bytes(0, text_words(size) * WORD_SIZE - size);
-}
-
-/// Every number in a head is below [`HEAD_BYTES_MAX`] times eight, which the caller has checked.
-fn put_u32(out: &mut BytesMut, number: usize) {
-    debug_assert!(number <= 8 * HEAD_BYTES_MAX + 7, "the head is within its limit");
-    out.put_u32_le(number as u32);
+    fn put_text_pointer(&mut self, offset: usize, size: usize) {
+        if size == 0 {
+            self.skip(WORD_SIZE);
+        } else {
+            self.put_word(offset << 2 | 1, (size + 1) << 3 | LIST_OF_BYTES);
+        }
+    }
 }

@@ -8,20 +8,13 @@ use super::*;
 const REQUEST: &[u8] = include_bytes!("../../fixtures/http_get_request_head.bin");
 const RESPONSE: &[u8] = include_bytes!("../../fixtures/http_get_response_head.bin");
 
-fn pairs(list: &[(&'static str, &'static str)]) -> Metadata {
-    list.iter()
-        .map(|(key, value)| {
-            (
-                Bytes::from_static(key.as_bytes()),
-                Bytes::from_static(value.as_bytes()),
-            )
-        })
-        .collect()
+fn pairs(list: &[(&str, &str)]) -> Metadata {
+    list.iter().copied().collect()
 }
 
 fn captured_request() -> ConnectRequest {
     ConnectRequest {
-        dest: "https://app.example.test/hello?x=1".to_owned(),
+        dest: Bytes::from_static(b"https://app.example.test/hello?x=1"),
         kind: ConnectionType::Http,
         metadata: pairs(&[
             ("HttpMethod", "GET"),
@@ -47,7 +40,7 @@ fn captured_response() -> ConnectResponse {
 }
 
 /// Frames segments as a data stream's head.
-fn framed(segments: &[&[u8]]) -> BytesMut {
+fn framed(segments: &[&[u8]]) -> Bytes {
     let mut out = BytesMut::new();
     out.put_slice(&DATA_STREAM);
     out.put_slice(&VERSION);
@@ -59,11 +52,11 @@ fn framed(segments: &[&[u8]]) -> BytesMut {
         out.put_u32_le(0);
     }
     segments.iter().for_each(|segment| out.put_slice(segment));
-    out
+    out.freeze()
 }
 
 /// Frames one segment of words, each given as its two halves.
-fn words(words: &[(u32, u32)]) -> BytesMut {
+fn words(words: &[(u32, u32)]) -> Bytes {
     let bytes: Vec<u8> = words
         .iter()
         .flat_map(|(low, high)| [low.to_le_bytes(), high.to_le_bytes()].concat())
@@ -73,12 +66,12 @@ fn words(words: &[(u32, u32)]) -> BytesMut {
 
 #[test]
 fn captured_heads_decode_and_encode_to_the_same_bytes() {
-    let mut buffer = BytesMut::from(REQUEST);
+    let mut buffer = Bytes::from_static(REQUEST);
     assert_eq!(decode_request(&mut buffer).unwrap(), Some(captured_request()));
     assert!(buffer.is_empty());
     assert_eq!(captured_request().encode().unwrap(), REQUEST);
 
-    let mut buffer = BytesMut::from(RESPONSE);
+    let mut buffer = Bytes::from_static(RESPONSE);
     assert_eq!(decode_response(&mut buffer).unwrap(), Some(captured_response()));
     assert_eq!(captured_response().encode().unwrap(), RESPONSE);
 }
@@ -94,7 +87,7 @@ fn header_entries_are_joined_with_their_prefix() {
 #[test]
 fn a_head_is_taken_only_when_whole_and_never_more_than_it() {
     for cut in 0..REQUEST.len() {
-        let mut buffer = BytesMut::from(&REQUEST[..cut]);
+        let mut buffer = Bytes::from_static(&REQUEST[..cut]);
         assert!(decode_request(&mut buffer).unwrap().is_none(), "at {cut}");
         assert_eq!(buffer, REQUEST[..cut], "nothing is consumed at {cut}");
     }
@@ -105,6 +98,7 @@ fn a_head_is_taken_only_when_whole_and_never_more_than_it() {
         buffer.put_slice(REQUEST);
         buffer.put_slice(b"body");
         let _ = buffer.split_to(shift);
+        let mut buffer = buffer.freeze();
         assert!(decode_request(&mut buffer).unwrap().is_some());
         assert_eq!(buffer, b"body"[..]);
     }
@@ -120,7 +114,7 @@ fn other_signatures_are_refused_from_their_first_byte() {
     ] {
         assert!(
             matches!(
-                decode_request(&mut BytesMut::from(bytes)),
+                decode_request(&mut Bytes::copy_from_slice(bytes)),
                 Err(HeadError::Signature)
             ),
             "{bytes:?}"
@@ -131,18 +125,17 @@ fn other_signatures_are_refused_from_their_first_byte() {
 #[test]
 fn values_are_raw_bytes_and_empty_ones_survive() {
     let request = ConnectRequest {
-        dest: String::new(),
+        dest: Bytes::new(),
         kind: ConnectionType::Tcp,
-        metadata: vec![
-            (
-                Bytes::from_static(b"HttpHeader:X"),
-                Bytes::from_static(b"caf\xe9"),
-            ),
-            (Bytes::from_static(b"empty"), Bytes::new()),
-            (Bytes::new(), Bytes::from_static(b"12345678")),
-        ],
+        metadata: [
+            (&b"HttpHeader:X"[..], &b"caf\xe9"[..]),
+            (b"empty", b""),
+            (b"", b"12345678"),
+        ]
+        .into_iter()
+        .collect(),
     };
-    let mut buffer = BytesMut::from(&request.encode().unwrap()[..]);
+    let mut buffer = request.encode().unwrap();
     assert_eq!(decode_request(&mut buffer).unwrap(), Some(request));
 }
 
@@ -150,9 +143,9 @@ fn values_are_raw_bytes_and_empty_ones_survive() {
 fn a_refusal_has_an_error_and_no_metadata() {
     let response = ConnectResponse {
         error: Bytes::from_static(b"dial tcp: refused"),
-        metadata: Vec::new(),
+        metadata: Metadata::default(),
     };
-    let mut buffer = BytesMut::from(&response.encode().unwrap()[..]);
+    let mut buffer = response.encode().unwrap();
     assert_eq!(decode_response(&mut buffer).unwrap(), Some(response));
 }
 
@@ -165,7 +158,7 @@ fn messages_of_several_segments_decode() {
     );
     let expected = captured_request();
     let mut root: schema::connect_request::Builder<'_> = builder.init_root();
-    root.set_dest(&*expected.dest);
+    root.set_dest(capnp::text::Reader(&expected.dest));
     let mut list = root.init_metadata(expected.metadata.len() as u32);
     for (index, (key, value)) in expected.metadata.iter().enumerate() {
         let mut pair = list.reborrow().get(index as u32);
@@ -189,7 +182,7 @@ fn heads_beyond_the_limits_are_neither_written_nor_read() {
         encode_response(b"", &many),
         Err(HeadError::TooManyEntries { count: 513 })
     ));
-    let mut most = BytesMut::from(&encode_response(b"", &many[1..]).unwrap()[..]);
+    let mut most = encode_response(b"", &many[1..]).unwrap();
     assert_eq!(
         decode_response(&mut most).unwrap().unwrap().metadata.len(),
         METADATA_ENTRIES_MAX
@@ -199,12 +192,12 @@ fn heads_beyond_the_limits_are_neither_written_nor_read() {
     announced.put_u32_le(0);
     announced.put_u32_le((HEAD_BYTES_MAX / WORD_SIZE) as u32);
     assert!(matches!(
-        decode_request(&mut announced),
+        decode_request(&mut announced.freeze()),
         Err(HeadError::TooLarge(FrameError::TooLarge { .. }))
     ));
     let mut segments = BytesMut::from(&REQUEST[..PREAMBLE_SIZE]);
     segments.put_u32_le(u32::MAX);
-    let refused = decode_request(&mut segments);
+    let refused = decode_request(&mut segments.freeze());
     assert!(matches!(
         refused,
         Err(HeadError::TooLarge(FrameError::TooManySegments { .. }))
@@ -307,4 +300,50 @@ fn many_pairs_that_share_one_large_text_exhaust_the_traversal_limit() {
         decode_request(&mut words(&segment)),
         Err(HeadError::Message(_))
     ));
+}
+
+/// What both readers say of a head; the flat one may leave it to the general one.
+fn check_readers_agree(received: &Bytes) -> bool {
+    let Ok(Some(head)) = take_head(&mut received.clone()) else {
+        return false;
+    };
+    let head = &head;
+    let request = Flat::open(head).and_then(Flat::request);
+    let response = Flat::open(head).and_then(Flat::response);
+    for (flat, general) in [(&request, request_parts(head)), (&response, response_parts(head))] {
+        if let Some(flat) = flat {
+            assert_eq!(general.ok().as_ref(), Some(flat), "{head:02x?}");
+        }
+    }
+    request.is_some()
+}
+
+#[test]
+fn the_flat_reader_reads_usual_heads_and_agrees_with_the_general_one_on_all() {
+    let mut read = 0;
+    let empty = encode_request("", ConnectionType::WebSocket, &[]).unwrap();
+    for head in [
+        &captured_request().encode().unwrap(),
+        &captured_response().encode().unwrap(),
+        &empty,
+    ] {
+        let is_request = head != RESPONSE;
+        assert!(
+            !is_request || check_readers_agree(head),
+            "a usual head needs no general reader"
+        );
+        // Every bit, and every byte as a few values that matter in pointers and tags.
+        for place in PREAMBLE_SIZE..head.len() {
+            let flips = (0..8).map(|bit| head[place] ^ 1 << bit);
+            for byte in flips.chain([0, 1, 0x7f, 0xff, head[place].wrapping_add(4)]) {
+                let mut mutant = BytesMut::from(&head[..]);
+                mutant[place] = byte;
+                read += usize::from(check_readers_agree(&mutant.freeze()));
+            }
+        }
+        for cut in (PREAMBLE_SIZE..head.len()).step_by(WORD_SIZE) {
+            check_readers_agree(&head.slice(..cut));
+        }
+    }
+    assert!(read > 1_000, "mutants of texts are read as well: {read}");
 }

@@ -25,21 +25,10 @@ pub fn encode_response_head(status: StatusCode, headers: &HeaderMap) -> Result<B
         TRANSFER_ENCODING => false,
         _ => *name != KEEP_ALIVE && *name != PROXY_CONNECTION,
     };
-    let names: usize = headers.keys().map(|name| name.as_str().len()).sum();
-    let mut canonical = Vec::with_capacity(names);
-    for name in headers.keys().filter(|name| is_kept(name)) {
-        write_canonical(&mut canonical, name.as_str());
-    }
     let mut entries = Vec::with_capacity(1 + headers.len());
     entries.push(Entry::new(HTTP_STATUS, status.as_str()));
-    let mut rest = canonical.as_slice();
-    for name in headers.keys().filter(|name| is_kept(name)) {
-        let (written, after) = rest.split_at(name.as_str().len());
-        rest = after;
-        for value in headers.get_all(name) {
-            entries.push(Entry::header(written, value.as_bytes()));
-        }
-    }
+    let kept = headers.iter().filter(|(name, _)| is_kept(name));
+    entries.extend(kept.map(|(name, value)| Entry::title_case(name, value)));
     encode_response(b"", &entries)
 }
 
@@ -53,13 +42,4 @@ pub fn encode_error(text: &str) -> Result<Bytes, HeadError> {
         end -= 1;
     }
     encode_response(text.get(..end).unwrap_or_default().as_bytes(), &[])
-}
-
-/// `content-type` as `Content-Type`.
-fn write_canonical(out: &mut Vec<u8>, name: &str) {
-    let mut is_start = true;
-    for byte in name.bytes() {
-        out.push(if is_start { byte.to_ascii_uppercase() } else { byte });
-        is_start = byte == b'-';
-    }
 }

@@ -1,7 +1,6 @@
 //! Heads in both directions, as tables.
 
 use adit_wire::connect::decode_response;
-use bytes::BytesMut;
 use http::StatusCode;
 
 use super::*;
@@ -13,16 +12,10 @@ const PLAIN: HeadRules<'static> = HeadRules {
 };
 
 fn request(kind: ConnectionType, dest: &str, metadata: &[(&str, &str)]) -> ConnectRequest {
-    let pair = |&(key, value): &(&str, &str)| {
-        (
-            Bytes::copy_from_slice(key.as_bytes()),
-            Bytes::copy_from_slice(value.as_bytes()),
-        )
-    };
     ConnectRequest {
-        dest: dest.into(),
+        dest: Bytes::copy_from_slice(dest.as_bytes()),
         kind,
-        metadata: metadata.iter().map(pair).collect(),
+        metadata: metadata.iter().copied().collect(),
     }
 }
 
@@ -242,13 +235,13 @@ fn decoded(status: StatusCode, headers: &[(&'static str, &str)]) -> Vec<(String,
     for (name, value) in headers {
         map.append(*name, value.parse().unwrap());
     }
-    let mut bytes = BytesMut::from(&encode_response_head(status, &map).unwrap()[..]);
+    let mut bytes = encode_response_head(status, &map).unwrap();
     let response = decode_response(&mut bytes).unwrap().unwrap();
     assert!(bytes.is_empty() && response.error.is_empty());
-    let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     response
         .metadata
-        .into_iter()
+        .iter()
         .map(|(key, value)| (text(key), text(value)))
         .collect()
 }
@@ -288,7 +281,7 @@ fn responses_carry_their_status_first_and_every_value() {
 
 #[test]
 fn error_texts_are_cut_between_characters() {
-    let mut bytes = BytesMut::from(&encode_error(&"é".repeat(ERROR_BYTES_MAX)).unwrap()[..]);
+    let mut bytes = encode_error(&"é".repeat(ERROR_BYTES_MAX)).unwrap();
     let response = decode_response(&mut bytes).unwrap().unwrap();
     assert_eq!(response.error.len(), ERROR_BYTES_MAX);
     assert!(std::str::from_utf8(&response.error).is_ok() && response.metadata.is_empty());

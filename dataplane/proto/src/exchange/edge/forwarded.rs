@@ -1,6 +1,6 @@
 //! What the origin is told about the visitor, and which of the visitor's own words about that count.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
 use http::HeaderMap;
@@ -9,6 +9,15 @@ use super::{Policy, RequestId, Visitor};
 
 /// Longest request id taken over from a trusted proxy.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// Headers that tell of the visitor.
+pub(super) const ORIGINATION_HEADERS: usize = 8;
+
+/// Room for them, but for what proxies say and the host's name.
+const TOLD_BYTES: usize = 256;
+
+/// Longest text of an address: of IPv6, 39 bytes.
+const ADDRESS_BYTES_MAX: usize = 40;
 
 /// Headers that only the edge, or a proxy it trusts, may set. All are dropped from the request as it came
 /// and, where they apply, written anew.
@@ -70,68 +79,157 @@ impl<'a> Origination<'a> {
         }
     }
 
-    /// Calls `add` with every header to send; `host` is the authority as the visitor wrote it.
-    pub(super) fn write(&self, id: RequestId, host: &str, mut add: impl FnMut(&str, &[u8])) {
-        let peer = self.visitor.address.to_canonical();
+    /// Writes the headers to send; `host` is the authority as the visitor wrote it.
+    pub(super) fn tell(&self, id: RequestId, host: &'a str) -> Told<'a> {
+        let peer = Text::of(self.visitor.address.to_canonical());
         let scheme = self.visitor.scheme.as_str();
         let proto = self.said("x-forwarded-proto").unwrap_or(scheme);
-        let asked_host = self.said("x-forwarded-host").unwrap_or(host);
-        let mut line = String::with_capacity(128);
+        let mut told = Told {
+            text: String::with_capacity(TOLD_BYTES + self.chain.len() + host.len()),
+            ends: [0; 5],
+            proto,
+            host: self.said("x-forwarded-host").unwrap_or(host),
+        };
+        let text = &mut told.text;
         if !self.chain.is_empty() {
-            line.push_str(&self.chain);
-            line.push_str(", ");
+            text.push_str(&self.chain);
+            text.push_str(", ");
         }
-        put(&mut line, format_args!("{peer}"));
-        add("X-Forwarded-For", line.as_bytes());
-        add("X-Forwarded-Proto", proto.as_bytes());
-        add("X-Forwarded-Host", asked_host.as_bytes());
+        text.push_str(peer.as_str());
+        told.ends[0] = text.len();
 
-        line.clear();
         if let Some(headers) = self.trusted {
-            line.push_str(&joined(headers, "forwarded"));
-            if !line.is_empty() {
-                line.push_str(", ");
+            let earlier = joined(headers, "forwarded");
+            if !earlier.is_empty() {
+                text.push_str(&earlier);
+                text.push_str(", ");
             }
         }
-        match peer {
-            IpAddr::V4(v4) => put(&mut line, format_args!("for={v4};host=\"{host}\";proto={scheme}")),
-            // RFC 7239 §6: an IPv6 address is bracketed and quoted.
-            IpAddr::V6(v6) => put(
-                &mut line,
-                format_args!("for=\"[{v6}]\";host=\"{host}\";proto={scheme}"),
-            ),
-        }
-        add("Forwarded", line.as_bytes());
-
-        line.clear();
-        match self.said("x-request-id").filter(|id| is_request_id(id)) {
-            Some(given) => line.push_str(given),
-            None => put(&mut line, format_args!("{id}")),
-        }
-        add("X-Request-Id", line.as_bytes());
-
-        line.clear();
-        put(&mut line, format_args!("{}", self.client));
-        add("Cf-Connecting-IP", line.as_bytes());
-
-        line.clear();
-        put(&mut line, format_args!("{:016x}-", id.ray()));
-        line.push_str(&self.policy.colo.to_ascii_uppercase());
-        add("Cf-Ray", line.as_bytes());
-
-        line.clear();
-        let visible = if proto.eq_ignore_ascii_case("https") {
-            "https"
-        } else {
-            "http"
+        // RFC 7239 §6: an IPv6 address is bracketed and quoted.
+        let (before, after) = match self.visitor.address.to_canonical() {
+            IpAddr::V4(_) => ("for=", ";host=\""),
+            IpAddr::V6(_) => ("for=\"[", "]\";host=\""),
         };
-        put(&mut line, format_args!("{{\"scheme\":\"{visible}\"}}"));
-        add("Cf-Visitor", line.as_bytes());
+        for part in [before, peer.as_str(), after, host, "\";proto=", scheme] {
+            text.push_str(part);
+        }
+        told.ends[1] = text.len();
+
+        let hex = id.hex();
+        let hex = std::str::from_utf8(&hex).unwrap_or_default();
+        text.push_str(
+            self.said("x-request-id")
+                .filter(|id| is_request_id(id))
+                .unwrap_or(hex),
+        );
+        told.ends[2] = text.len();
+
+        if self.client == self.visitor.address.to_canonical() {
+            text.push_str(peer.as_str());
+        } else {
+            text.push_str(Text::of(self.client).as_str());
+        }
+        told.ends[3] = text.len();
+
+        // Cf-Ray is customarily 16 digits long: the first half of the id.
+        text.push_str(hex.get(..16).unwrap_or_default());
+        text.push('-');
+        text.extend(self.policy.colo.chars().map(|letter| letter.to_ascii_uppercase()));
+        told.ends[4] = text.len();
+        told
     }
 
     /// What a trusted proxy says in a header.
     fn said(&self, name: &str) -> Option<&'a str> {
         self.trusted.and_then(|headers| text(headers, name))
+    }
+}
+
+/// The headers about the visitor that a request gets.
+pub(super) struct Told<'a> {
+    /// X-Forwarded-For, Forwarded, X-Request-Id, Cf-Connecting-IP and Cf-Ray, one behind the other.
+    text: String,
+    /// Where each of them ends.
+    ends: [usize; 5],
+    proto: &'a str,
+    host: &'a str,
+}
+
+impl Told<'_> {
+    pub(super) fn headers(&self) -> [(&'static str, &str); ORIGINATION_HEADERS] {
+        let [a, b, c, d, e] = self.ends;
+        let part = |start, end| self.text.get(start..end).unwrap_or_default();
+        let visible = if self.proto.eq_ignore_ascii_case("https") {
+            "{\"scheme\":\"https\"}"
+        } else {
+            "{\"scheme\":\"http\"}"
+        };
+        [
+            ("X-Forwarded-For", part(0, a)),
+            ("X-Forwarded-Proto", self.proto),
+            ("X-Forwarded-Host", self.host),
+            ("Forwarded", part(a, b)),
+            ("X-Request-Id", part(b, c)),
+            ("Cf-Connecting-IP", part(c, d)),
+            ("Cf-Ray", part(d, e)),
+            ("Cf-Visitor", visible),
+        ]
+    }
+}
+
+/// An address as text, made once and written several times.
+struct Text {
+    bytes: [u8; ADDRESS_BYTES_MAX],
+    size: usize,
+}
+
+impl Text {
+    fn of(address: IpAddr) -> Self {
+        let mut text = Self {
+            bytes: [0; ADDRESS_BYTES_MAX],
+            size: 0,
+        };
+        match address {
+            IpAddr::V4(v4) => {
+                for (place, octet) in v4.octets().into_iter().enumerate() {
+                    if place > 0 {
+                        text.put(b'.');
+                    }
+                    text.put_decimal(octet);
+                }
+            }
+            IpAddr::V6(v6) => write!(text, "{v6}").expect("an IPv6 address is at most 39 bytes long"),
+        }
+        text
+    }
+
+    fn put_decimal(&mut self, octet: u8) {
+        if octet >= 100 {
+            self.put(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            self.put(b'0' + octet / 10 % 10);
+        }
+        self.put(b'0' + octet % 10);
+    }
+
+    fn put(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.size) {
+            *place = byte;
+            self.size += 1;
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        let bytes = self.bytes.get(..self.size).unwrap_or_default();
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+impl fmt::Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.bytes().for_each(|byte| self.put(byte));
+        Ok(())
     }
 }
 
@@ -182,8 +280,4 @@ fn joined(headers: &HeaderMap, name: &str) -> String {
 
 fn is_request_id(text: &str) -> bool {
     text.len() <= REQUEST_ID_BYTES_MAX && text.bytes().all(|b| b.is_ascii_graphic())
-}
-
-fn put(line: &mut String, text: std::fmt::Arguments<'_>) {
-    line.write_fmt(text).expect("writing to a String does not fail");
 }

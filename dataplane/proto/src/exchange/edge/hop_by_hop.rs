@@ -1,6 +1,6 @@
 //! Headers that belong to one connection and are not passed on (RFC 9110 §7.6.1).
 
-use http::header::{CONNECTION, HeaderMap};
+use http::header::{CONNECTION, HeaderMap, HeaderValue};
 
 /// Options of `Connection` that name no header worth looking for.
 const OPTIONS: [&str; 3] = ["close", "keep-alive", "upgrade"];
@@ -13,10 +13,15 @@ pub(super) struct HopByHop<'a> {
 
 impl<'a> HopByHop<'a> {
     pub(super) fn of(headers: &'a HeaderMap) -> Self {
-        let listed = headers
-            .get_all(CONNECTION)
-            .into_iter()
-            .filter_map(|value| value.to_str().ok())
+        let lines = headers.get_all(CONNECTION).into_iter();
+        Self::listed_in(lines.map(HeaderValue::as_bytes))
+    }
+
+    /// Of a message whose `Connection` lines are these.
+    pub(super) fn listed_in(lines: impl Iterator<Item = &'a [u8]>) -> Self {
+        let listed = lines
+            .filter(|line| line.is_ascii())
+            .filter_map(|line| std::str::from_utf8(line).ok())
             .flat_map(|value| value.split(','))
             .map(str::trim)
             .filter(|name| {

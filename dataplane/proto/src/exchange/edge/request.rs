@@ -1,25 +1,23 @@
 //! Turns a visitor's request head into what the connector is sent.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use adit_wire::Hostname;
-use adit_wire::connect::{ConnectRequest, ConnectionType};
-use adit_wire::metadata::{HTTP_HEADER, HTTP_HOST, HTTP_METHOD};
-use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONNECTION, COOKIE, HOST, HeaderMap, UPGRADE};
+use adit_wire::connect::{ConnectionType, Entry, encode_request};
+use adit_wire::metadata::{HTTP_HOST, HTTP_METHOD};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{Method, Version};
 
-use super::forwarded::{Origination, is_reserved};
+use super::forwarded::{ORIGINATION_HEADERS, Origination, is_reserved};
 use super::hop_by_hop::HopByHop;
 use super::{BodyLength, Policy, PublicRequest, RequestId, Visitor};
 use crate::exchange::error_code::ErrorCode;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
-/// Room for what the edge adds to a head.
-const ADDED_BYTES: usize = 768;
-
-/// Headers the edge adds at most.
-const ADDED_HEADERS: usize = 12;
+/// Pairs the edge adds at most: method, host, framing, a WebSocket's key, and what it tells of the visitor.
+const ADDED_PAIRS: usize = 4 + ORIGINATION_HEADERS;
 
 /// The host a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +31,10 @@ pub struct Authority<'a> {
 /// A request ready to be sent down a tunnel.
 #[derive(Clone, Debug)]
 pub struct TunnelRequest {
-    /// The head.
-    pub head: ConnectRequest,
+    /// The first bytes of the data stream.
+    pub head: Bytes,
+    /// What the exchange carries.
+    pub kind: ConnectionType,
     /// The method the origin sees; GET for a WebSocket over HTTP/2.
     pub method: Method,
     /// The visitor itself, behind trusted proxies if there are any.
@@ -73,7 +73,7 @@ pub fn authority<'a>(request: &PublicRequest<'a>) -> Result<Authority<'a>, Error
     Ok(Authority { text, hostname })
 }
 
-/// Builds the head of the data stream. `websocket_key` is 16 random bytes in base64, used when the visitor
+/// Writes the head of the data stream. `websocket_key` is 16 random bytes in base64, used when the visitor
 /// cannot send one (WebSocket over HTTP/2).
 ///
 /// # Errors
@@ -110,29 +110,29 @@ pub fn tunnel_request(
         return Err(ErrorCode::BadRequest);
     }
 
-    let mut metadata = Writer::with_capacity(size + ADDED_BYTES, request.headers.len() + ADDED_HEADERS);
-    metadata.put(HTTP_METHOD, method.as_str().as_bytes());
-    metadata.put(HTTP_HOST, authority.text.as_bytes());
-    put_visitor_headers(&mut metadata, request.headers);
-    put_framing(&mut metadata, request);
-    if is_extended && !request.headers.contains_key("sec-websocket-key") {
-        metadata.put_header("Sec-WebSocket-Key", websocket_key.as_bytes());
-    }
     let origination = Origination::weigh(visitor, policy, request.headers);
-    origination.write(id, authority.text, |name, value| metadata.put_header(name, value));
+    let told = origination.tell(id, authority.text);
+    let (length, cookies) = (Length::of(request), cookies(request.headers));
+    let mut metadata = Vec::with_capacity(request.headers.len() + ADDED_PAIRS);
+    metadata.push(Entry::new(HTTP_METHOD, method.as_str()));
+    metadata.push(Entry::new(HTTP_HOST, authority.text));
+    put_visitor_headers(&mut metadata, request.headers, &cookies);
+    metadata.extend(length.entry());
+    if is_extended && !request.headers.contains_key(SEC_WEBSOCKET_KEY) {
+        metadata.push(Entry::header("Sec-WebSocket-Key", websocket_key));
+    }
+    metadata.extend(told.headers().map(|(name, value)| Entry::header(name, value)));
 
     let kind = if is_websocket {
         ConnectionType::WebSocket
     } else {
         ConnectionType::Http
     };
-    let dest = format!("{}://{}{path}", visitor.scheme.as_str(), authority.text);
+    let dest = [visitor.scheme.as_str(), "://", authority.text, path].concat();
+    let head = encode_request(&dest, kind, &metadata).map_err(|_| ErrorCode::HeadTooLarge)?;
     Ok(TunnelRequest {
-        head: ConnectRequest {
-            dest,
-            kind,
-            metadata: metadata.finish(),
-        },
+        head,
+        kind,
         method,
         client: origination.client,
     })
@@ -151,41 +151,61 @@ fn head_bytes(request: &PublicRequest<'_>) -> usize {
     request.method.as_str().len() + target + headers.sum::<usize>()
 }
 
-fn put_visitor_headers(metadata: &mut Writer, headers: &HeaderMap) {
+fn put_visitor_headers<'a>(metadata: &mut Vec<Entry<'a>>, headers: &'a HeaderMap, cookies: &'a [u8]) {
     let hop_by_hop = HopByHop::of(headers);
     for (name, value) in headers {
         let text = name.as_str();
         // Expect is answered here: the origin's 100 could not come back through the tunnel.
         let is_ours = matches!(text, "host" | "content-length" | "expect" | "cookie");
         if !is_ours && !hop_by_hop.contains(text) && !is_reserved(text) {
-            metadata.put_header(text, value.as_bytes());
+            metadata.push(Entry::header(text, value));
         }
     }
-    if hop_by_hop.contains("cookie") {
-        return;
+    if headers.contains_key(COOKIE) && !hop_by_hop.contains("cookie") {
+        metadata.push(Entry::header("cookie", cookies));
     }
-    // RFC 9113 §8.2.3: HTTP/2 may split cookies into lines; HTTP/1 wants one.
-    let cookies: Vec<_> = headers
+}
+
+/// RFC 9113 §8.2.3: HTTP/2 may split cookies into lines; HTTP/1 wants one.
+fn cookies(headers: &HeaderMap) -> Cow<'_, [u8]> {
+    let mut lines = headers
         .get_all(COOKIE)
         .into_iter()
-        .map(http::HeaderValue::as_bytes)
-        .collect();
-    if !cookies.is_empty() {
-        metadata.put_header("cookie", &cookies.join(b"; ".as_slice()));
+        .map(http::HeaderValue::as_bytes);
+    let first = lines.next().unwrap_or_default();
+    match lines.next() {
+        None => Cow::Borrowed(first),
+        Some(second) => {
+            let all: Vec<_> = [first, second].into_iter().chain(lines).collect();
+            Cow::Owned(all.join(b"; ".as_slice()))
+        }
     }
 }
 
 /// A connector forwards a body only if a header announces one (protocol/data-streams.md §2).
-fn put_framing(metadata: &mut Writer, request: &PublicRequest<'_>) {
-    match request.body {
-        BodyLength::Empty => {
+enum Length {
+    Unsaid,
+    Said(String),
+    Unknown,
+}
+
+impl Length {
+    fn of(request: &PublicRequest<'_>) -> Self {
+        match request.body {
             // An announced empty body stays announced: some origins insist on it for POST.
-            if request.headers.contains_key("content-length") {
-                metadata.put_header("Content-Length", b"0");
-            }
+            BodyLength::Empty if request.headers.contains_key(CONTENT_LENGTH) => Self::Said("0".to_owned()),
+            BodyLength::Empty => Self::Unsaid,
+            BodyLength::Known(length) => Self::Said(length.to_string()),
+            BodyLength::Unknown => Self::Unknown,
         }
-        BodyLength::Known(length) => metadata.put_header("Content-Length", length.to_string().as_bytes()),
-        BodyLength::Unknown => metadata.put_header("Transfer-Encoding", b"chunked"),
+    }
+
+    fn entry(&self) -> Option<Entry<'_>> {
+        match self {
+            Self::Unsaid => None,
+            Self::Said(length) => Some(Entry::header("Content-Length", length)),
+            Self::Unknown => Some(Entry::header("Transfer-Encoding", "chunked")),
+        }
     }
 }
 
@@ -208,43 +228,4 @@ fn is_upgrade(request: &PublicRequest<'_>) -> bool {
         && request.body == BodyLength::Empty
         && has(UPGRADE, "websocket")
         && has(CONNECTION, "upgrade")
-}
-
-/// Builds all pairs in one allocation and hands out slices of it.
-struct Writer {
-    scratch: BytesMut,
-    pairs: Vec<(Bytes, Bytes)>,
-}
-
-impl Writer {
-    fn with_capacity(bytes: usize, pairs: usize) -> Self {
-        // Every key of a header carries a prefix.
-        let bytes = bytes + pairs * HTTP_HEADER.len();
-        Self {
-            scratch: BytesMut::with_capacity(bytes),
-            pairs: Vec::with_capacity(pairs),
-        }
-    }
-
-    fn put(&mut self, key: &str, value: &[u8]) {
-        self.scratch.put_slice(key.as_bytes());
-        let key = self.scratch.split().freeze();
-        self.put_value(key, value);
-    }
-
-    fn put_header(&mut self, name: &str, value: &[u8]) {
-        self.scratch.put_slice(HTTP_HEADER.as_bytes());
-        self.scratch.put_slice(name.as_bytes());
-        let key = self.scratch.split().freeze();
-        self.put_value(key, value);
-    }
-
-    fn put_value(&mut self, key: Bytes, value: &[u8]) {
-        self.scratch.put_slice(value);
-        self.pairs.push((key, self.scratch.split().freeze()));
-    }
-
-    fn finish(self) -> Vec<(Bytes, Bytes)> {
-        self.pairs
-    }
 }

@@ -1,7 +1,7 @@
 //! Turns a connector's first words into the response head a visitor gets.
 
-use adit_wire::connect::{ConnectResponse, ConnectionType};
-use adit_wire::metadata::{HTTP_STATUS, TRACING_SPANS, header_name};
+use adit_wire::connect::{ConnectResponse, ConnectionType, Metadata};
+use adit_wire::metadata::{HTTP_HEADER, HTTP_STATUS, TRACING_SPANS, header_name};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::{Method, StatusCode, Version};
@@ -67,8 +67,7 @@ pub fn public_response(
     if !response.error.is_empty() {
         return Err(ResponseError::Connector(response.error));
     }
-    let (status, raw) = read(response)?;
-    let mut headers = passed_on(&raw);
+    let (status, mut headers) = read(&response.metadata)?;
     let body = match status {
         StatusCode::SWITCHING_PROTOCOLS if kind == ConnectionType::WebSocket => {
             return Ok(upgraded(headers, version));
@@ -98,42 +97,43 @@ pub fn public_response(
     })
 }
 
-fn read(response: ConnectResponse) -> Result<(StatusCode, HeaderMap), ResponseError> {
+/// Status and headers, without those of the origin's connection, in their order.
+fn read(metadata: &Metadata) -> Result<(StatusCode, HeaderMap), ResponseError> {
+    let lines = metadata.iter().filter(|(key, _)| is_connection(key));
+    let hop_by_hop = HopByHop::listed_in(lines.map(|(_, value)| value));
     let mut status = None;
-    let mut headers = HeaderMap::with_capacity(response.metadata.len());
-    for (key, value) in response.metadata {
+    let mut headers = HeaderMap::with_capacity(metadata.len());
+    for (key, value) in metadata.iter() {
         if key == HTTP_STATUS.as_bytes() {
-            let parsed = StatusCode::from_bytes(&value);
+            let parsed = StatusCode::from_bytes(value);
             status = Some(parsed.map_err(|_| ResponseError::Invalid("the status is no number from 100"))?);
             continue;
         }
-        let name = header_name(&key).map_err(|_| ResponseError::Invalid("a header key is malformed"))?;
+        let name = header_name(key).map_err(|_| ResponseError::Invalid("a header key is malformed"))?;
         // Other keys are meant for edges with features this one lacks.
         let Some(name) = name else { continue };
         let name = HeaderName::from_bytes(name)
             .map_err(|_| ResponseError::Invalid("a header name holds a forbidden character"))?;
-        let value = HeaderValue::from_maybe_shared(value)
+        let value = HeaderValue::from_maybe_shared(metadata.share(value))
             .map_err(|_| ResponseError::Invalid("a header value holds a control character"))?;
-        headers
-            .try_append(name, value)
-            .map_err(|_| ResponseError::Invalid("there are too many headers"))?;
+        let is_internal = name == TRACING_SPANS;
+        let stays = name != CONTENT_LENGTH && hop_by_hop.contains(name.as_str());
+        if !is_internal && !stays {
+            headers
+                .try_append(name, value)
+                .map_err(|_| ResponseError::Invalid("there are too many headers"))?;
+        }
     }
     let status = status.ok_or(ResponseError::Invalid("there is no status"))?;
     Ok((status, headers))
 }
 
-/// The headers without those of the origin's connection, in their order.
-fn passed_on(raw: &HeaderMap) -> HeaderMap {
-    let hop_by_hop = HopByHop::of(raw);
-    let mut headers = HeaderMap::with_capacity(raw.len());
-    for (name, value) in raw {
-        let is_internal = name.as_str().eq_ignore_ascii_case(TRACING_SPANS);
-        let stays = hop_by_hop.contains(name.as_str()) && *name != CONTENT_LENGTH;
-        if !is_internal && !stays {
-            headers.append(name, value.clone());
-        }
-    }
-    headers
+fn is_connection(key: &[u8]) -> bool {
+    const NAME: &[u8] = b"connection";
+    key.len() == HTTP_HEADER.len() + NAME.len()
+        && key
+            .strip_prefix(HTTP_HEADER.as_bytes())
+            .is_some_and(|name| name.eq_ignore_ascii_case(NAME))
 }
 
 /// The announced length; several equal lines become one (RFC 9112 §6.3).

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::exchange::error_code::ErrorCode;
-use adit_wire::connect::{ConnectResponse, ConnectionType};
+use adit_wire::connect::{ConnectRequest, ConnectResponse, ConnectionType, Metadata, decode_request};
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 
@@ -52,7 +52,15 @@ fn policy() -> Policy {
     }
 }
 
-fn send(case: &Case) -> Result<TunnelRequest, ErrorCode> {
+/// What a connector makes of what it is sent.
+#[derive(Debug)]
+struct Sent {
+    head: ConnectRequest,
+    method: Method,
+    client: IpAddr,
+}
+
+fn send(case: &Case) -> Result<Sent, ErrorCode> {
     let uri: Uri = case.target.parse().unwrap();
     let request = PublicRequest {
         method: &case.method,
@@ -63,10 +71,17 @@ fn send(case: &Case) -> Result<TunnelRequest, ErrorCode> {
         body: case.body,
     };
     let authority = authority(&request)?;
-    tunnel_request(&request, &authority, &case.visitor, &policy(), ID, KEY)
+    let mut sent = tunnel_request(&request, &authority, &case.visitor, &policy(), ID, KEY)?;
+    let head = decode_request(&mut sent.head).unwrap().unwrap();
+    assert!(sent.head.is_empty() && head.kind == sent.kind);
+    Ok(Sent {
+        head,
+        method: sent.method,
+        client: sent.client,
+    })
 }
 
-fn values(request: &TunnelRequest, name: &str) -> Vec<String> {
+fn values(request: &Sent, name: &str) -> Vec<String> {
     let key = format!("httpheader:{}", name.to_ascii_lowercase());
     request
         .head
@@ -88,14 +103,9 @@ fn a_request_keeps_what_is_the_visitors_and_gains_what_is_ours() {
     .unwrap();
     assert_eq!(sent.head.dest, "https://App.Example.com:8443/a?b=c");
     assert_eq!(sent.head.kind, ConnectionType::Http);
-    assert_eq!(
-        sent.head.metadata[0],
-        (Bytes::from("HttpMethod"), Bytes::from("GET"))
-    );
-    assert_eq!(
-        sent.head.metadata[1],
-        (Bytes::from("HttpHost"), Bytes::from("App.Example.com:8443"))
-    );
+    let first: Metadata = sent.head.metadata.iter().take(2).collect();
+    let expected = [("HttpMethod", "GET"), ("HttpHost", "App.Example.com:8443")];
+    assert_eq!(first, expected.into_iter().collect());
     let expected = [
         ("accept", "*/*"),
         ("x-forwarded-for", "192.0.2.1"),
@@ -384,13 +394,9 @@ fn header_values_are_bytes() {
 type Lines = &'static [(&'static str, &'static [u8])];
 
 fn answer(lines: Lines) -> ConnectResponse {
-    let metadata = lines
-        .iter()
-        .map(|(key, value)| (Bytes::from(*key), Bytes::from_static(value)))
-        .collect();
     ConnectResponse {
         error: Bytes::new(),
-        metadata,
+        metadata: lines.iter().copied().collect(),
     }
 }
 
@@ -466,11 +472,10 @@ fn lengths_of_a_response_must_agree() {
             ("HttpStatus", &b"200"[..]),
             ("HttpHeader:Content-Length", first),
             ("HttpHeader:Content-Length", second),
-        ]
-        .map(|(key, value)| (Bytes::from(key), Bytes::copy_from_slice(value)));
+        ];
         let response = ConnectResponse {
             error: Bytes::new(),
-            metadata: metadata.to_vec(),
+            metadata: metadata.into_iter().collect(),
         };
         assert!(public_response(response, &Method::GET, ConnectionType::Http, Version::HTTP_11).is_err());
     }
@@ -529,7 +534,7 @@ fn switching_protocols_is_said_in_the_visitors_version() {
 fn a_reported_failure_is_the_origins() {
     let response = ConnectResponse {
         error: Bytes::from("dial tcp: refused"),
-        metadata: Vec::new(),
+        metadata: Metadata::default(),
     };
     let error = public_response(response, &Method::GET, ConnectionType::Http, Version::HTTP_11).unwrap_err();
     assert_eq!(error.code(), ErrorCode::OriginUnreachable);
