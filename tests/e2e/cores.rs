@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use adit_driver::cpus::Cpus;
 use adit_tests::binary::IoMode;
 use adit_tests::deadline;
 use adit_tests::origin::nginx::Nginx;
+use adit_tests::process::cpus_of;
 use adit_tests::relay::{Impairment, Relay};
 use adit_tests::site::connector::Connector;
+use adit_tests::site::edge::EdgeSettings;
 use adit_tests::site::{Site, SiteSettings};
 
 /// Tunnels until one is on each core: so many on one core would be one chance in 2^23.
@@ -189,7 +192,103 @@ fn a_body_crosses_cores_unchanged(io: IoMode) {
     });
 }
 
+/// Threads of cores by name, as `cores` says which CPU each is to have.
+fn pinned(name: &str, cpus: &[&Cpus]) -> BTreeMap<String, String> {
+    let threads = (0..).zip(cpus);
+    threads
+        .map(|(core, cpus)| (format!("{name}-{core}"), cpus.to_string()))
+        .collect()
+}
+
+fn cores_are_pinned_to_the_cpus_that_are_named(io: IoMode) {
+    let allowed = Cpus::allowed();
+    let (first, last) = (allowed.first(1), allowed.last(1));
+    // Two where there are two, the later one first.
+    let both = if first == last {
+        vec![&last]
+    } else {
+        vec![&last, &first]
+    };
+    let list = both
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let settings = SiteSettings::new(io).cores(u16::try_from(both.len()).expect("one or two"));
+    let site = settings.edge_lines(&format!("cpus: [{list}]\n")).start();
+    let pid = site.edge.process.pid();
+    assert_eq!(cpus_of(pid, "adit-edge-"), pinned("adit-edge", &both));
+    assert_eq!(
+        cpus_of(pid, "adit")["adit"],
+        allowed.to_string(),
+        "what is no core is left alone"
+    );
+
+    let tunnel = site.tunnel("lab");
+    let mut settings = site.connector(&tunnel).service("http_status:204");
+    settings.cores = 1;
+    for cpu in [&first, &last] {
+        let mut settings = settings.clone();
+        settings.flags.extend(["--cpus".to_owned(), cpu.to_string()]);
+        let connector = settings.start();
+        connector.wait_connections(4);
+        let pid = connector.process.pid();
+        assert_eq!(cpus_of(pid, "connector-"), pinned("connector", &[cpu]));
+    }
+    let connector = settings.start();
+    connector.wait_connections(4);
+    let default = cpus_of(connector.process.pid(), "connector-");
+    assert_eq!(
+        default,
+        pinned("connector", &[&first]),
+        "as ever without a choice"
+    );
+}
+
+fn cpus_that_cannot_be_had_are_refused_with_the_reason(io: IoMode) {
+    let site = Site::start(io);
+    let one = Cpus::allowed().first(1);
+    let edge = |lines: &str, cores| {
+        let settings = EdgeSettings {
+            folder: site.folder().join("refused"),
+            lines: lines.to_owned(),
+            cores,
+            ..site.edge.settings().clone()
+        };
+        let mut edge = settings.spawn();
+        assert_eq!(edge.wait_exit(deadline::STEP).code(), Some(1), "{}", edge.log());
+        edge.log()
+    };
+    let told = edge("cpus: 1023\n", 1);
+    assert!(
+        told.contains("cpus: CPU 1023 is not one of this machine"),
+        "{told}"
+    );
+    let told = edge("cpus: [0, \"0-1\"]\n", 1);
+    assert!(told.contains("cpus: CPU 0 is named twice"), "{told}");
+    let told = edge(&format!("cpus: \"{one}\"\n"), 2);
+    assert!(
+        told.contains(&format!("2 cores need as many CPUs, and {one} is only 1")),
+        "{told}"
+    );
+
+    let tunnel = site.tunnel("lab");
+    for (cpus, wanted) in [
+        ("1023", "CPU 1023 is not one of this machine"),
+        ("0-", "\"0-\" is no CPU"),
+    ] {
+        let mut settings = site.connector(&tunnel).service("http_status:204");
+        settings.flags.extend(["--cpus".to_owned(), cpus.to_owned()]);
+        let folder = tempfile::tempdir().expect("a temp dir");
+        let mut connector = settings.spawn(folder.path());
+        assert!(!connector.wait_exit(deadline::STEP).success());
+        assert!(connector.log().contains(wanted), "{}", connector.log());
+    }
+}
+
 adit_tests::in_both_modes!(
+    cores_are_pinned_to_the_cpus_that_are_named,
+    cpus_that_cannot_be_had_are_refused_with_the_reason,
     connections_live_on_both_cores_and_stay_after_a_rebinding,
     a_visitor_on_either_core_reaches_a_tunnel_on_the_other,
     a_body_crosses_cores_unchanged,

@@ -1,13 +1,15 @@
 //! `adit up`: one command, a page, and a clean end.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
+use adit_driver::cpus::Cpus;
 use adit_tests::binary;
 use adit_tests::binary::IoMode;
 use adit_tests::deadline;
 use adit_tests::origin::{nginx::Nginx, refused_address};
-use adit_tests::process::{Process, command, is_running};
+use adit_tests::process::{Process, command, cpus_of, is_running};
 use adit_tests::visitor::curl::Curl;
 use nix::sys::signal::Signal;
 
@@ -184,7 +186,35 @@ fn killed_it_leaves_no_child_behind(io: IoMode) {
     });
 }
 
+fn edge_and_connector_get_cpus_of_their_own(io: IoMode) {
+    let allowed = Cpus::allowed();
+    let list = allowed.to_string();
+    let [a, b, c, d] = ANY_PORTS;
+    let up = Up::start(io, ["--hello-world", "--cores", "1", "--cpus", &list, a, b, c, d]);
+    assert_eq!(up.get().run().status, 200);
+    let pinned = |name: &str| -> Vec<String> {
+        let children = up.process.children();
+        let cores = children.iter().map(|pid| cpus_of(*pid, name));
+        cores.flat_map(BTreeMap::into_values).collect()
+    };
+    assert_eq!(pinned("adit-edge-"), [allowed.first(1).to_string()]);
+    assert_eq!(pinned("connector-"), [allowed.last(1).to_string()]);
+
+    let mut refused = spawn(io, ["--hello-world", "--cpus", "1023"]);
+    assert_eq!(
+        refused.wait_exit(deadline::STEP).code(),
+        Some(2),
+        "{}",
+        refused.log()
+    );
+    refused.wait_line(
+        "invalid value for --cpus: CPU 1023 is not one of this machine",
+        deadline::STEP,
+    );
+}
+
 adit_tests::in_both_modes!(
+    edge_and_connector_get_cpus_of_their_own,
     hello_page_by_http1_and_by_http2_over_tls,
     a_real_origin_is_served_and_state_is_kept,
     a_taken_port_is_named_with_the_child_that_wanted_it,

@@ -4,7 +4,7 @@
 //! wait for a line without polling. The child is started through `setpriv --pdeathsig KILL`, which replaces itself
 //! with the program: when a test runner is killed, nothing it started outlives it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
@@ -344,6 +344,20 @@ impl Lines {
     fn end(&self) -> usize {
         self.first + self.kept.len()
     }
+}
+
+/// The CPUs of each thread of a process whose name begins with `prefix`, by name, as the kernel lists them.
+pub fn cpus_of(pid: u32, prefix: &str) -> BTreeMap<String, String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let read = |task: &Path, file: &str| std::fs::read_to_string(task.join(file)).unwrap_or_default();
+    let threads = tasks.into_iter().flatten().flatten().map(|task| {
+        let (name, status) = (read(&task.path(), "comm"), read(&task.path(), "status"));
+        let list = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        (name.trim().to_owned(), list.unwrap_or_default().trim().to_owned())
+    });
+    threads.filter(|(name, _)| name.starts_with(prefix)).collect()
 }
 
 /// Ids of the processes that `parent` started and that still run.

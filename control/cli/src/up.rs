@@ -14,10 +14,13 @@ mod layout;
 mod origin;
 mod provision;
 mod ready;
+mod shares;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use adit_driver::core::CORES_MAX;
+use adit_driver::cpus::Cpus;
 use adit_driver::kernel::IoChoice;
 use adit_proto::ingress::service::OriginService;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,6 +31,7 @@ use self::family::{Family, Role};
 use self::files::{ConnectorFile, EdgeFile};
 use self::layout::Layout;
 use self::ready::{ControlAddresses, EdgeAddresses};
+use self::shares::Shares;
 use crate::cmd::block_on;
 use crate::failure::Failure;
 use crate::output;
@@ -57,8 +61,11 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "auto")]
     io: IoChoice,
     /// Cores each of edge and connector uses; all by default.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=CORES_MAX as i64))]
     cores: Option<u16>,
+    /// CPUs to pin cores to, such as 0-3,8: the edge has the first half of them, the connector the other.
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<Cpus>,
 }
 
 /// What asks us to stop.
@@ -82,12 +89,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             );
         }
     };
+    let shares = arguments
+        .cpus
+        .as_ref()
+        .map(|cpus| Shares::of(cpus, arguments.cores));
+    let shares = shares
+        .transpose()
+        .map_err(|error| Failure::usage(format!("invalid value for --cpus: {error}")))?;
     let layout = Layout::prepare(arguments.state_dir.as_deref())?;
     block_on(async {
         let mut stop = StopSignals::listen()?;
         let mut family = Family::default();
         let outcome = tokio::select! {
-            outcome = serve(arguments, &service, &layout, &mut family) => outcome,
+            outcome = serve(arguments, &service, shares.as_ref(), &layout, &mut family) => outcome,
             () = stop.received() => Ok(()),
         };
         tokio::select! {
@@ -102,6 +116,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 async fn serve(
     arguments: &Arguments,
     service: &str,
+    shares: Option<&Shares>,
     layout: &Layout,
     family: &mut Family,
 ) -> Result<(), Failure> {
@@ -121,7 +136,7 @@ async fn serve(
         https: arguments.https,
     };
     layout.write(&layout.edge_config(), &edge_file.render(layout))?;
-    family.start(Role::Edge, edge_command(arguments, layout))?;
+    family.start(Role::Edge, edge_command(arguments, shares, layout))?;
     let edge: EdgeAddresses = family
         .while_running(ready::addresses(&layout.edge_addresses()))
         .await?;
@@ -133,7 +148,7 @@ async fn serve(
     };
     layout.write(&layout.connector_token(), &tunnel.token)?;
     layout.write(&layout.connector_config(), &connector_file.render(layout))?;
-    family.start(Role::Connector, connector_command(arguments, layout))?;
+    family.start(Role::Connector, connector_command(arguments, shares, layout))?;
     family
         .while_running(ready::connections(
             &layout.connector_addresses(),
@@ -156,34 +171,38 @@ fn control_command(layout: &Layout) -> Vec<String> {
     ]
 }
 
-fn edge_command(arguments: &Arguments, layout: &Layout) -> Vec<String> {
+fn edge_command(arguments: &Arguments, shares: Option<&Shares>, layout: &Layout) -> Vec<String> {
     let mut command = vec![
         "edge".to_owned(),
         "--config".to_owned(),
         layout.edge_config().display().to_string(),
     ];
-    command.extend(core_flags(arguments));
+    command.extend(core_flags(arguments, shares.map(|shares| &shares.edge)));
     command
 }
 
-fn connector_command(arguments: &Arguments, layout: &Layout) -> Vec<String> {
+fn connector_command(arguments: &Arguments, shares: Option<&Shares>, layout: &Layout) -> Vec<String> {
     let config = layout.connector_config().display().to_string();
     let addresses = layout.connector_addresses().display().to_string();
     let mut command = ["tunnel", "--config", &config, "--addresses-file", &addresses]
         .map(str::to_owned)
         .to_vec();
-    command.extend(core_flags(arguments));
+    command.extend(core_flags(arguments, shares.map(|shares| &shares.connector)));
     command.push("run".to_owned());
     command
 }
 
-fn core_flags(arguments: &Arguments) -> Vec<String> {
+fn core_flags(arguments: &Arguments, cpus: Option<&Cpus>) -> Vec<String> {
     let mut flags = vec!["--io".to_owned(), arguments.io.to_string()];
     flags.extend(
         arguments
             .cores
             .into_iter()
             .flat_map(|cores| ["--cores".to_owned(), cores.to_string()]),
+    );
+    flags.extend(
+        cpus.into_iter()
+            .flat_map(|cpus| ["--cpus".to_owned(), cpus.to_string()]),
     );
     flags
 }

@@ -13,7 +13,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use adit_driver::core::CORES_MAX;
+use adit_driver::core::{CORES_MAX, default_count};
+use adit_driver::cpus::Cpus;
 use adit_driver::kernel::IoChoice;
 use adit_proto::ingress::Ingress;
 use adit_proto::ingress::service::OriginService;
@@ -82,8 +83,10 @@ pub struct Config {
     pub(crate) pidfile: Option<PathBuf>,
     pub(crate) addresses_file: Option<PathBuf>,
     pub(crate) io: IoChoice,
-    /// `None` for all of the machine.
+    /// `None` for one on each of `cpus`.
     pub(crate) cores: Option<usize>,
+    /// `None` for those this process may use.
+    pub(crate) cpus: Option<Cpus>,
     pub(crate) reported_flags: BTreeMap<&'static str, String>,
     warnings: Vec<String>,
 }
@@ -150,8 +153,16 @@ impl Config {
             addresses_file: flags.addresses_file,
             io: flags.io.unwrap_or(IoChoice::Auto),
             cores: at_least_one("cores", flags.cores)?.map(|count| count.min(CORES_MAX)),
+            cpus: flags.cpus,
             warnings,
         })
+    }
+
+    /// How many cores are wanted: as many as was said, else one on each CPU that was named, else on each that
+    /// this process may use.
+    pub(crate) fn core_count(&self) -> usize {
+        let named = || self.cpus.as_ref().map(|cpus| cpus.len().min(CORES_MAX));
+        self.cores.or_else(named).unwrap_or_else(default_count)
     }
 
     /// What is odd but does not stop the connector, one text each.

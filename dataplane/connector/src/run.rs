@@ -17,7 +17,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use adit_driver::core::{CoreContext, CoreError, Cores, default_count};
+use adit_driver::core::{CoreContext, CoreError, Cores};
+use adit_driver::cpus::{Cpus, CpusError};
 use adit_driver::kernel::{ProbeError, probe};
 use adit_driver::mailbox::{Receiver, Sender, mailbox};
 use adit_proto::supervisor::{Plan, SLOTS_MAX, Supervisor};
@@ -59,6 +60,9 @@ pub enum ConnectorError {
     /// The asked-for I/O mode does not work here.
     #[error("cannot use the kernel as asked")]
     Probe(#[from] ProbeError),
+    /// The CPUs that were named cannot be used.
+    #[error("invalid value for --cpus")]
+    Cpus(#[from] CpusError),
     /// The thread's runtime cannot be made.
     #[error("cannot start the service thread's runtime")]
     Runtime(#[source] io::Error),
@@ -109,6 +113,9 @@ pub fn run(config: Config) -> Result<(), ConnectorError> {
         tracing::warn!("{warning}");
     }
     tracing::debug!(?config, "Resolved the configuration");
+    if let Some(cpus) = &config.cpus {
+        cpus.check(config.core_count())?;
+    }
     let probe = probe(config.io)?;
     tracing::info!(io = %probe.mode, reason = probe.reason, "Chose how to ask the kernel");
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -141,9 +148,11 @@ async fn serve(config: Config, io: adit_driver::kernel::IoMode) -> Result<(), Co
         retries: config.retries,
     };
     // More cores than connections would have nothing to do.
-    let core_count = config.cores.unwrap_or_else(default_count).min(usable);
+    let core_count = config.core_count().min(usable);
+    let cpus = config.cpus.clone().unwrap_or_else(Cpus::allowed);
+    tracing::info!(cores = core_count, %cpus, "Starting cores");
     let metrics: Vec<Arc<CoreMetrics>> = (0..core_count).map(|_| Arc::default()).collect();
-    let (crew, cores) = spawn_cores(core_count, io, &settings, &metrics)?;
+    let (crew, cores) = spawn_cores(&cpus, core_count, io, &settings, &metrics)?;
     let status = Rc::new(RefCell::new(Status::default()));
     let view = Rc::new(View {
         status: status.clone(),
@@ -182,6 +191,7 @@ struct CoreParts {
 }
 
 fn spawn_cores(
+    cpus: &Cpus,
     count: usize,
     io: adit_driver::kernel::IoMode,
     settings: &Arc<Settings>,
@@ -206,7 +216,7 @@ fn spawn_cores(
     }
     // Locked once per core, at its start.
     let parts = Arc::new(Mutex::new(parts));
-    let cores = Cores::spawn(count, io, "connector", move |context| {
+    let cores = Cores::spawn_on(cpus, count, io, "connector", move |context| {
         let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
         let own = parts.get_mut(usize::from(context.id.0)).and_then(Option::take);
         run_core(context, own)

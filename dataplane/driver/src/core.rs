@@ -25,11 +25,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, LocalSet, spawn_local};
 
+use crate::cpus::{self, Cpus};
 use crate::kernel::IoMode;
 use crate::ring;
 
@@ -99,10 +98,7 @@ pub struct Cores {
 }
 
 impl Cores {
-    /// Starts `count` cores, each running `main` with its own context, and returns when all runtimes run.
-    ///
-    /// Core `i` is pinned to the `i`-th CPU this process may use, round robin when there are more cores
-    /// than CPUs. A refused pin is logged and the core runs unpinned. Threads are called `{name}-{i}`.
+    /// Starts `count` cores on the CPUs this process may use. See [`spawn_on`](Self::spawn_on).
     ///
     /// # Errors
     /// [`CoreError::Count`] and [`CoreError::Start`].
@@ -111,10 +107,30 @@ impl Cores {
         F: Fn(CoreContext) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = ()> + 'static,
     {
+        Self::spawn_on(&Cpus::allowed(), count, io, name, main)
+    }
+
+    /// Starts `count` cores, each running `main` with its own context, and returns when all runtimes run.
+    ///
+    /// Core `i` is pinned to the `i`-th of `cpus`, round robin when there are more cores than CPUs. A
+    /// refused pin is logged and the core runs unpinned. Threads are called `{name}-{i}`.
+    ///
+    /// # Errors
+    /// [`CoreError::Count`] and [`CoreError::Start`].
+    pub fn spawn_on<F, Fut>(
+        cpus: &Cpus,
+        count: usize,
+        io: IoMode,
+        name: &'static str,
+        main: F,
+    ) -> Result<Self, CoreError>
+    where
+        F: Fn(CoreContext) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = ()> + 'static,
+    {
         if !(1..=CORES_MAX).contains(&count) {
             return Err(CoreError::Count { asked: count });
         }
-        let cpus = allowed_cpus();
         let progress = Arc::new(Progress::new(count));
         let (report_start, starts) = mpsc::channel();
         for index in 0..count {
@@ -125,7 +141,7 @@ impl Cores {
                 main: main.clone(),
                 progress: Arc::clone(&progress),
             };
-            let cpu = cpus.get(index % cpus.len().max(1)).copied();
+            let cpu = cpus.of_core(index);
             let report_start = report_start.clone();
             let start = move || {
                 pin(id, cpu);
@@ -323,23 +339,9 @@ fn panic_message(error: JoinError) -> String {
         .unwrap_or_else(|| "no message".to_owned())
 }
 
-/// CPUs this process may use, in order; empty if the kernel does not say.
-fn allowed_cpus() -> Vec<usize> {
-    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else {
-        return Vec::new();
-    };
-    (0..CpuSet::count())
-        .filter(|&cpu| set.is_set(cpu).unwrap_or(false))
-        .collect()
-}
-
 fn pin(core: CoreId, cpu: Option<usize>) {
     let Some(cpu) = cpu else { return };
-    let mut set = CpuSet::new();
-    let pinned = set
-        .set(cpu)
-        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
-    if let Err(error) = pinned {
+    if let Err(error) = cpus::pin(cpu) {
         tracing::warn!(%core, cpu, %error, "core runs unpinned");
     }
 }

@@ -11,6 +11,7 @@
 
 // In the order a process meets them: choose the mode, start cores, connect them, open sockets.
 pub mod kernel;
+pub mod cpus;
 pub mod core;
 pub mod time;
 pub(crate) mod doorbell;

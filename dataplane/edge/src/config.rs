@@ -13,6 +13,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use adit_driver::core::{CORES_MAX, default_count};
+use adit_driver::cpus::Cpus;
 use adit_driver::kernel::IoChoice;
 use adit_proto::exchange::edge::Cidr;
 
@@ -24,8 +26,10 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// A checked configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Cores to run on.
-    pub cores: usize,
+    /// How many cores to run, if that was said; see [`Config::core_count`].
+    pub cores: Option<usize>,
+    /// Which CPUs to pin them to, if that was said.
+    pub cpus: Option<Cpus>,
     /// How the kernel is asked.
     pub io: IoChoice,
     /// The file it came from.
@@ -150,11 +154,13 @@ impl Config {
         Self::parse(file, &text)
     }
 
-    /// Checks that what the configuration names can be used: certificates are readable and fit their keys.
+    /// Checks that what the configuration names can be used: CPUs are there, certificates are readable and
+    /// fit their keys.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] for the first certificate that cannot be used.
+    /// [`ConfigError::Value`] for the first CPU or certificate that cannot be used.
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.check_cpus()?;
         for files in &self.certificates {
             crate::public::tls::load_certificate(files).map_err(|error| ConfigError::Value {
                 file: self.file.clone(),
@@ -163,6 +169,23 @@ impl Config {
             })?;
         }
         Ok(())
+    }
+
+    /// Checks that each core can have a CPU of its own among those that were named.
+    pub(crate) fn check_cpus(&self) -> Result<(), ConfigError> {
+        let checked = self.cpus.as_ref().map(|cpus| cpus.check(self.core_count()));
+        checked.unwrap_or(Ok(())).map_err(|error| ConfigError::Value {
+            file: self.file.clone(),
+            key: "cpus",
+            reason: error.to_string(),
+        })
+    }
+
+    /// How many cores to run: as many as was said, else one on each CPU that was named, else on each that
+    /// this process may use.
+    pub fn core_count(&self) -> usize {
+        let named = || self.cpus.as_ref().map(|cpus| cpus.len().min(CORES_MAX));
+        self.cores.or_else(named).unwrap_or_else(default_count)
     }
 
     /// Checks a text as if it stood in `file`.
@@ -209,11 +232,15 @@ impl fmt::Display for Config {
         self.fmt_control(f)?;
         writeln!(
             f,
-            "state-dir: {}\ncores: {}\nio: {}\nlimits:",
+            "state-dir: {}\ncores: {}\nio: {}",
             quoted_path(&self.state_dir),
-            self.cores,
+            self.core_count(),
             self.io
         )?;
+        if let Some(cpus) = &self.cpus {
+            writeln!(f, "cpus: \"{cpus}\"")?;
+        }
+        writeln!(f, "limits:")?;
         writeln!(f, "  idle-timeout: {}", units::show(self.limits.idle_timeout))?;
         writeln!(
             f,

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use adit_control_api::edge_link::EdgeInfo;
 use adit_driver::core::{CoreError, Cores};
+use adit_driver::cpus::Cpus;
 use adit_driver::kernel::{self, ProbeError};
 use adit_driver::mailbox::mailbox;
 use adit_driver::quic::{self, SettingsError, TransportSettings};
@@ -30,7 +31,7 @@ use uuid::Uuid;
 
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::control_link::certificate::{self, TunnelCertificate};
 use crate::control_link::{Service, ServiceSettings};
 use crate::core::{self, Report, Seed, Shared};
@@ -52,6 +53,9 @@ const CLOSE_TIME: Duration = Duration::from_secs(3);
 /// Why an edge cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
+    /// The configuration names what this machine has not.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The kernel lacks what was asked for.
     #[error(transparent)]
     Probe(#[from] ProbeError),
@@ -143,8 +147,12 @@ impl Process {
         let mut interrupt = listen(SignalKind::interrupt())?;
         let hang_up = listen(SignalKind::hangup())?;
         let config = Arc::new(config);
+        config.check_cpus()?;
         let probe = kernel::probe(config.io)?;
-        tracing::info!(io = %probe.mode, reason = probe.reason, cores = config.cores, "edge starts");
+        let cpus = config.cpus.clone().unwrap_or_else(Cpus::allowed);
+        tracing::info!(
+            io = %probe.mode, reason = probe.reason, cores = config.core_count(), %cpus, "edge starts"
+        );
         tracing::debug!(%config, "configuration");
         prepare_state_dir(&config)?;
         let log = open_log(&config)?;
@@ -153,7 +161,7 @@ impl Process {
         if config.certificates.is_empty() && !config.listeners.https.is_empty() {
             tracing::warn!("no certificates configured; HTTPS serves a throw-away one");
         }
-        let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..config.cores)
+        let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..config.core_count())
             .map(|_| mailbox::<CoreMessage>(MAILBOX_MESSAGES_MAX))
             .unzip();
         let (service, handle) = Service::start(settings(&config), mailboxes.clone());
@@ -163,7 +171,7 @@ impl Process {
             _ = interrupt.recv() => return Ok(()),
         };
         let metrics: Vec<_> = inboxes.iter().map(|_| Arc::<CoreMetrics>::default()).collect();
-        let (report, reports) = mpsc::channel(2 * config.cores);
+        let (report, reports) = mpsc::channel(2 * config.core_count());
         let (may_close, closing) = phase::channel(false);
         let shared = Shared {
             config: config.clone(),
@@ -184,7 +192,7 @@ impl Process {
         let addresses = bound.addresses();
         let (seeds, admin_listener) = bound.split(inboxes, metrics);
         spawn_local(admin::run(admin.clone(), admin_listener));
-        let cores = spawn(&config, probe.mode, seeds, shared)?;
+        let cores = spawn(&config, &cpus, probe.mode, seeds, shared)?;
         let process = Self {
             config,
             service,
@@ -202,7 +210,7 @@ impl Process {
 
     /// From the first core that listens to the last that has ended.
     async fn watch(mut self, cores: &Cores, addresses: &bind::Addresses) -> Result<(), EdgeError> {
-        for _ in 0..self.config.cores {
+        for _ in 0..self.config.core_count() {
             match self.reports.recv().await {
                 Some(Report::Listening | Report::Drained) => {}
                 Some(Report::Failed(error)) => return Err(EdgeError::Sockets(error)),
@@ -239,7 +247,7 @@ impl Process {
         self.admin.is_serving.set(false);
         self.service.drain_cores();
         let drained = async {
-            for _ in 0..self.config.cores {
+            for _ in 0..self.config.core_count() {
                 if self.reports.recv().await.is_none() {
                     break;
                 }
@@ -336,10 +344,16 @@ fn quic_config(certificate: Arc<TunnelCertificate>) -> Result<quic::ServerConfig
 }
 
 /// Starts the cores, each with the sockets that were bound for it.
-fn spawn(config: &Config, io: kernel::IoMode, seeds: Vec<Seed>, shared: Shared) -> Result<Cores, EdgeError> {
+fn spawn(
+    config: &Config,
+    cpus: &Cpus,
+    io: kernel::IoMode,
+    seeds: Vec<Seed>,
+    shared: Shared,
+) -> Result<Cores, EdgeError> {
     // Locked once per core, at its start.
     let seeds = Arc::new(Mutex::new(seeds.into_iter().map(Some).collect::<Vec<_>>()));
-    let cores = Cores::spawn(config.cores, io, "adit-edge", move |context| {
+    let cores = Cores::spawn_on(cpus, config.core_count(), io, "adit-edge", move |context| {
         let seed = seeds
             .lock()
             .ok()

@@ -82,6 +82,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
             "grace-period",
             "io",
             "cores",
+            "cpus",
         ],
     },
     Leaf {

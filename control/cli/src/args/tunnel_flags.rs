@@ -124,6 +124,10 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
         "auto, uring or portable: how the kernel is asked (Adit only)",
     ),
     Flag::text("cores", "Number of cores to use, all by default (Adit only)"),
+    Flag::text(
+        "cpus",
+        "CPUs to pin them to, such as 0-3,8; the first ones by default (Adit only)",
+    ),
     // Logs and metrics.
     Flag::text("loglevel", "debug, info, warn, error or fatal; info by default").env(&["TUNNEL_LOGLEVEL"]),
     Flag::text("transport-loglevel", "Level of the transport's own messages")

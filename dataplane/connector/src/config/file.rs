@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use adit_driver::cpus::{Cpus, CpusError};
 use serde_json::{Map, Value};
 
 use super::keys::{Durations, Keys};
@@ -75,6 +76,7 @@ const TOP_LEVEL: &[&str] = &[
     "addresses-file",
     "io",
     "cores",
+    "cpus",
     "loglevel",
     "api-url",
     "autoupdate-freq",
@@ -183,6 +185,7 @@ impl File {
         fill(&mut flags.loglevel, keys.text("loglevel")?);
         fill(&mut flags.io, parsed(keys, "io")?);
         fill(&mut flags.cores, count(keys, "cores")?);
+        fill(&mut flags.cpus, cpus(keys)?);
         fill_list(&mut flags.edge, keys.texts("edge")?);
         fill_list(&mut flags.tag, keys.texts("tag")?);
         fill_list(&mut flags.features, keys.texts("features")?);
@@ -287,6 +290,19 @@ fn count<T: TryFrom<u64>>(keys: Keys<'_>, key: &str) -> Result<Option<T>, Config
         why: "it is too large".to_owned(),
     };
     T::try_from(number).map(Some).map_err(too_large)
+}
+
+/// `cpus`: a number, a text or a list of such.
+fn cpus(keys: Keys<'_>) -> Result<Option<Cpus>, ConfigError> {
+    let Some(text) = keys.numbers_or_texts("cpus")? else {
+        return Ok(None);
+    };
+    let invalid = |error: CpusError| ConfigError::Value {
+        key: "cpus".to_owned(),
+        value: text.clone(),
+        why: error.to_string(),
+    };
+    text.parse().map(Some).map_err(invalid)
 }
 
 fn parsed<T: FromStr<Err: std::fmt::Display>>(keys: Keys<'_>, key: &str) -> Result<Option<T>, ConfigError> {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use adit_driver::cpus::Cpus;
 use adit_driver::kernel::IoChoice;
 use adit_proto::ingress::settings::OriginOverrides;
 
@@ -73,4 +74,6 @@ pub struct Flags {
     pub io: Option<IoChoice>,
     /// Cores to use (ours).
     pub cores: Option<usize>,
+    /// CPUs to pin them to (ours).
+    pub cpus: Option<Cpus>,
 }

@@ -76,6 +76,25 @@ impl<'a> Keys<'a> {
         Ok(texts.unwrap_or_default())
     }
 
+    /// Numbers and texts between commas; one alone need not be a list.
+    pub(crate) fn numbers_or_texts(self, key: &str) -> Result<Option<String>, ConfigError> {
+        let part = |value: &Value| match value {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => number.as_u64().map(|number| number.to_string()),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        self.read(key, "int, string or list of them", |value| {
+            match value.as_array() {
+                Some(items) => items
+                    .iter()
+                    .map(part)
+                    .collect::<Option<Vec<_>>>()
+                    .map(|parts| parts.join(",")),
+                None => part(value),
+            }
+        })
+    }
+
     /// A level below; absent and empty are the same.
     pub(crate) fn level(self, key: &str) -> Result<Option<Self>, ConfigError> {
         let map = match self.map.get(key) {

@@ -347,3 +347,28 @@ fn rules_can_be_read_alone() {
     let none = ingress_file::read_json("{}").unwrap_err().to_string();
     assert_eq!(none, "The config file doesn't contain any ingress rules");
 }
+
+#[test]
+fn cpus_are_written_in_three_ways_and_the_flag_wins() {
+    for (written, wanted) in [("3", "3"), ("0-3,8", "0-3,8"), ("[\"2-3\", 0]", "2-3,0")] {
+        let folder = Folder::new(&format!("cpus: {written}\n"));
+        let config = Config::resolve(complete(&folder)).unwrap();
+        assert_eq!(config.cpus.as_ref().unwrap().to_string(), wanted, "{written}");
+        assert_eq!(config.core_count(), config.cpus.unwrap().len());
+        let flags = Flags {
+            cpus: Some("9".parse().unwrap()),
+            cores: Some(1),
+            ..complete(&folder)
+        };
+        assert_eq!(Config::resolve(flags).unwrap().cpus, Some("9".parse().unwrap()));
+    }
+    for (written, wanted) in [
+        ("0,0", "invalid value \"0,0\" for cpus: CPU 0 is named twice"),
+        ("[]", "for cpus: no CPU is named"),
+        ("yes please", "is no CPU or range of CPUs, such as 0-3,8"),
+        ("true", "expected int, string or list of them found bool for cpus"),
+    ] {
+        let told = error(complete(&Folder::new(&format!("cpus: {written}\n"))));
+        assert!(told.contains(wanted), "{written}: {told}");
+    }
+}

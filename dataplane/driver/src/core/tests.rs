@@ -30,16 +30,30 @@ fn every_core_runs_main_with_its_own_context_and_thread_name() {
 
 #[test]
 fn each_core_is_pinned_to_one_allowed_cpu() {
-    let allowed = allowed_cpus();
-    let (sender, seen) = mpsc::channel();
-    let cores = Cores::spawn(2, IoMode::Portable, "pin", move |context: CoreContext| {
-        sender.send((context.id, allowed_cpus())).unwrap();
-        async {}
-    })
+    let allowed = Cpus::allowed();
+    // The other way round, so that the order is seen to count on a machine with two or more.
+    let chosen = Cpus::new(
+        (0..allowed.len())
+            .rev()
+            .filter_map(|index| allowed.of_core(index)),
+    )
     .unwrap();
-    cores.wait().unwrap();
-    for (id, cpus) in seen.into_iter().take(2) {
-        assert_eq!(cpus, [allowed[usize::from(id.0) % allowed.len()]]);
+    for (cpus, is_chosen) in [(&allowed, false), (&chosen, true)] {
+        let (sender, seen) = mpsc::channel();
+        let main = move |context: CoreContext| {
+            sender.send((context.id, Cpus::allowed())).unwrap();
+            async {}
+        };
+        let cores = if is_chosen {
+            Cores::spawn_on(cpus, 2, IoMode::Portable, "pin", main)
+        } else {
+            Cores::spawn(2, IoMode::Portable, "pin", main)
+        };
+        cores.unwrap().wait().unwrap();
+        for (id, found) in seen.into_iter().take(2) {
+            let wanted = cpus.of_core(usize::from(id.0)).unwrap();
+            assert_eq!(found, Cpus::new([wanted]).unwrap());
+        }
     }
 }
 

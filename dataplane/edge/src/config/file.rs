@@ -22,11 +22,41 @@ pub(super) struct File {
     pub(super) control: Option<Control>,
     pub(super) state_dir: Option<String>,
     pub(super) cores: Option<usize>,
+    pub(super) cpus: Option<Cpus>,
     pub(super) io: Option<String>,
     pub(super) limits: Option<Limits>,
     pub(super) trusted_proxies: Option<Vec<String>>,
     pub(super) access_log: Option<String>,
     pub(super) grace_period: Option<String>,
+}
+
+/// `cpus:`, one or several.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "cpus must be a CPU, a text such as \"0-3,8\", or a list of such"
+)]
+pub(super) enum Cpus {
+    Part(CpuPart),
+    List(Vec<CpuPart>),
+}
+
+/// A CPU, or a text of several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum CpuPart {
+    Number(u64),
+    Text(String),
+}
+
+impl CpuPart {
+    /// As it would stand in a text.
+    pub(super) fn text(self) -> String {
+        match self {
+            Self::Number(number) => number.to_string(),
+            Self::Text(text) => text,
+        }
+    }
 }
 
 /// `listeners:`

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use adit_driver::core::{CORES_MAX, default_count};
+use adit_driver::core::CORES_MAX;
+use adit_driver::cpus::{Cpus, CpusError};
 use adit_driver::kernel::IoChoice;
 
 use super::{CertificateFiles, Config, ConfigError, Limits, Listeners, file, units};
@@ -46,14 +47,16 @@ pub(super) fn resolve(file: &Path, written: file::File) -> Result<Config, Config
     let location = at.name("location", written.location, &colo)?;
     let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let state_dir = written.state_dir.unwrap_or_else(|| STATE_DIR_DEFAULT.into());
-    let cores = written.cores.unwrap_or_else(default_count);
-    if !(1..=CORES_MAX).contains(&cores) {
+    if let Some(cores) = written.cores
+        && !(1..=CORES_MAX).contains(&cores)
+    {
         return Err(at.refuse("cores", format!("{cores} is not between 1 and {CORES_MAX}")));
     }
     let trusted = written.trusted_proxies.unwrap_or_default();
     let grace = written.grace_period.as_deref().unwrap_or(GRACE_PERIOD_DEFAULT);
     Ok(Config {
-        cores,
+        cores: written.cores,
+        cpus: written.cpus.map(|cpus| at.cpus(cpus)).transpose()?,
         io: match written.io {
             Some(io) => io
                 .parse::<IoChoice>()
@@ -137,6 +140,16 @@ impl Resolver<'_> {
             return Err(self.refuse(key, format!("{} addresses, at most {LISTENERS_MAX}", texts.len())));
         }
         texts.iter().map(|text| self.address(key, text)).collect()
+    }
+
+    fn cpus(&self, written: file::Cpus) -> Result<Cpus, ConfigError> {
+        let parts = match written {
+            file::Cpus::Part(part) => vec![part],
+            file::Cpus::List(parts) => parts,
+        };
+        let parts: Vec<String> = parts.into_iter().map(file::CpuPart::text).collect();
+        let read = parts.join(",").parse();
+        read.map_err(|error: CpusError| self.refuse("cpus", error.to_string()))
     }
 
     fn listeners(&self, written: file::Listeners) -> Result<Listeners, ConfigError> {

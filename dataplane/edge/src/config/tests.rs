@@ -26,6 +26,7 @@ control:
   key: edge.key
 state-dir: state
 cores: 3
+cpus: ["4-6", 9]
 io: portable
 limits:
   idle-timeout: 2m
@@ -43,7 +44,8 @@ fn every_key_is_understood_and_paths_count_from_the_file() {
     assert_eq!(config.certificates[0].cert, Path::new("/etc/adit/tls/site.pem"));
     assert_eq!(config.certificates[0].key, Path::new("/keys/site.key"));
     assert_eq!(config.state_dir, Path::new("/etc/adit/state"));
-    assert_eq!(config.cores, 3);
+    assert_eq!((config.cores, config.core_count()), (Some(3), 3));
+    assert_eq!(config.cpus, Some("4-6,9".parse().unwrap()));
     assert_eq!(config.limits.idle_timeout, Duration::from_secs(120));
     assert_eq!(config.limits.response_head_timeout, Duration::from_secs(100));
     assert_eq!(config.limits.memory_bytes, 256 << 20);
@@ -69,6 +71,50 @@ fn a_short_file_gets_defaults() {
 }
 
 #[test]
+fn cpus_are_a_number_a_text_or_a_list_and_say_how_many_cores() {
+    for (written, wanted, count) in [
+        ("3", "3", 1),
+        ("0-3,8", "0-3,8", 5),
+        ("\"0\"", "0", 1),
+        ("[0, 1]", "0-1", 2),
+        ("[\"2-3\", 0]", "2-3,0", 3),
+        ("\"0-999\"", "0-999", 256),
+    ] {
+        let config = parse(&format!("control: {{socket: s}}\ncpus: {written}")).unwrap();
+        assert_eq!(config.cpus.as_ref().unwrap().to_string(), wanted, "{written}");
+        assert_eq!(config.core_count(), count, "{written}");
+        let again = parse(&config.to_string()).unwrap();
+        assert_eq!(again.cpus, config.cpus);
+    }
+    let both = parse("control: {socket: s}\ncores: 1\ncpus: [0, 1]").unwrap();
+    assert_eq!(both.core_count(), 1);
+}
+
+#[test]
+fn cpus_that_cannot_be_used_are_named_with_the_file_and_the_key() {
+    let one = Cpus::allowed().first(1);
+    for (text, wanted) in [
+        (
+            format!("cores: 2\ncpus: \"{one}\""),
+            format!("cpus: 2 cores need as many CPUs, and {one} is only 1"),
+        ),
+        (
+            "cpus: 1023".into(),
+            "cpus: CPU 1023 is not one of this machine, which has ".into(),
+        ),
+    ] {
+        let config = parse(&format!("control: {{socket: s}}\n{text}")).unwrap();
+        let told = config.check().unwrap_err().to_string();
+        assert!(
+            told.starts_with(&format!("/etc/adit/edge.yml: {wanted}")),
+            "{told}"
+        );
+    }
+    let fits = parse(&format!("control: {{socket: s}}\ncpus: \"{one}\"")).unwrap();
+    fits.check().unwrap();
+}
+
+#[test]
 fn mistakes_name_the_file_the_key_and_the_fix() {
     let cases = [
         ("controll: {socket: s}", "did you mean \"control\""),
@@ -83,6 +129,13 @@ fn mistakes_name_the_file_the_key_and_the_fix() {
         ("", "control: give either socket"),
         ("control: {socket: s, ca: c}", "control: give either socket"),
         ("control: {socket: s}\ncores: 0", "cores: 0 is not between 1"),
+        ("control: {socket: s}\ncpus: 3-1", "cpus: the range \"3-1\" ends"),
+        ("control: {socket: s}\ncpus: [0, 0]", "cpus: CPU 0 is named twice"),
+        ("control: {socket: s}\ncpus: []", "cpus: no CPU is named"),
+        (
+            "control: {socket: s}\ncpus: {a: 1}",
+            "cpus must be a CPU, a text such as",
+        ),
         ("control: {socket: s}\nio: fast", "io: "),
         ("control: {socket: s}\nname: 'a b'", "name: "),
         ("control: {socket: s}\ngrace-period: fast", "grace-period: "),

@@ -53,7 +53,7 @@ pub(super) struct Bound {
 
 impl Bound {
     pub(super) fn bind(config: &Config) -> Result<Self, EdgeError> {
-        let (listeners, cores) = (&config.listeners, config.cores);
+        let (listeners, cores) = (&config.listeners, config.core_count());
         let refused = |address: SocketAddr, role| {
             move |source: io::Error| EdgeError::Bind {
                 address,

@@ -113,6 +113,7 @@ fn flags(given: &Lookup<'_>) -> Result<Flags, Failure> {
         addresses_file: path("addresses-file"),
         io: given.parsed("io")?,
         cores: given.parsed("cores")?,
+        cpus: given.parsed("cpus")?,
     })
 }
 
