@@ -208,9 +208,10 @@ impl Endpoint {
     ) -> Result<Connection, DialError> {
         let connection = {
             let mut state = self.0.state.borrow_mut();
-            let (handle, proto) = state
-                .proto
-                .connect(Instant::now(), config.towards(addr), addr, server_name)?;
+            let (handle, proto) =
+                state
+                    .proto
+                    .connect(Instant::now(), config.towards(addr), addr, server_name)?;
             state.insert(&self.0, handle, proto, false)
         };
         connection.0.touch();
