@@ -24,7 +24,14 @@ pub(crate) enum Command {
     Load(Load),
     /// Move bytes through one URL each way.
     Bulk(Bulk),
-    /// Serve `/` (1 KB), `/bytes/N` (N bytes) and `POST /sink` (swallows its body).
+    /// Listen to streams of events and tell how late each event comes.
+    Events(Events),
+    /// Keep connections open after one request on each.
+    Hold(Hold),
+    /// Measure what encryption, UDP and TCP cost by themselves on this machine.
+    Floor(Floor),
+    /// Serve `/` (1 KB), `/bytes/N` (N bytes), `POST /sink` (swallows its body), `/events/N` (an event every N
+    /// milliseconds) and `/ws` (WebSocket echo).
     Origin(Origin),
     /// Set subjects up side by side, measure them in turn, and write a report; `bench/run` builds and starts this.
     Suite(Box<Suite>),
@@ -75,6 +82,12 @@ pub(crate) struct Load {
     /// a server takes; its latencies hide stalls.
     #[arg(long)]
     pub(crate) closed: bool,
+    /// Make a new connection for each request, with a full TLS handshake.
+    #[arg(long, conflicts_with = "websocket")]
+    pub(crate) fresh: bool,
+    /// Upgrade each connection to WebSocket, and send messages that come back in place of requests.
+    #[arg(long, conflicts_with = "h2")]
+    pub(crate) websocket: bool,
     /// For how long requests become due.
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     pub(crate) duration: Duration,
@@ -105,6 +118,9 @@ pub(crate) struct Bulk {
     /// Bytes to send to URL/sink.
     #[arg(long, default_value = "0", value_parser = parse_bytes)]
     pub(crate) upload: u64,
+    /// Move bare bytes after an upgrade: fetch them from URL/raw/source/N and send them to URL/raw/sink/N.
+    #[arg(long, conflicts_with = "h2")]
+    pub(crate) upgrade: bool,
     /// Transfers side by side, each of the whole size.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) parallel: u32,
@@ -113,6 +129,48 @@ pub(crate) struct Bulk {
     pub(crate) timeout: Duration,
     #[command(flatten)]
     pub(crate) watch: Watch,
+}
+
+/// Arguments of `events`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Events {
+    #[command(flatten)]
+    pub(crate) to: Where,
+    /// Pause between two events of a stream.
+    #[arg(long, default_value = "10ms", value_parser = parse_duration)]
+    pub(crate) every: Duration,
+    /// For how long to listen.
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    pub(crate) duration: Duration,
+    /// Streams side by side, each on a connection of its own.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) connections: u32,
+    #[command(flatten)]
+    pub(crate) watch: Watch,
+}
+
+/// Arguments of `hold`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Hold {
+    #[command(flatten)]
+    pub(crate) to: Where,
+    /// Connections to open.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) connections: u32,
+    /// For how long to keep them once all are open.
+    #[arg(long, default_value = "60s", value_parser = parse_duration)]
+    pub(crate) duration: Duration,
+}
+
+/// Arguments of `floor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Floor {
+    /// CPU of the sending thread and CPU of the receiving thread.
+    #[arg(long, value_delimiter = ',', num_args = 1.., default_value = "0,1")]
+    pub(crate) cpus: Vec<usize>,
+    /// Length of each measurement.
+    #[arg(long, default_value = "500ms", value_parser = parse_duration)]
+    pub(crate) duration: Duration,
 }
 
 /// Arguments of `origin`.

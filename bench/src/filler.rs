@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 /// Bytes per frame: a few times what sockets take at once.
-const BLOCK_BYTES: usize = 256 * 1024;
+pub(crate) const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Varied bytes, so that nothing on the way can shrink them.
 static BLOCK: LazyLock<Bytes> = LazyLock::new(|| {
@@ -25,6 +25,11 @@ static BLOCK: LazyLock<Bytes> = LazyLock::new(|| {
         .flatten()
         .collect()
 });
+
+/// The block.
+pub(crate) fn block() -> &'static [u8] {
+    &BLOCK
+}
 
 /// The body; with 0 bytes it is an empty one.
 #[derive(Debug, Default)]

@@ -1,8 +1,8 @@
 //! `adit-bench`: measures a server or a tunnel from outside, together with the CPU time of its processes.
 //!
 //! `load` offers requests at a fixed rate and counts latency from the moment each one was due, so a
-//! stalled server cannot hide its stall (no coordinated omission). `bulk` moves bytes each way. `origin`
-//! is an origin for both. `suite` sets up several subjects on this machine, runs the others as children
+//! stalled server cannot hide its stall (no coordinated omission). `bulk` moves bytes each way, `events`
+//! times a stream of events, `hold` keeps idle connections open. `origin` is an origin for all of them. `suite` sets up several subjects on this machine, runs the others as children
 //! against each in turn, and reports ratios. Everything is bounded in time and count by its arguments.
 #![forbid(unsafe_code)]
 
@@ -10,9 +10,15 @@ mod args;
 mod target;
 mod sender;
 mod filler;
+mod raw;
+mod websocket;
 mod pace;
+mod tally;
 mod load;
 mod bulk;
+mod events;
+mod hold;
+mod floor;
 mod origin;
 mod process;
 mod report;
@@ -31,6 +37,9 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Load(load) => load::run(&load),
         Command::Bulk(bulk) => bulk::run(&bulk),
+        Command::Events(events) => events::run(&events),
+        Command::Hold(hold) => hold::run(&hold),
+        Command::Floor(floor) => floor::run(&floor),
         Command::Origin(origin) => origin::run(&origin),
         Command::Suite(options) => suite::run(&options),
     };

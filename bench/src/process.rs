@@ -233,6 +233,11 @@ fn clock_us(pid: u32) -> Option<u64> {
     Some(seconds * 1_000_000 + u64::try_from(now.tv_nsec()).ok()? / 1_000)
 }
 
+/// Resident memory of a process; 0 when it has ended.
+pub(crate) fn resident_kib(pid: u32) -> u64 {
+    memory(pid).map_or(0, |(rss_kib, _)| rss_kib)
+}
+
 /// Resident memory and the kernel's mark of its peak.
 fn memory(pid: u32) -> Option<(u64, u64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -51,6 +51,8 @@ pub(crate) struct BulkReport {
     pub(crate) bytes: u64,
     pub(crate) seconds: f64,
     pub(crate) megabytes_per_second: f64,
+    /// Rate of the slowest transfer by the mean rate.
+    pub(crate) slowest_to_mean: f64,
     pub(crate) processes: Vec<Cost>,
 }
 
@@ -169,10 +171,11 @@ pub(crate) fn print_bulk(reports: &[BulkReport], json: bool) -> Result<()> {
             bytes,
             seconds,
             megabytes_per_second,
+            slowest_to_mean,
             processes,
         } = report;
         text.push_str(&format!(
-            "{direction}: {bytes} bytes in {seconds:.2} s, {megabytes_per_second:.1} MB/s\n"
+            "{direction}: {bytes} bytes in {seconds:.2} s, {megabytes_per_second:.1} MB/s, slowest to mean {slowest_to_mean:.2}\n"
         ));
         text.push_str(&costs(processes, "ms/GB"));
     }

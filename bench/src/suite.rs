@@ -10,14 +10,19 @@
 //! Does not: compare absolute values of different runs. Ratios between subjects of one run are the result.
 
 pub(crate) mod options;
-mod layout;
+pub(crate) mod layout;
 mod tool;
 mod machine;
+mod wire;
 mod subject;
 mod series;
+mod kind;
 mod scenario;
 mod requests;
 mod bulk;
+mod idle;
+mod yardstick;
+mod impaired;
 mod calls;
 mod company;
 mod verdict;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use http::Uri;
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
@@ -24,6 +25,10 @@ pub(crate) struct Target {
     pub(crate) path: String,
     /// Whether to speak HTTP/2.
     pub(crate) h2: bool,
+    /// Whether to upgrade to WebSocket at `path`.
+    pub(crate) websocket: bool,
+    /// Whether each exchange has a connection of its own.
+    pub(crate) fresh: bool,
     /// TLS settings for https.
     pub(crate) tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
@@ -62,6 +67,8 @@ impl Target {
             host,
             path,
             h2: to.h2,
+            websocket: false,
+            fresh: false,
             tls,
         })
     }
@@ -104,6 +111,8 @@ fn client_config(to: &Where) -> Result<Arc<ClientConfig>> {
         }
         None => bail!("https needs -k or --cacert FILE"),
     };
+    // Each connection makes a full handshake, as that of a new visitor does.
+    config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![if to.h2 {
         b"h2".to_vec()
     } else {

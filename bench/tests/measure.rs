@@ -112,3 +112,92 @@ fn a_run_without_answers_is_a_failure() {
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot connect"));
 }
+
+#[test]
+fn messages_come_back_over_websocket() {
+    let origin = Origin::start();
+    let report = measure(&[
+        "load",
+        &format!("{}/ws", origin.url),
+        "--websocket",
+        "--closed",
+        "--duration",
+        "300ms",
+        "--json",
+    ]);
+    assert!(report["answered"].as_u64().unwrap() > 0);
+    assert_eq!(report["failed"], 0);
+    assert_eq!(report["offered_per_second"], Value::Null);
+}
+
+#[test]
+fn each_request_can_have_a_connection_of_its_own() {
+    let origin = Origin::start();
+    let report = measure(&[
+        "load",
+        &format!("{}/", origin.url),
+        "--fresh",
+        "--rate",
+        "200",
+        "--duration",
+        "250ms",
+        "--json",
+    ]);
+    assert_eq!(report["statuses"]["200"], 50);
+}
+
+#[test]
+fn events_come_with_their_delay() {
+    let origin = Origin::start();
+    let report = measure(&[
+        "events",
+        &origin.url,
+        "--every",
+        "5ms",
+        "--connections",
+        "2",
+        "--duration",
+        "300ms",
+        "--json",
+    ]);
+    assert!(report["answered"].as_u64().unwrap() > 10);
+    assert_eq!(report["failed"], 0);
+}
+
+#[test]
+fn bare_bytes_move_after_an_upgrade() {
+    let origin = Origin::start();
+    let report = measure(&[
+        "bulk",
+        &origin.url,
+        "--upgrade",
+        "--download",
+        "3M",
+        "--upload",
+        "3M",
+        "--json",
+    ]);
+    assert_eq!(report[0]["bytes"], 3_000_000);
+    assert_eq!(report[1]["bytes"], 3_000_000);
+    assert!((report[1]["slowest_to_mean"].as_f64().unwrap() - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn held_connections_are_announced() {
+    let origin = Origin::start();
+    let output = Command::new(BENCH)
+        .args([
+            "hold",
+            &format!("{}/", origin.url),
+            "--connections",
+            "40",
+            "--duration",
+            "1ms",
+        ])
+        .output()
+        .expect("the binary runs");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "holding 40 connections\n"
+    );
+}

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Bench;
-use super::bulk::{self, BulkShape};
+use super::bulk::BulkShape;
 use super::layout::on;
 use super::requests::RequestShape;
 use super::series::Figure;
@@ -66,7 +66,7 @@ pub(crate) fn per_request(
     if running.processes.is_empty() {
         return Ok(Vec::new());
     }
-    let mut command = shape.command(bench, running, Some(rate), LOAD);
+    let mut command = shape.steady(bench, running, rate, LOAD);
     let mut load = on(&bench.layout.load, || {
         command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()
     })?
@@ -92,7 +92,7 @@ pub(crate) fn per_gigabyte(bench: &Bench, shape: &BulkShape, running: &Running) 
     let counters = start(bench, running, None)?;
     // perf does not say when it counts.
     std::thread::sleep(LEAD);
-    let reports = bulk::transfer(bench, &mut shape.command(bench, running));
+    let reports = shape.transfer(bench, &mut shape.command(bench, running));
     let counted = counters
         .into_iter()
         .map(Counter::interrupt)

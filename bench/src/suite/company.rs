@@ -14,15 +14,15 @@ use crate::report::Cost;
 /// Microseconds per tick in `/proc/stat`.
 const TICK_US: f64 = 10_000.0;
 
-/// Share of the CPU in percent above which a note says so.
-const NOTED_PERCENT: f64 = 10.0;
+/// The figure's name.
+pub(crate) const FIGURE: &str = "others_cpu_percent";
 
 /// Looks at the subject's CPUs from its making on.
 #[derive(Debug)]
 pub(crate) struct Company {
     cpus: Vec<usize>,
     start: Instant,
-    before: (u64, u64),
+    before: u64,
 }
 
 impl Company {
@@ -38,8 +38,9 @@ impl Company {
         })
     }
 
-    /// What others took, in percent of the subject's CPUs; `processes` says what the subject itself took.
-    pub(crate) fn stop(self, running: &Running, processes: &[Cost]) -> (Vec<Figure>, Option<String>) {
+    /// What others and the hypervisor took, in percent of the subject's CPUs; `processes` says what the subject
+    /// itself took.
+    pub(crate) fn stop(self, running: &Running, processes: &[Cost]) -> Figure {
         let after = busy(&self.cpus);
         let whole_us = self.start.elapsed().as_secs_f64() * 1e6 * self.cpus.len() as f64;
         let names = running.process_names();
@@ -48,27 +49,18 @@ impl Company {
             .filter(|cost| names.contains(&cost.spent.name))
             .map(|cost| cost.spent.cpu_us)
             .sum();
-        let percent =
-            |ticks: u64, own_us: u64| ((ticks as f64 * TICK_US - own_us as f64) * 100.0 / whole_us).max(0.0);
-        let others = percent(after.0.saturating_sub(self.before.0), own_us);
-        let stolen = percent(after.1.saturating_sub(self.before.1), 0);
-        let note = (others + stolen > NOTED_PERCENT).then(|| {
-            format!("others used {others:.0} % of the subject's CPUs, the hypervisor took {stolen:.0} %")
-        });
-        (vec![Figure::new("others_cpu_percent", others + stolen)], note)
+        let busy_us = after.saturating_sub(self.before) as f64 * TICK_US;
+        Figure::new(FIGURE, ((busy_us - own_us as f64) * 100.0 / whole_us).max(0.0))
     }
 }
 
-/// Ticks that programs used and ticks that the hypervisor took, on these CPUs together.
-fn busy(cpus: &[usize]) -> (u64, u64) {
+/// Ticks that programs used or the hypervisor took, on these CPUs together.
+fn busy(cpus: &[usize]) -> u64 {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let of_cpu = |cpu: &usize| ticks(&text, *cpu).unwrap_or((0, 0));
-    cpus.iter()
-        .map(of_cpu)
-        .fold((0, 0), |sum, ticks| (sum.0 + ticks.0, sum.1 + ticks.1))
+    cpus.iter().filter_map(|cpu| ticks(&text, *cpu)).sum()
 }
 
-fn ticks(stat: &str, cpu: usize) -> Option<(u64, u64)> {
+fn ticks(stat: &str, cpu: usize) -> Option<u64> {
     let name = format!("cpu{cpu} ");
     let line = stat.lines().find_map(|line| line.strip_prefix(&name))?;
     let fields: Vec<u64> = line
@@ -76,8 +68,8 @@ fn ticks(stat: &str, cpu: usize) -> Option<(u64, u64)> {
         .filter_map(|field| field.parse().ok())
         .collect();
     // proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal.
-    let programs = fields.get(..3)?.iter().sum();
-    Some((programs, fields.get(7).copied().unwrap_or(0)))
+    let programs: u64 = fields.get(..3)?.iter().sum();
+    Some(programs + fields.get(7).copied().unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -85,10 +77,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_nice_and_system_count_as_programs() {
+    fn user_nice_system_and_stolen_time_count() {
         let stat = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu1 1 2 3 100 5 6 7 8 0 0\ncpu10 50 0 0 0 0 0 0 0 0 0\n";
-        assert_eq!(ticks(stat, 1), Some((6, 8)));
-        assert_eq!(ticks(stat, 10), Some((50, 0)));
+        assert_eq!(ticks(stat, 1), Some(14));
+        assert_eq!(ticks(stat, 10), Some(50));
         assert_eq!(ticks(stat, 2), None);
     }
 }

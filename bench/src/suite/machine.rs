@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Bench;
 use super::options::SubjectName;
-use super::tool::first_line;
+use super::tool::{first_line, line_with};
 
 /// The facts a reader needs before the figures.
 #[derive(Debug, Serialize)]
@@ -83,8 +83,15 @@ fn versions(bench: &Bench) -> BTreeMap<String, String> {
     if bench.settings.subjects.contains(&SubjectName::Nginx) {
         ask("nginx", Path::new("nginx"), "-v");
     }
+    if bench.settings.subjects.contains(&SubjectName::Haproxy) {
+        ask("haproxy", Path::new("haproxy"), "-v");
+    }
     if let Some(path) = &bench.settings.connector_bin {
         ask("stock connector", path, "--version");
+    }
+    if let Some(peers) = &bench.settings.peers {
+        let version = line_with(peers.join("bin/rathole"), &["--version"], "Build Version");
+        versions.extend(version.map(|line| ("rathole".to_owned(), line)));
     }
     versions
 }

@@ -10,6 +10,9 @@ use super::verdict::Verdict;
 /// Start of the names of figures that count system calls.
 const CALLS: &str = "calls.";
 
+/// Figures that fit beside each other.
+const COLUMNS_MAX: usize = 10;
+
 /// Renders the whole report; `plots` are file names with what they show.
 pub(crate) fn render(report: &Report, plots: &[(String, String)]) -> String {
     let mut text = "# Benchmark report\n\n".to_owned();
@@ -68,9 +71,9 @@ fn head(text: &mut String, report: &Report) {
 }
 
 fn verdicts(text: &mut String, verdicts: &[Verdict]) {
-    text.push_str("\n## Budgets\n\n| what (ours / peer; smaller is better) | must | aim | measured (min-max) | verdict |\n|---|---|---|---|---|\n");
+    text.push_str("\n## Budgets\n\n| what (io_uring mode; smaller is better) | must | aim | measured (min-max) | verdict |\n|---|---|---|---|---|\n");
     for verdict in verdicts {
-        let unit = if verdict.unit == "x" { "" } else { verdict.unit };
+        let unit = verdict.unit;
         let measured = verdict
             .measured
             .map_or_else(|| "-".to_owned(), |spread| range(spread) + unit);
@@ -108,6 +111,10 @@ fn section(text: &mut String, scenario: &ScenarioReport, plots: &[(String, Strin
         return;
     };
     let columns = columns(&scenario.subjects);
+    if columns.is_empty() {
+        processes(text, scenario);
+        return;
+    }
     push(
         text,
         format_args!(
@@ -128,27 +135,49 @@ fn section(text: &mut String, scenario: &ScenarioReport, plots: &[(String, Strin
     processes(text, scenario);
 }
 
-/// One row per subject.
+/// One row per subject and one column per figure, or the other way round when there are many figures.
 fn table(
     text: &mut String,
     scenario: &ScenarioReport,
     columns: &[Key],
     cell: impl Fn(&SubjectReport, &Key) -> String,
 ) {
-    if columns.is_empty() {
-        return;
+    let (subjects, headings): (Vec<String>, Vec<String>) = (
+        scenario
+            .subjects
+            .iter()
+            .map(|subject| subject.name.to_string())
+            .collect(),
+        columns.iter().map(|key| heading(&key.name)).collect(),
+    );
+    let value = |row: usize, column: usize| cell(&scenario.subjects[row], &columns[column]);
+    if columns.len() > COLUMNS_MAX {
+        grid(text, "figure", &headings, &subjects, |row, column| {
+            value(column, row)
+        });
+    } else {
+        grid(text, "subject", &subjects, &headings, value);
     }
-    text.push_str("| subject |");
-    for key in columns {
-        push(text, format_args!(" {} |", heading(&key.name)));
-    }
-    text.push_str("\n|---|");
-    text.push_str(&"---|".repeat(columns.len()));
-    for subject in &scenario.subjects {
-        push(text, format_args!("\n| {} |", subject.name));
-        for key in columns {
-            push(text, format_args!(" {} |", cell(subject, key)));
-        }
+}
+
+fn grid(
+    text: &mut String,
+    corner: &str,
+    rows: &[String],
+    columns: &[String],
+    cell: impl Fn(usize, usize) -> String,
+) {
+    push(
+        text,
+        format_args!(
+            "| {corner} | {} |\n|---|{}",
+            columns.join(" | "),
+            "---|".repeat(columns.len())
+        ),
+    );
+    for (row, name) in rows.iter().enumerate() {
+        let cells: Vec<String> = (0..columns.len()).map(|column| cell(row, column)).collect();
+        push(text, format_args!("\n| {name} | {} |", cells.join(" | ")));
     }
     text.push('\n');
 }
@@ -190,7 +219,12 @@ fn process_table(text: &mut String, scenario: &ScenarioReport, title: &str, name
         let mut rows: Vec<&str> = process_keys(subject).map(|key| key.process.as_str()).collect();
         rows.sort_unstable();
         rows.dedup();
-        for process in rows {
+        let has_any = |process: &&str| {
+            names
+                .iter()
+                .any(|name| subject.series.spread(name, process).is_some())
+        };
+        for process in rows.into_iter().filter(has_any) {
             push(text, format_args!("\n| {} | {process} |", subject.name));
             for name in names {
                 let spread = subject.series.spread(name, process);
@@ -233,11 +267,20 @@ fn rank(name: &str) -> (usize, String) {
     (place.unwrap_or(ORDER.len()), name.to_owned())
 }
 
-/// A figure's name for people.
+/// A figure's name for people; what stands before a colon is one already.
 fn heading(name: &str) -> String {
-    name.replace("_per_", "/")
+    let (prefix, name) = name
+        .rsplit_once(": ")
+        .map_or(("", name), |(prefix, name)| (prefix, name));
+    let name = name
+        .replace("_per_", "/")
         .replace(['_', '.'], " ")
-        .replace("p99 9", "p99.9")
+        .replace("p99 9", "p99.9");
+    if prefix.is_empty() {
+        name
+    } else {
+        format!("{prefix}: {name}")
+    }
 }
 
 fn range(spread: Spread) -> String {

@@ -4,14 +4,19 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
+use nix::sys::resource::{Resource, getrlimit};
 use serde::{Serialize, Serializer};
+
+/// Descriptors that a proxy needs beside its connections, of which each visitor may take two.
+const DESCRIPTORS_SPARE: u32 = 500;
 
 /// Arguments of `suite`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Suite {
-    /// Fewer and shorter rounds: shows that everything works and the rough ratios, within five minutes.
+    /// Fewer scenarios and fewer, shorter rounds: shows that everything works and the rough ratios, within five
+    /// minutes.
     #[arg(long)]
     pub(crate) quick: bool,
     /// Run these scenarios only.
@@ -29,6 +34,12 @@ pub(crate) struct Suite {
     /// A connector binary with cloudflared's command line, to run on our edge beside our own.
     #[arg(long, value_name = "PATH")]
     pub(crate) connector_bin: Option<PathBuf>,
+    /// Folder with other tunnels as `cargo install --root` leaves them (bin/rathole).
+    #[arg(long, value_name = "DIR")]
+    pub(crate) peers: Option<PathBuf>,
+    /// Folder with the built prototype forwarder `fwd`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) lab: Option<PathBuf>,
     /// Rounds per scenario; 5, or 3 with --quick.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: Option<u32>,
@@ -44,10 +55,47 @@ pub(crate) enum ScenarioName {
     RequestsH1,
     /// 1 KB requests on HTTP/2 connections over TLS.
     RequestsH2,
+    /// A new TLS connection for each 1 KB request.
+    Handshakes,
     /// One large transfer each way over TLS.
     #[value(name = "bulk-1")]
     Bulk1,
+    /// 64 transfers side by side, each way, over TLS.
+    #[value(name = "bulk-64")]
+    Bulk64,
+    /// One request at a time on an idle machine: the latency that a subject adds.
+    Latency,
+    /// Small messages back and forth over WebSocket.
+    #[value(name = "websocket")]
+    WebSocket,
+    /// The delay of each event of a stream.
+    Events,
+    /// An idle connector: CPU and bytes on the wire.
+    IdleConnector,
+    /// Many idle visitors: memory of each.
+    IdleVisitors,
+    /// Many idle tunnel connections: memory of each.
+    IdleTunnels,
+    /// Memory growth over a long transfer.
+    Memory,
+    /// Bare bytes over one connection each way, beside other forwarders and the floor.
+    Tcp,
+    /// Transfers and requests over long and lossy ways.
+    Impaired,
+    /// One core against more.
+    Cores,
 }
+
+/// What a short run measures when nothing is named: each budget that a minute can say something about.
+const QUICK: [ScenarioName; 7] = [
+    ScenarioName::RequestsH1,
+    ScenarioName::RequestsH2,
+    ScenarioName::Bulk1,
+    ScenarioName::Latency,
+    ScenarioName::IdleConnector,
+    ScenarioName::IdleVisitors,
+    ScenarioName::Tcp,
+];
 
 /// Something that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -62,6 +110,16 @@ pub(crate) enum SubjectName {
     Direct,
     /// nginx as a TLS reverse proxy to a TLS upstream.
     Nginx,
+    /// haproxy as a TLS reverse proxy to a TLS upstream.
+    Haproxy,
+    /// rathole with its Noise transport.
+    RatholeNoise,
+    /// rathole with its TLS transport.
+    RatholeTls,
+    /// The prototype forwarder of --lab.
+    LabHybrid,
+    /// Encryption, UDP and TCP alone.
+    Floor,
 }
 
 /// What a run does; resolved from [`Suite`].
@@ -81,13 +139,30 @@ pub(crate) struct Settings {
     /// Length of a load at a fixed rate.
     #[serde(serialize_with = "seconds")]
     pub(crate) steady: Duration,
+    /// Rounds of scenarios that start their subjects anew in each.
+    pub(crate) fresh_rounds: u32,
+    /// Length of a look at something idle.
+    #[serde(serialize_with = "seconds")]
+    pub(crate) idle: Duration,
+    /// Idle visitors.
+    pub(crate) idle_visitors: u32,
+    /// Idle connectors, and the connections of each.
+    pub(crate) idle_tunnels: (u32, u32),
     /// Bytes of a large transfer, each way.
     pub(crate) bulk_bytes: u64,
+    /// Bytes of a transfer over which memory must not grow, each way.
+    pub(crate) memory_bytes: u64,
     /// Fixed rate, if it is not calibrated.
     pub(crate) rate: Option<u32>,
     /// The connector of [`SubjectName::Stock`].
     #[serde(skip)]
     pub(crate) connector_bin: Option<PathBuf>,
+    /// Where other tunnels are.
+    #[serde(skip)]
+    pub(crate) peers: Option<PathBuf>,
+    /// Where the prototype forwarder is.
+    #[serde(skip)]
+    pub(crate) lab: Option<PathBuf>,
 }
 
 impl Settings {
@@ -98,19 +173,44 @@ impl Settings {
             Some(path) => ensure!(path.is_file(), "--connector-bin {} is no file", path.display()),
             None => subjects.retain(|subject| *subject != SubjectName::Stock),
         }
+        if options.lab.is_none() {
+            subjects.retain(|subject| *subject != SubjectName::LabHybrid);
+        }
+        if options.peers.is_none() {
+            subjects
+                .retain(|subject| !matches!(subject, SubjectName::RatholeNoise | SubjectName::RatholeTls));
+        }
         ensure!(!subjects.is_empty(), "no subject is left to measure");
+        let (soft, _) =
+            getrlimit(Resource::RLIMIT_NOFILE).context("cannot ask for the limit of descriptors")?;
+        let descriptors = u32::try_from(soft).unwrap_or(u32::MAX).max(4 * DESCRIPTORS_SPARE);
         let quick = options.quick;
         let pick = |short, long| Duration::from_millis(if quick { short } else { long });
         Ok(Self {
             quick,
-            scenarios: chosen(&options.only),
+            scenarios: if quick && options.only.is_empty() {
+                QUICK.to_vec()
+            } else {
+                chosen(&options.only)
+            },
             subjects,
             rounds: options.rounds.unwrap_or(if quick { 3 } else { 5 }),
-            busy: pick(1_000, 5_000),
-            steady: pick(2_000, 10_000),
-            bulk_bytes: if quick { 200_000_000 } else { 1_000_000_000 },
+            busy: pick(500, 5_000),
+            steady: pick(1_000, 10_000),
+            fresh_rounds: options.rounds.unwrap_or(3).min(if quick { 1 } else { 3 }),
+            idle: pick(3_000, 60_000),
+            idle_visitors: if quick {
+                2_000
+            } else {
+                10_000.min(descriptors / 2 - DESCRIPTORS_SPARE)
+            },
+            idle_tunnels: if quick { (25, 8) } else { (40, 25) },
+            memory_bytes: if quick { 500_000_000 } else { 10_000_000_000 },
+            bulk_bytes: if quick { 100_000_000 } else { 1_000_000_000 },
             rate: options.rate,
             connector_bin: options.connector_bin.clone(),
+            peers: options.peers.clone(),
+            lab: options.lab.clone(),
         })
     }
 }

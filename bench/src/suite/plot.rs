@@ -1,4 +1,4 @@
-//! Plots of a report as SVG: latency curves, and CPU as bars stacked by process.
+//! Plots of a report as SVG: latency curves, CPU as bars stacked by process, cost by number of cores.
 
 use std::path::Path;
 
@@ -59,8 +59,42 @@ pub(crate) fn draw(folder: &Path, scenarios: &[ScenarioReport]) -> Result<Vec<(S
             bar_plot(&folder.join(&file), &title, &bars)?;
             drawn.push((file, title));
         }
+        for (figure, unit) in [
+            ("steady.cpu_us_per_request", "CPU us per request by cores"),
+            ("down.cpu_ms_per_gb", "CPU ms per GB down by cores"),
+        ] {
+            let lines = scaling(scenario, figure);
+            if lines.is_empty() {
+                continue;
+            }
+            let title = format!("{name}: {unit}");
+            let file = format!("{name}-{}.svg", figure.replace(['.', '_'], "-"));
+            scaling_plot(&folder.join(&file), &title, &lines)?;
+            drawn.push((file, title));
+        }
     }
     Ok(drawn)
+}
+
+/// A figure by number of cores, of subjects that were measured with several numbers.
+fn scaling(scenario: &ScenarioReport, figure: &str) -> Vec<Line> {
+    let line = |subject: &super::scenario::SubjectReport| {
+        let point = |key: &super::series::Key| {
+            let (cores, name) = key.name.split_once(" core")?;
+            let is_ours = key.process == TOTAL && name.split_once(": ")?.1 == figure;
+            let spread = subject.series.spread(&key.name, TOTAL).filter(|_| is_ours)?;
+            Some((cores.parse::<f64>().ok()?, spread.median))
+        };
+        let mut points: Vec<(f64, f64)> = subject.series.keys().filter_map(point).collect();
+        points.sort_by(|one, other| one.0.total_cmp(&other.0));
+        (subject.name.to_string(), points)
+    };
+    scenario
+        .subjects
+        .iter()
+        .map(line)
+        .filter(|(_, points)| points.len() > 1)
+        .collect()
 }
 
 /// Latency by "nines": 1 is the 90th percentile, 2 the 99th, 3 the 99.9th.
@@ -144,6 +178,37 @@ fn curve_plot(file: &Path, title: &str, lines: &[Line]) -> Result<()> {
         chart
             .configure_series_labels()
             .position(legend)
+            .border_style(BLACK)
+            .background_style(WHITE)
+            .draw()?;
+        Ok(area.present()?)
+    };
+    draw().map_err(|error| anyhow!("cannot draw {}: {error}", file.display()))
+}
+
+fn scaling_plot(file: &Path, title: &str, lines: &[Line]) -> Result<()> {
+    let points = || lines.iter().flat_map(|(_, points)| points.iter());
+    let widest = points().map(|(cores, _)| *cores).fold(1.0, f64::max);
+    let highest = points().map(|(_, value)| *value).fold(0.0, f64::max);
+    let draw = || -> Result<(), Box<dyn std::error::Error>> {
+        let area = SVGBackend::new(file, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .caption(title, ("sans-serif", 18))
+            .margin(12)
+            .x_label_area_size(40)
+            .y_label_area_size(70)
+            .build_cartesian_2d(0.5..widest + 0.5, 0.0..highest * 1.2)?;
+        chart.configure_mesh().x_desc("cores").draw()?;
+        for (index, (name, points)) in lines.iter().enumerate() {
+            let style = colour(index).stroke_width(2);
+            chart
+                .draw_series(LineSeries::new(points.iter().copied(), style).point_size(4))?
+                .label(name)
+                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 20, y)], style));
+        }
+        chart
+            .configure_series_labels()
             .border_style(BLACK)
             .background_style(WHITE)
             .draw()?;
@@ -251,6 +316,32 @@ mod tests {
             let text = std::fs::read_to_string(folder.path().join(file)).unwrap();
             assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"));
         }
+    }
+
+    #[test]
+    fn cores_become_points_of_a_line() {
+        let mut series = Series::default();
+        for (cores, value) in [("2 cores", 12.0), ("1 core", 10.0)] {
+            series.add(
+                0,
+                vec![Figure::of(format!("{cores}: down.cpu_ms_per_gb"), TOTAL, value)],
+            );
+        }
+        let scenario = ScenarioReport {
+            name: ScenarioName::Cores,
+            title: String::new(),
+            rate: None,
+            subjects: vec![SubjectReport {
+                name: SubjectName::AditUring,
+                commands: Vec::new(),
+                series,
+                curve: Vec::new(),
+            }],
+            notes: Vec::new(),
+        };
+        let lines = scaling(&scenario, "down.cpu_ms_per_gb");
+        assert_eq!(lines[0].1, [(1.0, 10.0), (2.0, 12.0)]);
+        assert!(scaling(&scenario, "up.cpu_ms_per_gb").is_empty());
     }
 
     #[test]

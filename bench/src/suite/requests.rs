@@ -28,47 +28,110 @@ const GENERATOR_BUSY: f64 = 0.9;
 /// How requests are sent.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestShape {
-    h2: bool,
+    /// Which of our loads sends them, and its flags.
+    load: &'static [&'static str],
+    path: &'static str,
     connections: u32,
-    streams: u32,
+    /// Whether to find out how much a subject takes.
+    is_pushed: bool,
+    /// The fixed rate; none when it is calibrated.
+    rate: Option<u32>,
 }
 
 impl RequestShape {
     /// HTTP/1.1 with 64 connections.
     pub(crate) const H1: Self = Self {
-        h2: false,
+        load: &["load"],
+        path: "/",
         connections: 64,
-        streams: 1,
+        is_pushed: true,
+        rate: None,
     };
 
     /// HTTP/2 with 64 requests in flight on few connections.
     pub(crate) const H2: Self = Self {
-        h2: true,
+        load: &["load", "--h2", "--streams", "16"],
         connections: 4,
-        streams: 16,
+        ..Self::H1
     };
 
-    /// The load as a command; `rate` none means as fast as answers come.
-    pub(crate) fn command(
-        &self,
-        bench: &Bench,
-        running: &Running,
-        rate: Option<u32>,
-        length: Duration,
-    ) -> Command {
-        let mut command = tool::program(&bench.program);
-        command.arg("load").arg(format!("https://{}/", running.https));
-        command.args(["--host", HOST, "--cacert"]).arg(&running.root);
-        command.arg("--connections").arg(self.connections.to_string());
-        command.arg("--duration").arg(format!("{}ms", length.as_millis()));
-        command.args(["--timeout", "5s", "--json"]);
-        match rate {
-            Some(rate) => command.arg("--rate").arg(rate.to_string()),
-            None => command.arg("--closed"),
-        };
-        if self.h2 {
-            command.args(["--h2", "--streams", &self.streams.to_string()]);
+    /// A new connection for each request.
+    pub(crate) const FRESH: Self = Self {
+        load: &["load", "--fresh"],
+        connections: 16,
+        ..Self::H1
+    };
+
+    /// Messages over WebSocket.
+    pub(crate) const WEBSOCKET: Self = Self {
+        load: &["load", "--websocket"],
+        path: "/ws",
+        ..Self::H1
+    };
+
+    /// One request at a time.
+    pub(crate) const ALONE: Self = Self {
+        connections: 1,
+        is_pushed: false,
+        rate: Some(100),
+        ..Self::H1
+    };
+
+    /// A few requests a second over a long way.
+    pub(crate) const FAR: Self = Self {
+        connections: 16,
+        is_pushed: false,
+        rate: Some(50),
+        ..Self::H1
+    };
+
+    /// As [`Self::H1`], at a rate that one core takes anywhere.
+    pub(crate) const CORES: Self = Self {
+        rate: Some(1_000),
+        ..Self::H1
+    };
+
+    /// Events of 16 streams, one each 10 ms on each.
+    pub(crate) const EVENTS: Self = Self {
+        load: &["events", "--every", "10ms"],
+        path: "",
+        connections: 16,
+        is_pushed: false,
+        rate: Some(1600),
+    };
+
+    /// The rate that needs no calibration.
+    pub(crate) const fn rate(&self) -> Option<u32> {
+        self.rate
+    }
+
+    /// The load as fast as answers come.
+    fn busy(&self, bench: &Bench, running: &Running, length: Duration) -> Command {
+        let mut command = self.command(bench, running, length);
+        command.arg("--closed");
+        command
+    }
+
+    /// The load at a fixed rate.
+    pub(crate) fn steady(&self, bench: &Bench, running: &Running, rate: u32, length: Duration) -> Command {
+        let mut command = self.command(bench, running, length);
+        // Events come at the rate of their streams.
+        if self.load.first() == Some(&"load") {
+            command.arg("--rate").arg(rate.to_string());
         }
+        command
+    }
+
+    fn command(&self, bench: &Bench, running: &Running, length: Duration) -> Command {
+        let mut command = tool::program(&bench.program);
+        command.args(self.load);
+        command.arg(format!("https://{}{}", running.https, self.path));
+        command.args(["--host", HOST, "--cacert"]).arg(&running.root);
+        command.args(["--connections", &self.connections.to_string()]);
+        command
+            .arg("--duration")
+            .arg(format!("{}ms", length.as_millis()))
+            .arg("--json");
         command
     }
 }
@@ -78,11 +141,11 @@ pub(crate) fn calibrate(
     bench: &Bench,
     shape: &RequestShape,
     origin: &Origin,
-    subjects: &[Running],
+    subjects: &[&Running],
 ) -> Result<u32> {
     let mut slowest = f64::INFINITY;
     for running in subjects {
-        let mut command = shape.command(bench, running, None, CALIBRATION);
+        let mut command = shape.busy(bench, running, CALIBRATION);
         // A subject that fails here will fail in the rounds too, where it is noted.
         if let Ok(report) = load(bench, &mut command, running, origin, CALIBRATION) {
             slowest = slowest.min(report.achieved_per_second);
@@ -109,23 +172,14 @@ pub(crate) fn measure(
 ) -> Result<Measured> {
     let settings = &bench.settings;
     let mut measured = Measured::default();
-    let mut busy = shape.command(bench, running, None, settings.busy);
-    let report = load(bench, &mut busy, running, origin, settings.busy)?;
-    measured
-        .figures
-        .push(Figure::new("busy.requests_per_s", report.achieved_per_second));
-    measured
-        .figures
-        .extend(costs("busy", "us_per_request", running, &report.processes));
-    let idle_note = check(&report, "busy", settings.busy);
-    measured.notes.extend(idle_note);
-
-    let mut steady = shape.command(bench, running, Some(rate), settings.steady);
+    if shape.is_pushed {
+        push(bench, shape, origin, running, &mut measured)?;
+    }
+    let mut steady = shape.steady(bench, running, rate, settings.steady);
     let company = Company::start(&bench.layout);
     let report = load(bench, &mut steady, running, origin, settings.steady)?;
-    if let Some((figures, note)) = company.map(|company| company.stop(running, &report.processes)) {
-        measured.figures.extend(figures);
-        measured.notes.extend(note);
+    if let Some(company) = company {
+        measured.figures.push(company.stop(running, &report.processes));
     }
     let times = &report.latency_us;
     for (name, value) in [
@@ -151,8 +205,30 @@ pub(crate) fn measure(
         .notes
         .extend(check(&report, "fixed rate", settings.steady));
     measured.curve = report.latency_curve;
-    measured.commands = vec![tool::line(&busy), tool::line(&steady)];
+    measured.commands.push(tool::line(&steady));
     Ok(measured)
+}
+
+/// Finds out how much the subject takes, and at which cost.
+fn push(
+    bench: &Bench,
+    shape: &RequestShape,
+    origin: &Origin,
+    running: &Running,
+    measured: &mut Measured,
+) -> Result<()> {
+    let length = bench.settings.busy;
+    let mut command = shape.busy(bench, running, length);
+    let report = load(bench, &mut command, running, origin, length)?;
+    measured
+        .figures
+        .push(Figure::new("busy.requests_per_s", report.achieved_per_second));
+    measured
+        .figures
+        .extend(costs("busy", "us_per_request", running, &report.processes));
+    measured.notes.extend(check(&report, "busy", length));
+    measured.commands.push(tool::line(&command));
+    Ok(())
 }
 
 fn load(

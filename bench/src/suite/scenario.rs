@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::bulk::BulkShape;
-use super::calls;
+use super::kind::{Kind, title};
 use super::options::{ScenarioName, SubjectName};
-use super::requests::RequestShape;
-use super::series::{Figure, Series};
-use super::subject::{Origin, Running};
-use super::{Bench, bulk, requests, say};
+use super::series::{Figure, Series, Spread};
+use super::subject::{Origin, Running, Setup};
+use super::{Bench, company, requests, say};
+
+/// Share of the subject's CPUs that others may use before the report says so.
+const COMPANY_NOTED_PERCENT: f64 = 5.0;
 
 /// What one scenario found.
 #[derive(Debug, Serialize)]
@@ -62,26 +63,21 @@ pub(crate) struct Measured {
     pub(crate) notes: Vec<String>,
 }
 
-/// How a scenario measures.
-#[derive(Debug, Clone)]
-enum Kind {
-    Requests(RequestShape),
-    Bulk(BulkShape),
-}
-
-fn kind(name: ScenarioName) -> Kind {
-    match name {
-        ScenarioName::RequestsH1 => Kind::Requests(RequestShape::H1),
-        ScenarioName::RequestsH2 => Kind::Requests(RequestShape::H2),
-        ScenarioName::Bulk1 => Kind::Bulk(BulkShape { parallel: 1 }),
-    }
-}
-
-fn title(name: ScenarioName) -> &'static str {
-    match name {
-        ScenarioName::RequestsH1 => "GET of 1 KB on 64 keep-alive HTTP/1.1 connections over TLS",
-        ScenarioName::RequestsH2 => "GET of 1 KB on 4 HTTP/2 connections over TLS, up to 16 streams on each",
-        ScenarioName::Bulk1 => "One transfer over TLS, down and then up",
+impl Measured {
+    /// Takes everything of another measurement in, its figures under a name of their own.
+    pub(crate) fn absorb(&mut self, name: &str, other: Self) {
+        let prefix = if name.is_empty() {
+            String::new()
+        } else {
+            format!("{name}: ")
+        };
+        for Figure { key, value } in other.figures {
+            self.figures
+                .push(Figure::of(format!("{prefix}{}", key.name), key.process, value));
+        }
+        self.commands.extend(other.commands);
+        self.notes
+            .extend(other.notes.into_iter().map(|note| format!("{prefix}{note}")));
     }
 }
 
@@ -90,18 +86,25 @@ struct Course<'a> {
     bench: &'a Bench,
     kind: Kind,
     origin: Origin,
-    running: Vec<Running>,
+    /// The subjects, each where it runs already.
+    subjects: Vec<(SubjectName, Option<Running>)>,
     curves: BTreeMap<SubjectName, Vec<Vec<(f64, u64)>>>,
     report: ScenarioReport,
 }
 
 /// Runs one scenario.
 pub(crate) fn run(bench: &Bench, name: ScenarioName) -> Result<ScenarioReport> {
+    let kind = Kind::of(name, &bench.settings);
+    let rounds = if kind.is_long() {
+        bench.settings.fresh_rounds
+    } else {
+        bench.settings.rounds
+    };
     let mut course = Course {
         bench,
-        kind: kind(name),
+        kind,
         origin: Origin::start(bench)?,
-        running: Vec::new(),
+        subjects: Vec::new(),
         curves: BTreeMap::new(),
         report: ScenarioReport {
             name,
@@ -113,25 +116,46 @@ pub(crate) fn run(bench: &Bench, name: ScenarioName) -> Result<ScenarioReport> {
     };
     course.start_subjects()?;
     course.calibrate()?;
-    for round in 0..bench.settings.rounds {
+    for round in 0..rounds {
         course.round(round)?;
+        say(&format!("   round {} of {rounds}", round + 1))?;
     }
     course.count_calls()?;
     Ok(course.finish())
 }
 
 impl Course<'_> {
+    fn start(&self, name: SubjectName, cores: u16) -> Result<Running> {
+        let setup = Setup {
+            cores,
+            way: self.kind.way(),
+            is_apart: matches!(self.kind, Kind::Raw(_)),
+            ..Setup::plain(&self.origin)
+        };
+        Running::start(self.bench, name, &setup)
+    }
+
     fn start_subjects(&mut self) -> Result<()> {
         for name in self.bench.settings.subjects.clone() {
-            match Running::start(self.bench, name, &self.origin) {
+            if !self.kind.suits(name) {
+                continue;
+            }
+            let started = if self.kind.is_fresh() {
+                Ok(None)
+            } else {
+                self.start(name, 1).map(Some)
+            };
+            match started {
                 Ok(running) => {
                     self.report.subjects.push(SubjectReport {
                         name,
-                        commands: running.commands.clone(),
+                        commands: running
+                            .as_ref()
+                            .map_or_else(Vec::new, |running| running.commands.clone()),
                         series: Series::default(),
                         curve: Vec::new(),
                     });
-                    self.running.push(running);
+                    self.subjects.push((name, running));
                 }
                 Err(error) => self.note(format!("{name} is left out: {error:#}"))?,
             }
@@ -144,9 +168,16 @@ impl Course<'_> {
         let Kind::Requests(shape) = &self.kind else {
             return Ok(());
         };
-        let rate = match self.bench.settings.rate {
+        let rate = match shape.rate().or(self.bench.settings.rate) {
             Some(rate) => rate,
-            None => requests::calibrate(self.bench, shape, &self.origin, &self.running)?,
+            None => {
+                let running: Vec<&Running> = self
+                    .subjects
+                    .iter()
+                    .filter_map(|(_, running)| running.as_ref())
+                    .collect();
+                requests::calibrate(self.bench, shape, &self.origin, &running)?
+            }
         };
         say(&format!("   fixed rate {rate}/s"))?;
         self.report.rate = Some(rate);
@@ -154,29 +185,39 @@ impl Course<'_> {
     }
 
     fn round(&mut self, round: u32) -> Result<()> {
-        for index in 0..self.running.len() {
-            let running = &self.running[index];
-            let name = running.name;
-            let measured = match &self.kind {
-                Kind::Requests(shape) => requests::measure(
-                    self.bench,
-                    shape,
-                    &self.origin,
-                    running,
-                    self.report.rate.unwrap_or(1),
-                ),
-                Kind::Bulk(shape) => bulk::measure(self.bench, shape, &self.origin, running),
-            };
-            match measured {
+        for index in 0..self.subjects.len() {
+            match self.measure(round, index) {
                 Ok(measured) => self.keep(round, index, measured)?,
-                Err(error) => self.note(format!("round {round}: {name} failed: {error:#}"))?,
+                Err(error) => {
+                    let name = self.subjects[index].0;
+                    self.note(format!("round {}: {name} failed: {error:#}", round + 1))?;
+                }
             }
         }
-        say(&format!(
-            "   round {} of {}",
-            round + 1,
-            self.bench.settings.rounds
-        ))
+        Ok(())
+    }
+
+    fn measure(&mut self, round: u32, index: usize) -> Result<Measured> {
+        let (name, running) = &self.subjects[index];
+        let (bench, rate) = (self.bench, self.report.rate);
+        if let Some(running) = running {
+            return self.kind.measure(bench, &self.origin, running, rate);
+        }
+        let name = *name;
+        let several = self.kind.cores(bench);
+        let mut all = Measured::default();
+        for cores in &several {
+            let running = self.start(name, *cores)?;
+            if round == 0 {
+                self.report.subjects[index]
+                    .commands
+                    .extend(running.commands.clone());
+            }
+            let measured = self.kind.measure(bench, &self.origin, &running, rate)?;
+            let title = format!("{cores} core{}", if *cores == 1 { "" } else { "s" });
+            all.absorb(if several.len() > 1 { &title } else { "" }, measured);
+        }
+        Ok(all)
     }
 
     fn keep(&mut self, round: u32, index: usize, measured: Measured) -> Result<()> {
@@ -188,21 +229,20 @@ impl Course<'_> {
         }
         self.curves.entry(name).or_default().push(measured.curve);
         for note in measured.notes {
-            self.note(format!("round {round}: {name}: {note}"))?;
+            self.note(format!("round {}: {name}: {note}", round + 1))?;
         }
         Ok(())
     }
 
     /// Counts system calls in a run of its own, because counting them slows them down.
     fn count_calls(&mut self) -> Result<()> {
-        for index in 0..self.running.len() {
-            let running = &self.running[index];
-            let counted = match &self.kind {
-                Kind::Requests(shape) => {
-                    calls::per_request(self.bench, shape, running, self.report.rate.unwrap_or(1))
-                }
-                Kind::Bulk(shape) => calls::per_gigabyte(self.bench, shape, running),
-            };
+        let has_time = matches!(self.report.name, ScenarioName::RequestsH1 | ScenarioName::Bulk1);
+        if self.bench.settings.quick && !has_time {
+            return Ok(());
+        }
+        for (index, (_, running)) in self.subjects.iter().enumerate() {
+            let Some(running) = running else { continue };
+            let counted = self.kind.calls(self.bench, running, self.report.rate);
             match counted {
                 Ok(figures) => self.report.subjects[index].series.add(0, figures),
                 Err(error) => {
@@ -220,6 +260,16 @@ impl Course<'_> {
     }
 
     fn finish(mut self) -> ScenarioReport {
+        let shares = self.report.subjects.iter();
+        let shares = shares.filter_map(|subject| subject.series.spread(company::FIGURE, ""));
+        let others = Spread::of(shares.map(|spread| spread.median));
+        if let Some(others) = others.filter(|others| others.max > COMPANY_NOTED_PERCENT) {
+            let text = format!(
+                "Other programs used up to {:.0} % of the subject's CPUs: take these figures as rough.",
+                others.max
+            );
+            self.report.notes.push(text);
+        }
         for subject in &mut self.report.subjects {
             let rounds = self.curves.remove(&subject.name).unwrap_or_default();
             subject.curve = middle_curve(&rounds);
@@ -235,7 +285,7 @@ fn middle_curve(rounds: &[Vec<(f64, u64)>]) -> Vec<(f64, f64)> {
     };
     let point = |(index, (share, _)): (usize, &(f64, u64))| {
         let values = rounds.iter().filter_map(|curve| curve.get(index));
-        let spread = super::series::Spread::of(values.map(|(_, value)| *value as f64));
+        let spread = Spread::of(values.map(|(_, value)| *value as f64));
         spread.map(|spread| (*share, spread.median))
     };
     first.iter().enumerate().filter_map(point).collect()

@@ -105,6 +105,13 @@ impl Series {
         }))
     }
 
+    /// This subject's figure less another's, round by round.
+    pub(crate) fn over(&self, name: &str, process: &str, other: &Self) -> Option<Spread> {
+        let theirs = other.rounds(name, process)?;
+        let pairs = self.rounds(name, process)?.iter();
+        Spread::of(pairs.filter_map(|(round, value)| Some(value - theirs.get(round)?)))
+    }
+
     fn rounds(&self, name: &str, process: &str) -> Option<&BTreeMap<u32, f64>> {
         self.values.get(&Key {
             name: name.to_owned(),
@@ -164,6 +171,8 @@ mod tests {
         let (mine, theirs) = (series(&[(0, 10.0), (1, 20.0)]), series(&[(0, 20.0), (1, 40.0)]));
         let ratio = mine.ratio(("cpu", "edge"), &theirs, ("cpu", "edge")).unwrap();
         assert_eq!((ratio.min, ratio.median, ratio.max), (0.5, 0.5, 0.5));
+        let over = mine.over("cpu", "edge", &theirs).unwrap();
+        assert_eq!((over.min, over.median, over.max), (-20.0, -15.0, -10.0));
     }
 
     #[test]

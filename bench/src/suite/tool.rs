@@ -75,13 +75,18 @@ fn finish(command: &mut Command, cpus: &[usize], limit: Duration) -> Result<Outp
 
 /// The first line with anything on it that a program says, on either stream: for versions.
 pub(crate) fn first_line(path: impl AsRef<OsStr>, arguments: &[&str]) -> Option<String> {
+    line_with(path, arguments, "")
+}
+
+/// The first such line that contains `part`.
+pub(crate) fn line_with(path: impl AsRef<OsStr>, arguments: &[&str], part: &str) -> Option<String> {
     let cpus = super::layout::Layout::of_this_machine().ok()?.all;
     let output = finish(program(path).args(arguments), &cpus, QUESTION_LIMIT).ok()?;
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let lines = text.iter().flat_map(|text| text.lines());
     lines
         .map(str::trim)
-        .find(|line| !line.is_empty())
+        .find(|line| !line.is_empty() && line.contains(part))
         .map(str::to_owned)
 }
 

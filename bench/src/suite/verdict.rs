@@ -2,11 +2,14 @@
 //!
 //! Ratios are ours divided by the peer's, both of this run; smaller is better everywhere.
 
+mod budgets;
+
 use serde::Serialize;
 
-use super::options::{ScenarioName, SubjectName};
+use self::budgets::{Against, BUDGETS, Budget, Ours};
+use super::options::SubjectName;
 use super::scenario::ScenarioReport;
-use super::series::{Spread, TOTAL};
+use super::series::Spread;
 
 /// One line of the table of budgets.
 #[derive(Debug, Serialize)]
@@ -17,7 +20,7 @@ pub(crate) struct Verdict {
     pub(crate) must: f64,
     /// The limit that is aimed at.
     pub(crate) aim: f64,
-    /// What the limits count; `x` is a ratio.
+    /// What the limits count; nothing for a ratio.
     pub(crate) unit: &'static str,
     /// What this run measured; none when it measured nothing for it.
     pub(crate) measured: Option<Spread>,
@@ -60,137 +63,39 @@ impl Outcome {
     }
 }
 
-/// Where the two sides of a ratio are found.
-struct Ratio {
-    scenario: ScenarioName,
-    figure: &'static str,
-    ours: &'static str,
-    peer: SubjectName,
-    theirs: &'static str,
-}
-
-struct Budget {
-    what: &'static str,
-    must: f64,
-    aim: f64,
-    ratio: Ratio,
-}
-
-const STEADY: &str = "steady.cpu_us_per_request";
-const BUSY: &str = "busy.cpu_us_per_request";
-
-const fn ratio(
-    scenario: ScenarioName,
-    figure: &'static str,
-    ours: &'static str,
-    peer: SubjectName,
-    theirs: &'static str,
-) -> Ratio {
-    Ratio {
-        scenario,
-        figure,
-        ours,
-        peer,
-        theirs,
-    }
-}
-
-const BUDGETS: [Budget; 6] = [
-    Budget {
-        what: "connector CPU per 1 KB request, fixed rate, against the stock connector on our edge",
-        must: 1.0 / 6.0,
-        aim: 1.0 / 12.0,
-        ratio: ratio(
-            ScenarioName::RequestsH1,
-            STEADY,
-            "connector",
-            SubjectName::Stock,
-            "connector",
-        ),
-    },
-    Budget {
-        what: "the same, as fast as answers come",
-        must: 1.0 / 6.0,
-        aim: 1.0 / 12.0,
-        ratio: ratio(
-            ScenarioName::RequestsH1,
-            BUSY,
-            "connector",
-            SubjectName::Stock,
-            "connector",
-        ),
-    },
-    Budget {
-        what: "connector CPU per GB down, against the stock connector on our edge",
-        must: 0.4,
-        aim: 0.25,
-        ratio: ratio(
-            ScenarioName::Bulk1,
-            "down.cpu_ms_per_gb",
-            "connector",
-            SubjectName::Stock,
-            "connector",
-        ),
-    },
-    Budget {
-        what: "connector CPU per GB up, against the stock connector on our edge",
-        must: 0.4,
-        aim: 0.25,
-        ratio: ratio(
-            ScenarioName::Bulk1,
-            "up.cpu_ms_per_gb",
-            "connector",
-            SubjectName::Stock,
-            "connector",
-        ),
-    },
-    Budget {
-        what: "edge CPU per 1 KB TLS request, fixed rate, against nginx as TLS proxy to a TLS upstream",
-        must: 1.0,
-        aim: 0.6,
-        ratio: ratio(
-            ScenarioName::RequestsH1,
-            STEADY,
-            "edge",
-            SubjectName::Nginx,
-            TOTAL,
-        ),
-    },
-    Budget {
-        what: "the same, as fast as answers come",
-        must: 1.0,
-        aim: 0.6,
-        ratio: ratio(ScenarioName::RequestsH1, BUSY, "edge", SubjectName::Nginx, TOTAL),
-    },
-];
-
 /// Every budget, held against these scenarios.
 pub(crate) fn all(scenarios: &[ScenarioReport]) -> Vec<Verdict> {
     let verdict = |budget: &Budget| {
-        let Budget {
-            what,
+        let (must, aim) = budget.limits;
+        let measured = measured(scenarios, budget);
+        Verdict {
+            what: budget.what,
             must,
             aim,
-            ratio,
-        } = budget;
-        let measured = measured(scenarios, ratio);
-        Verdict {
-            what,
-            must: *must,
-            aim: *aim,
-            unit: "x",
+            unit: budget.unit,
             measured,
-            outcome: Outcome::of(measured, *must, *aim),
+            outcome: Outcome::of(measured, must, aim),
         }
     };
     BUDGETS.iter().map(verdict).collect()
 }
 
-fn measured(scenarios: &[ScenarioReport], ratio: &Ratio) -> Option<Spread> {
-    let scenario = scenarios.iter().find(|report| report.name == ratio.scenario)?;
-    let ours = scenario.series(SubjectName::AditUring)?;
-    let theirs = scenario.series(ratio.peer)?;
-    ours.ratio((ratio.figure, ratio.ours), theirs, (ratio.figure, ratio.theirs))
+fn measured(scenarios: &[ScenarioReport], budget: &Budget) -> Option<Spread> {
+    let Ours {
+        scenario,
+        figure,
+        process,
+    } = budget.ours;
+    let scenario = scenarios.iter().find(|report| report.name == scenario)?;
+    let series = scenario.series(SubjectName::AditUring)?;
+    match budget.against {
+        Against::Alone => series.spread(figure, process),
+        Against::Ratio(peer, theirs) => {
+            series.ratio((figure, process), scenario.series(peer)?, (figure, theirs))
+        }
+        Against::Own(other) => series.ratio((figure, process), series, (other, process)),
+        Against::Over(peer) => series.over(figure, process, scenario.series(peer)?),
+    }
 }
 
 #[cfg(test)]

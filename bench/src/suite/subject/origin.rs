@@ -70,6 +70,9 @@ impl Origin {
 
     /// The origin alone, as the subject without anything in between.
     pub(super) fn as_subject(&self, name: SubjectName) -> Running {
-        Running::new(name, self.tls, self.certificate.certificate.clone(), Vec::new())
+        Running {
+            http: Some(self.plain),
+            ..Running::new(name, self.tls, self.certificate.certificate.clone(), Vec::new())
+        }
     }
 }
