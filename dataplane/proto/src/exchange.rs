@@ -6,3 +6,4 @@ pub mod edge;
 pub mod connector;
 pub mod retry;
 pub mod error_code;
+mod names;

@@ -13,7 +13,7 @@
 //! Source: cloudflared `connection/quic_connection.go`, `proxy/proxy.go`.
 
 use adit_wire::connect::{ConnectRequest, ConnectionType, Metadata};
-use adit_wire::metadata::{HTTP_HOST, HTTP_METHOD, header_name};
+use adit_wire::metadata::{HTTP_HEADER, HTTP_HOST, HTTP_METHOD};
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_VERSION, TE,
@@ -23,6 +23,8 @@ use http::uri::{InvalidUri, PathAndQuery};
 use http::{Method, Request, Uri};
 
 pub mod echo;
+use super::names::{self, KeyError};
+
 mod response;
 
 pub use response::{ERROR_BYTES_MAX, encode_error, encode_response_head};
@@ -236,23 +238,23 @@ impl RequestHead {
             self.host = metadata.share(value);
             return Ok(());
         }
-        let malformed = |_| RequestError::HeaderKey {
-            key: String::from_utf8_lossy(key).into_owned(),
+        let lossy = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let name = match names::header(key) {
+            Ok(Some(name)) => name,
+            Ok(None) => return Ok(()),
+            Err(KeyError::Malformed) => return Err(RequestError::HeaderKey { key: lossy(key) }),
+            Err(KeyError::Name(name)) => return Err(RequestError::Header { name: lossy(name) }),
         };
-        let Some(name) = header_name(key).map_err(malformed)? else {
-            return Ok(());
-        };
-        let invalid = || RequestError::Header {
-            name: String::from_utf8_lossy(name).into_owned(),
-        };
-        let parsed = HeaderName::from_bytes(name).map_err(|_| invalid())?;
-        let value = HeaderValue::from_maybe_shared(metadata.share(value)).map_err(|_| invalid())?;
-        match parsed {
+        let value = HeaderValue::from_maybe_shared(metadata.share(value)).map_err(|_| {
+            let name = key.strip_prefix(HTTP_HEADER.as_bytes()).unwrap_or(key);
+            RequestError::Header { name: lossy(name) }
+        })?;
+        match name {
             CONTENT_LENGTH => return self.add_length(&value),
             TRANSFER_ENCODING => self.is_chunked |= is_chunked(&value),
-            _ if DROPPED.contains(&parsed) => {}
+            _ if DROPPED.contains(&name) => {}
             _ => {
-                self.headers.append(parsed, value);
+                self.headers.append(name, value);
             }
         }
         Ok(())

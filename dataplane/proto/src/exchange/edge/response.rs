@@ -1,13 +1,14 @@
 //! Turns a connector's first words into the response head a visitor gets.
 
 use adit_wire::connect::{ConnectResponse, ConnectionType, Metadata};
-use adit_wire::metadata::{HTTP_HEADER, HTTP_STATUS, TRACING_SPANS, header_name};
+use adit_wire::metadata::{HTTP_HEADER, HTTP_STATUS, TRACING_SPANS};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, UPGRADE};
 use http::{Method, StatusCode, Version};
 
 use super::hop_by_hop::HopByHop;
 use crate::exchange::error_code::ErrorCode;
+use crate::exchange::names::{self, KeyError};
 
 /// A response head and what follows it.
 #[derive(Clone, Debug)]
@@ -109,11 +110,17 @@ fn read(metadata: &Metadata) -> Result<(StatusCode, HeaderMap), ResponseError> {
             status = Some(parsed.map_err(|_| ResponseError::Invalid("the status is no number from 100"))?);
             continue;
         }
-        let name = header_name(key).map_err(|_| ResponseError::Invalid("a header key is malformed"))?;
-        // Other keys are meant for edges with features this one lacks.
-        let Some(name) = name else { continue };
-        let name = HeaderName::from_bytes(name)
-            .map_err(|_| ResponseError::Invalid("a header name holds a forbidden character"))?;
+        let name = match names::header(key) {
+            Ok(Some(name)) => name,
+            // Other keys are meant for edges with features this one lacks.
+            Ok(None) => continue,
+            Err(KeyError::Malformed) => return Err(ResponseError::Invalid("a header key is malformed")),
+            Err(KeyError::Name(_)) => {
+                return Err(ResponseError::Invalid(
+                    "a header name holds a forbidden character",
+                ));
+            }
+        };
         let value = HeaderValue::from_maybe_shared(metadata.share(value))
             .map_err(|_| ResponseError::Invalid("a header value holds a control character"))?;
         let is_internal = name == TRACING_SPANS;
