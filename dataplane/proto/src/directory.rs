@@ -89,6 +89,15 @@ impl ServedHosts {
             Self::Only(patterns) => patterns.get(host).is_some(),
         }
     }
+
+    /// Whether both are one and the same list; equal lists need not be.
+    fn is_shared_with(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, Self::All) => true,
+            (Self::Only(a), Self::Only(b)) => Arc::ptr_eq(a, b),
+            (Self::All, Self::Only(_)) | (Self::Only(_), Self::All) => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -169,11 +178,13 @@ impl<T> Directory<T> {
 
     /// Sets what a replica serves; ignored for a replica that is not connected.
     pub fn set_hosts(&mut self, tunnel: TunnelId, connector: ConnectorId, hosts: ServedHosts) {
-        if let Some(replica) = self
-            .tunnels
-            .get_mut(&tunnel)
-            .and_then(|replicas| replicas.get_mut(&connector))
-        {
+        let Some(replicas) = self.tunnels.get_mut(&tunnel) else {
+            return;
+        };
+        // Replicas mostly serve the same, and then one look-up tells for all of them.
+        let same = replicas.values().find(|replica| replica.hosts == hosts);
+        let hosts = same.map_or(hosts, |replica| replica.hosts.clone());
+        if let Some(replica) = replicas.get_mut(&connector) {
             replica.hosts = hosts;
         }
     }
@@ -195,12 +206,17 @@ impl<T> Directory<T> {
         tunnel: TunnelId,
         host: &'a Hostname,
     ) -> impl Iterator<Item = (&'a Live<T>, bool)> {
+        let mut asked: Option<(&ServedHosts, bool)> = None;
         self.tunnels
             .get(&tunnel)
             .into_iter()
             .flat_map(|replicas| replicas.values())
             .flat_map(move |replica| {
-                let serves = replica.hosts.serves(host);
+                let serves = match asked {
+                    Some((hosts, serves)) if hosts.is_shared_with(&replica.hosts) => serves,
+                    Some(_) | None => replica.hosts.serves(host),
+                };
+                asked = Some((&replica.hosts, serves));
                 replica
                     .slots
                     .values()

@@ -65,9 +65,11 @@ impl HostFilter {
         match self {
             Self::Any => true,
             Self::Exact { written, ascii } => {
-                host.eq_ignore_ascii_case(written) || host.eq_ignore_ascii_case(ascii)
+                host.eq_ignore_ascii_case(written) || (ascii != written && host.eq_ignore_ascii_case(ascii))
             }
-            Self::Below { written, ascii } => is_below(host, written) || is_below(host, ascii),
+            Self::Below { written, ascii } => {
+                is_below(host, written) || (ascii != written && is_below(host, ascii))
+            }
         }
     }
 }
@@ -96,7 +98,7 @@ pub(super) fn without_port(host: &str) -> &str {
 
 /// The host of `host:port` or `[host]:port`; `None` if `text` has another form.
 fn split_port(text: &str) -> Option<&str> {
-    let (host, _port) = text.rsplit_once(':')?;
+    let host = text.get(..text.bytes().rposition(|byte| byte == b':')?)?;
     if let Some(bracketed) = host.strip_prefix('[') {
         return bracketed.strip_suffix(']');
     }

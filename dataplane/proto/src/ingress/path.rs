@@ -13,10 +13,13 @@ pub(super) const PROGRAM_BYTES_MAX: usize = 1 << 20;
 /// Bytes that are not UTF-8 become U+FFFD, and an incomplete escape stays as written: an expression has
 /// to match something, and the origin still gets the path as it came.
 pub(super) fn decode(target: &str) -> Cow<'_, str> {
-    let path = target.split('?').next().unwrap_or(target);
-    if !path.contains('%') {
+    let is_end_or_escape = |byte| matches!(byte, b'?' | b'%');
+    let first = target.bytes().position(is_end_or_escape).unwrap_or(target.len());
+    let (path, rest) = target.split_at(first);
+    if !rest.starts_with('%') {
         return Cow::Borrowed(path);
     }
+    let path = target.split('?').next().unwrap_or(target);
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
