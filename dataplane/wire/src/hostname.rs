@@ -52,7 +52,8 @@ impl Hostname {
     /// # Errors
     /// As [`Hostname::from_str`], and [`HostnameError::Port`] if the colon is not followed by a port.
     pub fn from_authority(text: &str) -> Result<Self, HostnameError> {
-        let Some((host, port)) = text.rsplit_once(':') else {
+        let colon = text.bytes().rposition(|byte| byte == b':');
+        let Some((host, port)) = colon.and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?))) else {
             return text.parse();
         };
         // RFC 3986 §3.2.3 allows an empty port.
@@ -90,7 +91,7 @@ impl FromStr for Hostname {
         if name.len() > HOSTNAME_BYTES_MAX {
             return Err(HostnameError::TooLong);
         }
-        name.split('.').try_for_each(check_label)?;
+        check_labels(name.as_bytes())?;
         let mut name: Box<str> = name.into();
         name.make_ascii_lowercase();
         Ok(Self(name))
@@ -98,17 +99,25 @@ impl FromStr for Hostname {
 }
 
 /// Underscores are no part of RFC 952 names, but of names that people use.
-fn check_label(label: &str) -> Result<(), HostnameError> {
-    if !label
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    {
-        return Err(HostnameError::Character);
+fn check_labels(name: &[u8]) -> Result<(), HostnameError> {
+    let (mut size, mut before) = (0, b'.');
+    for &byte in name {
+        match byte {
+            b'.' if is_label_end(size, before) => size = 0,
+            b'-' if size == 0 => return Err(HostnameError::Label),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => size += 1,
+            b'.' => return Err(HostnameError::Label),
+            _ => return Err(HostnameError::Character),
+        }
+        before = byte;
     }
-    if label.is_empty() || label.len() > LABEL_BYTES_MAX || label.starts_with('-') || label.ends_with('-') {
-        return Err(HostnameError::Label);
-    }
-    Ok(())
+    is_label_end(size, before)
+        .then_some(())
+        .ok_or(HostnameError::Label)
+}
+
+fn is_label_end(size: usize, last: u8) -> bool {
+    (1..=LABEL_BYTES_MAX).contains(&size) && last != b'-'
 }
 
 impl TryFrom<String> for Hostname {

@@ -151,7 +151,7 @@ fn encode(data: Option<u16>, text: &[u8], metadata: &[Entry<'_>]) -> Result<Byte
         out.put_word(usize::from(data), 0);
     }
     // The text follows the second pointer, the list follows the text.
-    out.put_text_pointer(1, text.len());
+    out.put(&text_pointer(1, text.len()));
     let text_size = text_words(text.len()) * WORD_SIZE;
     if count == 0 {
         out.skip(WORD_SIZE);
@@ -174,20 +174,19 @@ fn encode(data: Option<u16>, text: &[u8], metadata: &[Entry<'_>]) -> Result<Byte
 
 /// Writes the pointers of the list's elements and the texts they point at, which follow all of them.
 fn put_pairs(mut out: Out<'_>, metadata: &[Entry<'_>]) {
-    let mut pointers = Out {
-        rest: out.skip(PAIR_SIZE * metadata.len()),
-    };
+    let pointers = out.skip(PAIR_SIZE * metadata.len()).as_chunks_mut().0;
     // Words from a pointer's end to the next free text.
     let mut offset = STRUCT_POINTERS * metadata.len();
-    for entry in metadata {
-        for size in [entry.key_size(), entry.value.len()] {
-            offset -= 1;
-            pointers.put_text_pointer(offset, size);
-            offset += text_words(size);
-        }
-        let key = out.skip(text_words(entry.key_size()) * WORD_SIZE);
-        put_key(key, entry);
-        let value = out.skip(text_words(entry.value.len()) * WORD_SIZE);
+    for (entry, place) in metadata.iter().zip(pointers.as_chunks_mut().0) {
+        let (key_size, value_size) = (entry.key_size(), entry.value.len());
+        let [key, value]: &mut [[u8; WORD_SIZE]; STRUCT_POINTERS] = place;
+        *key = text_pointer(offset - 1, key_size);
+        offset += text_words(key_size);
+        *value = text_pointer(offset - 2, value_size);
+        offset += text_words(value_size);
+        offset -= STRUCT_POINTERS;
+        put_key(out.skip(text_words(key_size) * WORD_SIZE), entry);
+        let value = out.skip(text_words(value_size) * WORD_SIZE);
         Out { rest: value }.put(entry.value);
     }
     debug_assert!(out.rest.is_empty(), "counted and written size are equal");
@@ -237,19 +236,22 @@ impl<'a> Out<'a> {
         self.skip(bytes.len()).copy_from_slice(bytes);
     }
 
-    /// Writes a word by its two halves. Every number in a head is below [`HEAD_BYTES_MAX`] times eight.
     fn put_word(&mut self, low: usize, high: usize) {
-        let is_small = |half: usize| half <= 8 * HEAD_BYTES_MAX + 7;
-        debug_assert!(is_small(low) && is_small(high), "the head is within its limit");
-        let word = low as u64 | (high as u64) << 32;
-        self.put(&word.to_le_bytes());
+        self.put(&word(low, high));
     }
+}
 
-    fn put_text_pointer(&mut self, offset: usize, size: usize) {
-        if size == 0 {
-            self.skip(WORD_SIZE);
-        } else {
-            self.put_word(offset << 2 | 1, (size + 1) << 3 | LIST_OF_BYTES);
-        }
+/// A word of its two halves. Every number in a head is below [`HEAD_BYTES_MAX`] times eight.
+fn word(low: usize, high: usize) -> [u8; WORD_SIZE] {
+    let is_small = |half: usize| half <= 8 * HEAD_BYTES_MAX + 7;
+    debug_assert!(is_small(low) && is_small(high), "the head is within its limit");
+    (low as u64 | (high as u64) << 32).to_le_bytes()
+}
+
+fn text_pointer(offset: usize, size: usize) -> [u8; WORD_SIZE] {
+    if size == 0 {
+        [0; WORD_SIZE]
+    } else {
+        word(offset << 2 | 1, (size + 1) << 3 | LIST_OF_BYTES)
     }
 }

@@ -28,9 +28,8 @@ pub(super) struct Flat<'a> {
     words: &'a [[u8; WORD_SIZE]],
     /// Where the segment starts in the head.
     start: usize,
-    /// Words that may still be visited: no more than a head in which no two parts overlap can have. The
-    /// general reader allows twice as many.
-    left: usize,
+    /// Words visited so far.
+    visited: usize,
 }
 
 /// A struct: where its parts start, and how large they are in words.
@@ -50,7 +49,7 @@ impl<'a> Flat<'a> {
         is_one_segment.then_some(Self {
             words: segment.as_chunks().0,
             start: PREAMBLE_SIZE + WORD_SIZE,
-            left: HEAD_BYTES_MAX / WORD_SIZE,
+            visited: 0,
         })
     }
 
@@ -78,7 +77,9 @@ impl<'a> Flat<'a> {
         }
         let text = self.text(root.pointers)?;
         let pairs = self.pairs(root.pointers + 1)?;
-        Some(Parts { kind, text, pairs })
+        // No more than a head can have in which no two parts overlap. The general reader allows twice as many.
+        let is_plain = self.visited <= HEAD_BYTES_MAX / WORD_SIZE;
+        is_plain.then_some(Parts { kind, text, pairs })
     }
 
     fn root(&mut self) -> Option<Struct> {
@@ -87,7 +88,7 @@ impl<'a> Flat<'a> {
         let root = Struct::sized(pointer, target(0, pointer).filter(|_| is_struct)?);
         let size = root.data_words + root.pointer_words;
         self.words.get(root.data..root.data + size)?;
-        self.visit(size)?;
+        self.visited += size;
         Some(root)
     }
 
@@ -101,7 +102,7 @@ impl<'a> Flat<'a> {
         }
         let (start, size) = (target(at, pointer)? * WORD_SIZE, (pointer >> 35) as usize);
         let with_zero = self.words.as_flattened().get(start..start + size)?;
-        self.visit(size.div_ceil(WORD_SIZE))?;
+        self.visited += size.div_ceil(WORD_SIZE);
         (with_zero.last() == Some(&0)).then(|| Span::new(self.start + start, size - 1))
     }
 
@@ -123,7 +124,7 @@ impl<'a> Flat<'a> {
             && count <= METADATA_ENTRIES_MAX
             && count * stride <= size;
         self.words.get(at + 1..at + 1 + size).filter(|_| is_sound)?;
-        self.visit(size + 1)?;
+        self.visited += size + 1;
         let mut pairs = Vec::with_capacity(count);
         for number in 0..count {
             let key = element.pointers + number * stride;
@@ -137,11 +138,6 @@ impl<'a> Flat<'a> {
 
     fn word(&self, at: usize) -> Option<u64> {
         self.words.get(at).map(|word| u64::from_le_bytes(*word))
-    }
-
-    fn visit(&mut self, words: usize) -> Option<()> {
-        self.left = self.left.checked_sub(words)?;
-        Some(())
     }
 }
 

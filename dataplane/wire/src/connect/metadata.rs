@@ -102,7 +102,7 @@ impl<K: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(K, V)> for Metadata {
 impl Span {
     pub(super) fn new(start: usize, size: usize) -> Self {
         let is_short = start <= u32::MAX as usize && size <= u32::MAX as usize;
-        assert!(is_short, "metadata is far smaller than 4 GiB");
+        debug_assert!(is_short, "metadata is far smaller than 4 GiB");
         Self {
             start: start as u32,
             size: size as u32,

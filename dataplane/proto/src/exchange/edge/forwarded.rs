@@ -1,6 +1,5 @@
 //! What the origin is told about the visitor, and which of the visitor's own words about that count.
 
-use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
 use http::HeaderMap;
@@ -15,9 +14,6 @@ pub(super) const ORIGINATION_HEADERS: usize = 8;
 
 /// Room for them, but for what proxies say and the host's name.
 const TOLD_BYTES: usize = 256;
-
-/// Longest text of an address: of IPv6, 39 bytes.
-const ADDRESS_BYTES_MAX: usize = 40;
 
 /// Headers that only the edge, or a proxy it trusts, may set. All are dropped from the request as it came
 /// and, where they apply, written anew.
@@ -81,62 +77,58 @@ impl<'a> Origination<'a> {
 
     /// Writes the headers to send; `host` is the authority as the visitor wrote it.
     pub(super) fn tell(&self, id: RequestId, host: &'a str) -> Told<'a> {
-        let peer = Text::of(self.visitor.address.to_canonical());
+        let peer = self.visitor.address.to_canonical();
         let scheme = self.visitor.scheme.as_str();
         let proto = self.said("x-forwarded-proto").unwrap_or(scheme);
-        let mut told = Told {
-            text: String::with_capacity(TOLD_BYTES + self.chain.len() + host.len()),
-            ends: [0; 5],
-            proto,
-            host: self.said("x-forwarded-host").unwrap_or(host),
-        };
-        let text = &mut told.text;
+        let mut text = Vec::with_capacity(TOLD_BYTES + self.chain.len() + host.len());
         if !self.chain.is_empty() {
-            text.push_str(&self.chain);
-            text.push_str(", ");
+            put(&mut text, &[&self.chain, ", "]);
         }
-        text.push_str(peer.as_str());
-        told.ends[0] = text.len();
+        let start = text.len();
+        put_address(&mut text, peer);
+        let address = start..text.len();
+        let forwarded_for = text.len();
 
         if let Some(headers) = self.trusted {
             let earlier = joined(headers, "forwarded");
             if !earlier.is_empty() {
-                text.push_str(&earlier);
-                text.push_str(", ");
+                put(&mut text, &[&earlier, ", "]);
             }
         }
         // RFC 7239 §6: an IPv6 address is bracketed and quoted.
-        let (before, after) = match self.visitor.address.to_canonical() {
+        let (before, after) = match peer {
             IpAddr::V4(_) => ("for=", ";host=\""),
             IpAddr::V6(_) => ("for=\"[", "]\";host=\""),
         };
-        for part in [before, peer.as_str(), after, host, "\";proto=", scheme] {
-            text.push_str(part);
-        }
-        told.ends[1] = text.len();
+        put(&mut text, &[before]);
+        text.extend_from_within(address.clone());
+        put(&mut text, &[after, host, "\";proto=", scheme]);
+        let forwarded = text.len();
 
         let hex = id.hex();
-        let hex = std::str::from_utf8(&hex).unwrap_or_default();
-        text.push_str(
-            self.said("x-request-id")
-                .filter(|id| is_request_id(id))
-                .unwrap_or(hex),
-        );
-        told.ends[2] = text.len();
-
-        if self.client == self.visitor.address.to_canonical() {
-            text.push_str(peer.as_str());
-        } else {
-            text.push_str(Text::of(self.client).as_str());
+        match self.said("x-request-id").filter(|id| is_request_id(id)) {
+            Some(given) => put(&mut text, &[given]),
+            None => text.extend_from_slice(&hex),
         }
-        told.ends[3] = text.len();
+        let request_id = text.len();
+
+        if self.client == peer {
+            text.extend_from_within(address);
+        } else {
+            put_address(&mut text, self.client);
+        }
+        let connecting_ip = text.len();
 
         // Cf-Ray is customarily 16 digits long: the first half of the id.
-        text.push_str(hex.get(..16).unwrap_or_default());
-        text.push('-');
-        text.extend(self.policy.colo.chars().map(|letter| letter.to_ascii_uppercase()));
-        told.ends[4] = text.len();
-        told
+        text.extend_from_slice(hex.first_chunk::<16>().map_or(&[], |half| half));
+        text.push(b'-');
+        text.extend(self.policy.colo.bytes().map(|letter| letter.to_ascii_uppercase()));
+        Told {
+            ends: [forwarded_for, forwarded, request_id, connecting_ip, text.len()],
+            text,
+            proto,
+            host: self.said("x-forwarded-host").unwrap_or(host),
+        }
     }
 
     /// What a trusted proxy says in a header.
@@ -148,7 +140,7 @@ impl<'a> Origination<'a> {
 /// The headers about the visitor that a request gets.
 pub(super) struct Told<'a> {
     /// X-Forwarded-For, Forwarded, X-Request-Id, Cf-Connecting-IP and Cf-Ray, one behind the other.
-    text: String,
+    text: Vec<u8>,
     /// Where each of them ends.
     ends: [usize; 5],
     proto: &'a str,
@@ -156,18 +148,18 @@ pub(super) struct Told<'a> {
 }
 
 impl Told<'_> {
-    pub(super) fn headers(&self) -> [(&'static str, &str); ORIGINATION_HEADERS] {
+    pub(super) fn headers(&self) -> [(&'static str, &[u8]); ORIGINATION_HEADERS] {
         let [a, b, c, d, e] = self.ends;
         let part = |start, end| self.text.get(start..end).unwrap_or_default();
-        let visible = if self.proto.eq_ignore_ascii_case("https") {
-            "{\"scheme\":\"https\"}"
+        let visible: &[u8] = if self.proto.eq_ignore_ascii_case("https") {
+            b"{\"scheme\":\"https\"}"
         } else {
-            "{\"scheme\":\"http\"}"
+            b"{\"scheme\":\"http\"}"
         };
         [
             ("X-Forwarded-For", part(0, a)),
-            ("X-Forwarded-Proto", self.proto),
-            ("X-Forwarded-Host", self.host),
+            ("X-Forwarded-Proto", self.proto.as_bytes()),
+            ("X-Forwarded-Host", self.host.as_bytes()),
             ("Forwarded", part(a, b)),
             ("X-Request-Id", part(b, c)),
             ("Cf-Connecting-IP", part(c, d)),
@@ -177,59 +169,24 @@ impl Told<'_> {
     }
 }
 
-/// An address as text, made once and written several times.
-struct Text {
-    bytes: [u8; ADDRESS_BYTES_MAX],
-    size: usize,
+fn put(text: &mut Vec<u8>, parts: &[&str]) {
+    parts
+        .iter()
+        .for_each(|part| text.extend_from_slice(part.as_bytes()));
 }
 
-impl Text {
-    fn of(address: IpAddr) -> Self {
-        let mut text = Self {
-            bytes: [0; ADDRESS_BYTES_MAX],
-            size: 0,
-        };
-        match address {
-            IpAddr::V4(v4) => {
-                for (place, octet) in v4.octets().into_iter().enumerate() {
-                    if place > 0 {
-                        text.put(b'.');
-                    }
-                    text.put_decimal(octet);
-                }
-            }
-            IpAddr::V6(v6) => write!(text, "{v6}").expect("an IPv6 address is at most 39 bytes long"),
+fn put_address(text: &mut Vec<u8>, address: IpAddr) {
+    let v4 = match address {
+        IpAddr::V4(v4) => v4.octets(),
+        IpAddr::V6(v6) => return put(text, &[&v6.to_string()]),
+    };
+    for (place, octet) in v4.into_iter().enumerate() {
+        if place > 0 {
+            text.push(b'.');
         }
-        text
-    }
-
-    fn put_decimal(&mut self, octet: u8) {
-        if octet >= 100 {
-            self.put(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            self.put(b'0' + octet / 10 % 10);
-        }
-        self.put(b'0' + octet % 10);
-    }
-
-    fn put(&mut self, byte: u8) {
-        if let Some(place) = self.bytes.get_mut(self.size) {
-            *place = byte;
-            self.size += 1;
-        }
-    }
-
-    fn as_str(&self) -> &str {
-        let bytes = self.bytes.get(..self.size).unwrap_or_default();
-        std::str::from_utf8(bytes).unwrap_or_default()
-    }
-}
-
-impl fmt::Write for Text {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.bytes().for_each(|byte| self.put(byte));
-        Ok(())
+        let digits = [octet / 100, octet / 10 % 10, octet % 10].map(|digit| b'0' + digit);
+        let zeros = usize::from(octet < 100) + usize::from(octet < 10);
+        text.extend_from_slice(digits.get(zeros..).unwrap_or_default());
     }
 }
 

@@ -6,6 +6,7 @@ use http::header::{CONNECTION, HeaderMap, HeaderValue};
 const OPTIONS: [&str; 3] = ["close", "keep-alive", "upgrade"];
 
 /// The headers of one message that stay on its connection.
+#[derive(Default)]
 pub(super) struct HopByHop<'a> {
     /// Named by `Connection`; nearly always empty.
     listed: Vec<&'a str>,
@@ -29,6 +30,11 @@ impl<'a> HopByHop<'a> {
             })
             .collect();
         Self { listed }
+    }
+
+    /// Whether no header was named beside those that always stay.
+    pub(super) fn is_empty(&self) -> bool {
+        self.listed.is_empty()
     }
 
     /// `name` is in lower case, as `http` keeps it.

@@ -3,7 +3,7 @@
 use adit_wire::connect::{ConnectResponse, ConnectionType, Metadata};
 use adit_wire::metadata::{HTTP_HEADER, HTTP_STATUS, TRACING_SPANS};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, UPGRADE};
 use http::{Method, StatusCode, Version};
 
 use super::hop_by_hop::HopByHop;
@@ -100,8 +100,22 @@ pub fn public_response(
 
 /// Status and headers, without those of the origin's connection, in their order.
 fn read(metadata: &Metadata) -> Result<(StatusCode, HeaderMap), ResponseError> {
+    let (status, headers, lists_more) = read_but(metadata, &HopByHop::default())?;
+    if !lists_more {
+        return Ok((status, headers));
+    }
     let lines = metadata.iter().filter(|(key, _)| is_connection(key));
-    let hop_by_hop = HopByHop::listed_in(lines.map(|(_, value)| value));
+    let listed = HopByHop::listed_in(lines.map(|(_, value)| value));
+    let (status, headers, _) = read_but(metadata, &listed)?;
+    Ok((status, headers))
+}
+
+/// Status and headers but those that stay, and whether `Connection` lists more than usual, which is rare.
+fn read_but(
+    metadata: &Metadata,
+    hop_by_hop: &HopByHop<'_>,
+) -> Result<(StatusCode, HeaderMap, bool), ResponseError> {
+    let mut lists_more = false;
     let mut status = None;
     let mut headers = HeaderMap::with_capacity(metadata.len());
     for (key, value) in metadata.iter() {
@@ -123,6 +137,10 @@ fn read(metadata: &Metadata) -> Result<(StatusCode, HeaderMap), ResponseError> {
         };
         let value = HeaderValue::from_maybe_shared(metadata.share(value))
             .map_err(|_| ResponseError::Invalid("a header value holds a control character"))?;
+        if name == CONNECTION {
+            lists_more |= !HopByHop::listed_in(std::iter::once(value.as_bytes())).is_empty();
+            continue;
+        }
         let is_internal = name == TRACING_SPANS;
         let stays = name != CONTENT_LENGTH && hop_by_hop.contains(name.as_str());
         if !is_internal && !stays {
@@ -132,7 +150,7 @@ fn read(metadata: &Metadata) -> Result<(StatusCode, HeaderMap), ResponseError> {
         }
     }
     let status = status.ok_or(ResponseError::Invalid("there is no status"))?;
-    Ok((status, headers))
+    Ok((status, headers, lists_more))
 }
 
 fn is_connection(key: &[u8]) -> bool {
@@ -176,7 +194,7 @@ fn upgraded(mut headers: HeaderMap, version: Version) -> PublicResponse {
         headers.remove("sec-websocket-accept");
         StatusCode::OK
     } else {
-        headers.insert(http::header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         StatusCode::SWITCHING_PROTOCOLS
     };
