@@ -160,7 +160,7 @@ impl<'a, T> Pick<'a, T> {
 
     /// A number below `limit`, by a multiplication: this is asked for nearly every candidate.
     fn below(&mut self, limit: u64) -> u64 {
-        (u128::from(self.random()) * u128::from(limit) >> 64) as u64
+        ((u128::from(self.random()) * u128::from(limit)) >> 64) as u64
     }
 
     /// SplitMix64: enough to spread choices, and reproducible.
