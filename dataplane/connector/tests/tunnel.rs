@@ -74,17 +74,16 @@ fn write_config(dir: &Path) {
     std::fs::write(&ca_pool, certificate).unwrap();
     let socket = dir.join("origin.sock");
     origin::start_unix(&socket);
-    // Bound and closed again, so that nobody listens there.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    // Bound, so that nobody else gets the port, and never listening.
+    let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    nobody.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let down = nobody.local_addr().unwrap().as_socket().unwrap();
     let text = format!(
         "ingress:\n\
          - hostname: app.test\n  service: http://{plain}\n\
          - hostname: internal.test\n  service: http://{plain}\n\
          \x20 originRequest: {{httpHostHeader: inside}}\n\
-         - hostname: down.test\n  service: http://{nobody}\n\
+         - hostname: down.test\n  service: http://{down}\n\
          - hostname: unix.test\n  service: unix:{}\n\
          - hostname: trusting.test\n  service: https://{tls}\n\
          \x20 originRequest: {{noTLSVerify: true}}\n\
