@@ -22,7 +22,9 @@ pub(crate) struct Machine {
     pub(crate) cpus: usize,
     /// Memory in GiB.
     pub(crate) memory_gib: f64,
-    /// Load average before nothing but us ran; a high one says that others use the machine.
+    /// MTU of the loopback, over which everything went.
+    pub(crate) loopback_mtu: String,
+    /// Load average at the end.
     pub(crate) load_average: String,
     /// Commit of the sources, with `+` when they were changed since.
     pub(crate) commit: String,
@@ -45,6 +47,9 @@ impl Machine {
             cpu,
             cpus: bench.layout.all.len(),
             memory_gib: (memory / f64::from(1 << 20) * 10.0).round() / 10.0,
+            loopback_mtu: line_with("ip", &["link", "show", "lo"], " mtu ")
+                .and_then(|line| Some(line.split_once(" mtu ")?.1.split_whitespace().next()?.to_owned()))
+                .unwrap_or_else(|| "unknown".to_owned()),
             load_average: read("/proc/loadavg").trim().to_owned(),
             commit: commit(),
             versions: versions(bench),

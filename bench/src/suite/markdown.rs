@@ -39,6 +39,10 @@ fn head(text: &mut String, report: &Report) {
             machine.cpus, machine.cpu, machine.memory_gib, machine.kernel, machine.load_average
         ),
     );
+    push(
+        text,
+        format_args!("- loopback with an MTU of {}\n", machine.loopback_mtu),
+    );
     push(text, format_args!("- commit: {}\n", machine.commit));
     for (name, version) in &machine.versions {
         push(text, format_args!("- {name}: {version}\n"));

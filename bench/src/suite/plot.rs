@@ -157,6 +157,7 @@ fn curve_plot(file: &Path, title: &str, lines: &[Line]) -> Result<()> {
         let mut chart = ChartBuilder::on(&area)
             .caption(title, ("sans-serif", 18))
             .margin(12)
+            .margin_right(36)
             .x_label_area_size(40)
             .y_label_area_size(70)
             .build_cartesian_2d(0.0..4.0, (low * 0.9..high * 1.2).log_scale())?;
@@ -166,6 +167,7 @@ fn curve_plot(file: &Path, title: &str, lines: &[Line]) -> Result<()> {
             .y_desc("microseconds since due")
             .x_labels(5)
             .x_label_formatter(&|nines| share_label(*nines))
+            .y_label_formatter(&whole)
             .draw()?;
         for (index, (name, points)) in lines.iter().enumerate() {
             let style = colour(index).stroke_width(2);
@@ -196,10 +198,18 @@ fn scaling_plot(file: &Path, title: &str, lines: &[Line]) -> Result<()> {
         let mut chart = ChartBuilder::on(&area)
             .caption(title, ("sans-serif", 18))
             .margin(12)
+            .margin_right(36)
             .x_label_area_size(40)
             .y_label_area_size(70)
             .build_cartesian_2d(0.5..widest + 0.5, 0.0..highest * 1.2)?;
-        chart.configure_mesh().x_desc("cores").draw()?;
+        chart
+            .configure_mesh()
+            .x_desc("cores")
+            .x_labels(widest as usize + 1)
+            .x_label_formatter(&whole)
+            .y_label_formatter(&whole)
+            .light_line_style(TRANSPARENT)
+            .draw()?;
         for (index, (name, points)) in lines.iter().enumerate() {
             let style = colour(index).stroke_width(2);
             chart
@@ -209,12 +219,23 @@ fn scaling_plot(file: &Path, title: &str, lines: &[Line]) -> Result<()> {
         }
         chart
             .configure_series_labels()
+            .position(SeriesLabelPosition::UpperRight)
             .border_style(BLACK)
             .background_style(WHITE)
             .draw()?;
         Ok(area.present()?)
     };
     draw().map_err(|error| anyhow!("cannot draw {}: {error}", file.display()))
+}
+
+/// Of numbers on an axis only whole ones are named.
+fn whole(value: &f64) -> String {
+    let is_whole = (value - value.round()).abs() < 1e-6;
+    if is_whole {
+        format!("{value:.0}")
+    } else {
+        String::new()
+    }
 }
 
 fn share_label(nines: f64) -> String {
@@ -241,6 +262,7 @@ fn bar_plot(file: &Path, title: &str, bars: &Bars) -> Result<()> {
         let mut chart = ChartBuilder::on(&area)
             .caption(title, ("sans-serif", 18))
             .margin(12)
+            .margin_right(36)
             .x_label_area_size(30)
             .y_label_area_size(70)
             .build_cartesian_2d(0.0..count, 0.0..highest * 1.15)?;
@@ -250,6 +272,8 @@ fn bar_plot(file: &Path, title: &str, bars: &Bars) -> Result<()> {
             .disable_x_mesh()
             .x_labels(mesh)
             .x_label_formatter(&name_at)
+            .y_label_formatter(&whole)
+            .light_line_style(TRANSPARENT)
             .draw()?;
         for (part, name) in bars.parts.iter().enumerate() {
             let rectangles = bars.bars.iter().enumerate().map(|(index, (_, values))| {
@@ -267,6 +291,7 @@ fn bar_plot(file: &Path, title: &str, bars: &Bars) -> Result<()> {
         }
         chart
             .configure_series_labels()
+            .position(SeriesLabelPosition::LowerRight)
             .border_style(BLACK)
             .background_style(WHITE)
             .draw()?;
