@@ -16,6 +16,7 @@ pub mod core;
 pub mod time;
 pub(crate) mod doorbell;
 pub mod mailbox;
+pub mod chunks;
 pub mod pipe;
 pub(crate) mod sockopt;
 pub mod tcp;

@@ -23,6 +23,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 
+use crate::chunks::Chunks;
 use crate::doorbell::Doorbell;
 
 /// Queue places per credit byte: a chunk is usually a QUIC packet's payload, a little over 1 KiB.
@@ -258,6 +259,24 @@ impl PipeReader {
             second
         })
         .await
+    }
+
+    /// Like [`read`](Self::read), but takes all that is there, up to what one write takes. Cancel-safe.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_chunks(&mut self) -> Result<Option<Chunks>, PipeAborted> {
+        let Some(first) = self.read().await? else {
+            return Ok(None);
+        };
+        let mut chunks = Chunks::from(first);
+        // An end or an abort is found again by the next read.
+        while !chunks.is_full()
+            && let Poll::Ready(Ok(Some(chunk))) = self.try_pop()
+        {
+            chunks.push(chunk);
+        }
+        Ok(Some(chunks))
     }
 
     /// Tells the writer to stop, and drops what is unread. Later reads find the end.

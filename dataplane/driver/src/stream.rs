@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::ring::stream::RingStream;
 
 pub(crate) mod chunk;
+pub mod growing;
 pub(crate) mod portable;
 
 use portable::PortableStream;

@@ -265,14 +265,65 @@ fn a_slow_reader_holds_the_writer_back_at_one_window() {
 }
 
 #[test]
+fn one_read_takes_all_that_has_arrived_and_the_next_one_finds_the_end() {
+    on_pair(TransportSettings::default(), |near, far| async move {
+        let (mut send, _recv) = near.open_bi().await.unwrap();
+        send.write(pattern(0, 50_000)).await.unwrap();
+        send.finish();
+        // Ready once everything was acknowledged, so all of it has arrived.
+        assert_eq!(send.stopped().await, None);
+        let (_far_send, mut far_recv) = far.accept_bi().await.unwrap();
+        let mut chunks = far_recv.read_chunks().await.unwrap().unwrap();
+        assert_eq!(chunks.len(), 50_000);
+        let mut at = 0;
+        while let Some(chunk) = chunks.pop() {
+            assert_eq!(chunk, pattern(at, chunk.len()));
+            at += chunk.len();
+        }
+        assert!(far_recv.read_chunks().await.unwrap().is_none());
+        assert!(far_recv.read_chunk().await.unwrap().is_none());
+    });
+}
+
+#[test]
+fn a_flood_is_read_in_bounded_parts() {
+    let settings = TransportSettings {
+        jumbo_mtu_max: 1452,
+        ..TransportSettings::default()
+    };
+    on_pair(settings, |near, far| async move {
+        let (mut send, _recv) = near.open_bi().await.unwrap();
+        let sent = 1 << 20;
+        let writing = tokio::task::spawn_local(async move {
+            send.write(pattern(0, sent)).await.unwrap();
+            send.finish();
+            send.stopped().await
+        });
+        let (_far_send, mut far_recv) = far.accept_bi().await.unwrap();
+        let mut at = 0;
+        let mut largest = 0;
+        while let Some(mut chunks) = far_recv.read_chunks().await.unwrap() {
+            largest = largest.max(chunks.len());
+            while let Some(chunk) = chunks.pop() {
+                assert_eq!(chunk, pattern(at, chunk.len()));
+                at += chunk.len();
+            }
+        }
+        assert_eq!(at, sent);
+        assert!((10_000..=200_000).contains(&largest), "{largest} bytes at once");
+        assert_eq!(writing.await.unwrap(), None);
+    });
+}
+
+#[test]
 fn reset_and_stop_carry_their_codes() {
     on_pair(TransportSettings::default(), |near, far| async move {
         let (mut send, mut recv) = near.open_bi().await.unwrap();
         send.write(Bytes::from_static(b"x")).await.unwrap();
         let (mut far_send, mut far_recv) = far.accept_bi().await.unwrap();
-        assert!(far_recv.read_chunk().await.unwrap().is_some());
+        assert!(far_recv.read_chunks().await.unwrap().is_some());
         send.reset(7);
-        assert!(matches!(far_recv.read_chunk().await, Err(ReadError::Reset(7))));
+        assert!(matches!(far_recv.read_chunks().await, Err(ReadError::Reset(7))));
         recv.stop(9);
         assert_eq!(far_send.stopped().await, Some(9));
         assert!(matches!(

@@ -184,12 +184,14 @@ async fn carry_response(mut recv: RecvStream, mut response: PipeWriter) {
         let read = tokio::select! {
             biased;
             code = response.closed() => return recv.stop(code),
-            read = recv.read_chunk() => read,
+            read = recv.read_chunks() => read,
         };
         match read {
-            Ok(Some(data)) => {
-                if let Err(closed) = response.write(data).await {
-                    return recv.stop(closed.code);
+            Ok(Some(mut chunks)) => {
+                while let Some(data) = chunks.pop() {
+                    if let Err(closed) = response.write(data).await {
+                        return recv.stop(closed.code);
+                    }
                 }
             }
             Ok(None) => return response.finish(),

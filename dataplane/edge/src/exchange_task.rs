@@ -32,7 +32,7 @@ use adit_wire::TunnelId;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
 
 use crate::core::Core;
@@ -238,10 +238,7 @@ fn respond(
         }
         (ResponseBody::Length(_) | ResponseBody::UntilFinish, _) => PublicBody::stream(download::Download {
             recv: answer.recv,
-            next: Some(answer.rest)
-                .filter(|rest| !rest.is_empty())
-                .map(|rest| Ok(Some(rest))),
-            gathers: record.version() == Version::HTTP_2,
+            first: answer.rest,
             left: match body {
                 ResponseBody::Length(length) => Some(length),
                 ResponseBody::Empty | ResponseBody::UntilFinish | ResponseBody::Upgraded => None,

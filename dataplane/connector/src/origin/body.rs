@@ -1,6 +1,6 @@
 //! The visitor's body on its way from a data stream into an origin request.
 //!
-//! Chunks are handed on as they arrived; the stream's flow control is the only buffer. Dropping the body
+//! What has arrived is handed on at once, as it arrived; the stream's flow control is the only buffer. Dropping the body
 //! before its end tells the edge to stop (STOP_SENDING 0), and a reset by the edge fails the origin request.
 
 use std::cell::Cell;
@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use adit_driver::chunks::Chunks;
 use adit_driver::quic::{ReadError, RecvStream};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -74,45 +75,45 @@ impl StreamBody {
         (body, progress)
     }
 
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ReadError>> {
+    fn poll_chunks(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunks>, ReadError>> {
         if self.left == Some(0) {
             return Poll::Ready(Ok(None));
         }
         if !self.first.is_empty() {
-            return Poll::Ready(Ok(Some(std::mem::take(&mut self.first))));
+            return Poll::Ready(Ok(Some(std::mem::take(&mut self.first).into())));
         }
-        self.recv.poll_read_chunk(cx)
+        self.recv.poll_read_chunks(cx)
     }
 
-    /// Counts a chunk and cuts what exceeds the announced length.
-    fn count(&mut self, mut chunk: Bytes) -> Bytes {
+    /// Counts what was read and cuts what exceeds the announced length.
+    fn count(&mut self, mut chunks: Chunks) -> Chunks {
         if let Some(left) = &mut self.left {
-            chunk.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
-            *left -= chunk.len() as u64;
+            chunks.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= chunks.len() as u64;
         }
-        chunk
+        chunks
     }
 }
 
 impl Body for RequestBody {
-    type Data = Bytes;
+    type Data = Chunks;
     type Error = ReadError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
+    ) -> Poll<Option<Result<Frame<Chunks>, ReadError>>> {
         let Self::Stream(body) = self.get_mut() else {
             return Poll::Ready(None);
         };
-        let chunk = ready!(body.poll_chunk(cx));
-        Poll::Ready(match chunk {
-            Ok(Some(chunk)) => {
-                let chunk = body.count(chunk);
+        let chunks = ready!(body.poll_chunks(cx));
+        Poll::Ready(match chunks {
+            Ok(Some(chunks)) => {
+                let chunks = body.count(chunks);
                 if body.left == Some(0) {
                     body.progress.0.set(Phase::Done);
                 }
-                Some(Ok(Frame::data(chunk)))
+                Some(Ok(Frame::data(chunks)))
             }
             Ok(None) => {
                 body.progress.0.set(Phase::Done);

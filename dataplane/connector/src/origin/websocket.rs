@@ -6,11 +6,13 @@
 //! Frames are not looked at. There is no half-close in the protocol: the end of one direction ends the
 //! exchange (protocol/data-streams.md §4).
 
+use adit_driver::chunks::Chunks;
 use adit_driver::quic::{RecvStream, SendStream};
-use bytes::{Bytes, BytesMut};
+use adit_driver::stream::growing::GrowingBuffer;
+use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt as _;
 use tokio::task::spawn_local;
 
 use super::body::{Progress, RequestBody};
@@ -18,11 +20,6 @@ use super::http_origin::{HttpOrigin, Reply, builder};
 use super::io_stream::OriginIo;
 use super::pool::OriginConnection;
 use super::{CoreOrigins, OriginError};
-
-/// Room for the next read: little while messages are small, because idle WebSockets are many, and as much
-/// as one read usually gives while bytes flow.
-const READ_BYTES_MIN: usize = 2 << 10;
-const READ_BYTES_MAX: usize = 16 << 10;
 
 /// What an origin makes of the wish to upgrade.
 pub(crate) enum Upgrade {
@@ -108,14 +105,15 @@ pub(crate) struct Early {
 pub(crate) async fn relay(io: OriginIo, early: Early, send: &mut SendStream, recv: &mut RecvStream) -> End {
     let (mut reader, mut writer) = tokio::io::split(io);
     let to_origin = async {
-        let mut chunk = early.from_visitor;
+        let mut chunks = Chunks::from(early.from_visitor);
         loop {
-            if !chunk.is_empty() && (writer.write_all(&chunk).await.is_err() || writer.flush().await.is_err())
+            if !chunks.is_empty()
+                && (writer.write_all_buf(&mut chunks).await.is_err() || writer.flush().await.is_err())
             {
                 return End::Broken;
             }
-            chunk = match recv.read_chunk().await {
-                Ok(Some(chunk)) => chunk,
+            chunks = match recv.read_chunks().await {
+                Ok(Some(chunks)) => chunks,
                 Ok(None) => return End::Finished,
                 Err(_) => return End::Broken,
             };
@@ -125,25 +123,14 @@ pub(crate) async fn relay(io: OriginIo, early: Early, send: &mut SendStream, rec
         if !early.from_origin.is_empty() && send.write(early.from_origin).await.is_err() {
             return End::Broken;
         }
-        let mut buffer = BytesMut::new();
-        let mut room = READ_BYTES_MIN;
+        let mut buffer = GrowingBuffer::default();
         loop {
-            if buffer.capacity() < room {
-                buffer.reserve(room);
-            }
-            let offered = buffer.capacity();
-            match reader.read_buf(&mut buffer).await {
-                Ok(0) => return End::Finished,
-                Ok(read) => {
-                    room = if read == offered {
-                        READ_BYTES_MAX
-                    } else {
-                        READ_BYTES_MIN
-                    }
-                }
+            let chunk = match buffer.read(&mut reader).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return End::Finished,
                 Err(_) => return End::Broken,
-            }
-            if send.write(buffer.split().freeze()).await.is_err() {
+            };
+            if send.write(chunk).await.is_err() {
                 return End::Broken;
             }
         }

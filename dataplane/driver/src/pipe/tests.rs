@@ -124,6 +124,35 @@ fn a_stop_reaches_writes_and_waits_and_frees_what_is_unread() {
     });
 }
 
+#[test]
+fn one_read_takes_all_that_is_there_and_frees_its_credit() {
+    block_on(async {
+        let (mut writer, mut reader) = pipe(6);
+        for chunk in ["ab", "cd", "ef"] {
+            writer.write(Bytes::from_static(chunk.as_bytes())).await.unwrap();
+        }
+        let mut write = Box::pin(writer.write(Bytes::from_static(b"gh")));
+        assert!(poll!(&mut write).is_pending());
+        let mut chunks = reader.read_chunks().await.unwrap().unwrap();
+        assert_eq!(chunks.len(), 6);
+        assert_eq!(chunks.pop().unwrap(), "ab");
+        write.await.unwrap();
+        writer.abort(3);
+        assert_eq!(reader.read_chunks().await.unwrap_err().code, 3);
+    });
+}
+
+#[test]
+fn what_was_written_before_the_end_is_read_before_it() {
+    block_on(async {
+        let (mut writer, mut reader) = pipe(100);
+        writer.write(Bytes::from_static(b"last")).await.unwrap();
+        writer.finish();
+        assert_eq!(reader.read_chunks().await.unwrap().unwrap().len(), 4);
+        assert!(reader.read_chunks().await.unwrap().is_none());
+    });
+}
+
 struct SharedBytes(Arc<[u8; 4]>);
 
 impl AsRef<[u8]> for SharedBytes {

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::{ConnectionCell, ConnectionState, park};
 use super::outcome::ConnectionError;
+use crate::chunks::Chunks;
 
 /// Bytes taken from one write call of a byte-oriented writer (RPC, TLS).
 const COPIED_WRITE_BYTES_MAX: usize = 16 << 10;
@@ -196,9 +197,22 @@ impl RecvStream {
         poll_fn(|cx| self.poll_chunk(cx, usize::MAX)).await
     }
 
-    /// Like [`read_chunk`](Self::read_chunk), for poll-based callers.
-    pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ReadError>> {
-        self.poll_chunk(cx, usize::MAX)
+    /// Like [`read_chunk`](Self::read_chunk), but takes all that has arrived, up to what one write takes.
+    ///
+    /// # Errors
+    /// As [`read_chunk`](Self::read_chunk).
+    pub async fn read_chunks(&mut self) -> Result<Option<Chunks>, ReadError> {
+        poll_fn(|cx| self.poll_read_chunks(cx)).await
+    }
+
+    /// Like [`read_chunks`](Self::read_chunks), for poll-based callers.
+    pub fn poll_read_chunks(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunks>, ReadError>> {
+        let mut chunks = Chunks::default();
+        let has_read = ready!(self.poll_arrived(cx, usize::MAX, |bytes| {
+            chunks.push(bytes);
+            !chunks.is_full()
+        }))?;
+        Poll::Ready(Ok(has_read.then_some(chunks)))
     }
 
     /// Tells the peer to send no more.
@@ -217,28 +231,50 @@ impl RecvStream {
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>, ReadError>> {
+        let mut chunk = None;
+        ready!(self.poll_arrived(cx, max, |bytes| {
+            chunk = Some(bytes);
+            false
+        }))?;
+        Poll::Ready(Ok(chunk))
+    }
+
+    /// Passes chunks of up to `max` bytes to `take` as long as there are some and it wants more; waits for the first.
+    /// Returns whether there was one: there is none only at the end of the stream.
+    fn poll_arrived(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+        mut take: impl FnMut(Bytes) -> bool,
+    ) -> Poll<Result<bool, ReadError>> {
         if !self.rest.is_empty() {
-            return Poll::Ready(Ok(Some(std::mem::take(&mut self.rest))));
+            take(std::mem::take(&mut self.rest));
+            return Poll::Ready(Ok(true));
         }
         if self.is_over {
-            return Poll::Ready(Ok(None));
+            return Poll::Ready(Ok(false));
         }
         let mut state = self.connection.state.borrow_mut();
-        let (read, must_transmit) = next_chunk(&mut state, self.id, max);
+        let mut has_read = false;
+        let (stopped, must_transmit) = take_arrived(&mut state, self.id, max, |bytes| {
+            has_read = true;
+            take(bytes)
+        });
         if must_transmit {
             self.connection.touch();
         }
-        match read {
-            Ok(Some(bytes)) => Poll::Ready(Ok(Some(bytes))),
-            Ok(None) => {
+        match stopped {
+            Stopped::Full => Poll::Ready(Ok(has_read)),
+            Stopped::Ended => {
                 self.is_over = true;
-                Poll::Ready(Ok(None))
+                Poll::Ready(Ok(has_read))
             }
-            Err(quinn_proto::ReadError::Reset(code)) => {
+            Stopped::Reset(code) => {
                 self.is_over = true;
-                Poll::Ready(Err(ReadError::Reset(code.into_inner())))
+                Poll::Ready(Err(ReadError::Reset(code)))
             }
-            Err(quinn_proto::ReadError::Blocked) => {
+            Stopped::Empty if has_read => Poll::Ready(Ok(true)),
+            Stopped::Empty => {
                 if let Some(error) = &state.error {
                     return Poll::Ready(Err(error.clone().into()));
                 }
@@ -249,19 +285,43 @@ impl RecvStream {
     }
 }
 
-/// Reads one chunk and says whether the window it freed must be announced.
-fn next_chunk(
+/// Why no more is taken of what has arrived.
+enum Stopped {
+    /// The reader has enough.
+    Full,
+    /// Nothing more has arrived.
+    Empty,
+    /// That was all of the stream.
+    Ended,
+    /// The peer gave it up, and everything unread with it.
+    Reset(u64),
+}
+
+/// Takes chunks until `take` has enough; says why it stopped and whether the window freed must be announced.
+fn take_arrived(
     state: &mut ConnectionState,
     id: StreamId,
     max: usize,
-) -> (Result<Option<Bytes>, quinn_proto::ReadError>, bool) {
+    mut take: impl FnMut(Bytes) -> bool,
+) -> (Stopped, bool) {
     let mut stream = state.proto.recv_stream(id);
     // The stream is gone only after its end was read, which `is_over` remembers.
     let Ok(mut chunks) = stream.read(true) else {
-        return (Ok(None), false);
+        return (Stopped::Ended, false);
     };
-    let read = chunks.next(max).map(|chunk| chunk.map(|chunk| chunk.bytes));
-    (read, chunks.finalize().should_transmit())
+    let stopped = loop {
+        match chunks.next(max) {
+            Ok(Some(chunk)) => {
+                if !take(chunk.bytes) {
+                    break Stopped::Full;
+                }
+            }
+            Ok(None) => break Stopped::Ended,
+            Err(quinn_proto::ReadError::Blocked) => break Stopped::Empty,
+            Err(quinn_proto::ReadError::Reset(code)) => break Stopped::Reset(code.into_inner()),
+        }
+    };
+    (stopped, chunks.finalize().should_transmit())
 }
 
 impl Drop for RecvStream {

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use adit_driver::chunks::Chunks;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
@@ -31,17 +32,17 @@ enum Kind {
 
 /// Hands chunks from the pump to hyper. Both run in one poll of the body, so nothing needs waking.
 #[derive(Default)]
-pub(super) struct Slot(Cell<Option<Bytes>>);
+pub(super) struct Slot(Cell<Option<Chunks>>);
 
 impl Slot {
-    /// Gives a chunk and waits until it is taken: the pump never runs ahead of the visitor.
-    pub(super) async fn put(&self, chunk: Bytes) {
-        self.0.set(Some(chunk));
+    /// Gives chunks and waits until they are taken: the pump never runs ahead of the visitor.
+    pub(super) async fn put(&self, chunks: Chunks) {
+        self.0.set(Some(chunks));
         poll_fn(|_| {
-            let chunk = self.0.take();
-            match chunk {
+            let chunks = self.0.take();
+            match chunks {
                 Some(_) => {
-                    self.0.set(chunk);
+                    self.0.set(chunks);
                     Poll::Pending
                 }
                 None => Poll::Ready(()),
@@ -89,31 +90,31 @@ impl PublicBody {
 }
 
 impl Body for PublicBody {
-    type Data = Bytes;
+    type Data = Chunks;
     type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Chunks>, BodyError>>> {
         let ended = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
-            Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes).into())))),
             Kind::Stream { pump, slot, left } => match pump.as_mut().poll(cx) {
                 Poll::Ready(Ok(())) => Poll::Ready(None),
                 Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
                 Poll::Pending => {
-                    let Some(chunk) = slot.0.take() else {
+                    let Some(chunks) = slot.0.take() else {
                         return Poll::Pending;
                     };
                     if let Some(left) = left {
-                        *left = left.saturating_sub(chunk.len() as u64);
+                        *left = left.saturating_sub(chunks.len() as u64);
                     }
                     if *left != Some(0) {
-                        return Poll::Ready(Some(Ok(Frame::data(chunk))));
+                        return Poll::Ready(Some(Ok(Frame::data(chunks))));
                     }
                     // The last announced bytes: hyper must know that it need not ask again.
-                    Poll::Ready(Some(Ok(Frame::data(chunk))))
+                    Poll::Ready(Some(Ok(Frame::data(chunks))))
                 }
             },
         };

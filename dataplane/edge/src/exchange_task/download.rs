@@ -1,26 +1,25 @@
-//! Carries a response body out of the tunnel, chunk by chunk, no faster than the visitor takes it.
+//! Carries a response body out of the tunnel, no faster than the visitor takes it.
+//!
+//! All that has arrived goes on at once, as the chunks of the QUIC packets: HTTP/1 writes them in one call, HTTP/2 fills
+//! its frames with them, TLS its records, and none of them wants them joined by a copy before.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use adit_driver::time::timeout;
 use adit_proto::exchange::error_code::ErrorCode;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::task::spawn_local;
 
 use super::body::Slot;
 use super::record::Record;
 use super::upload::Upload;
-use crate::tunnels::stream::{InFlight, RecvError, RecvHalf};
+use crate::tunnels::stream::{InFlight, RecvHalf};
 
 /// Time for the end of a stream whose response is complete. Stopping it at once would look to the connector
 /// like a visitor that left.
 const FINISH_TIME: Duration = Duration::from_secs(1);
-
-/// Bytes of chunks put together for HTTP/2, which pays per frame: one full frame. A chunk is what one QUIC
-/// packet carried. Copying them costs less than the frames; HTTP/1 writes them as they are in one call.
-const GATHER_BYTES_MAX: usize = 16 << 10;
 
 /// A response broke off after its head; the visitor's connection or stream is aborted for all to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,18 +30,13 @@ pub(crate) enum BodyError {
     Short,
 }
 
-/// What a read of the stream gives.
-pub(super) type Received = Result<Option<Bytes>, RecvError>;
-
 /// A response body on its way.
 pub(super) struct Download {
     pub(super) recv: RecvHalf,
-    /// Came with the head, or was read too far by gathering.
-    pub(super) next: Option<Received>,
+    /// Came with the head.
+    pub(super) first: Bytes,
     /// Bytes still to come, if their number was announced.
     pub(super) left: Option<u64>,
-    /// Puts small chunks together.
-    pub(super) gathers: bool,
     pub(super) record: Record,
     /// Goes on beside the response and ends with it.
     pub(super) upload: Option<Upload>,
@@ -50,16 +44,16 @@ pub(super) struct Download {
 }
 
 impl Download {
-    /// Gives every chunk to `slot`.
+    /// Gives all that arrives to `slot`.
     pub(super) async fn run(mut self, slot: Rc<Slot>) -> Result<(), BodyError> {
         loop {
-            let received = match self.next.take() {
-                Some(received) => received,
-                None => self.recv.read_chunk().await,
+            let received = if self.first.is_empty() {
+                self.recv.read_chunks().await
+            } else {
+                Ok(Some(std::mem::take(&mut self.first).into()))
             };
-            let mut chunk = match received {
-                Ok(Some(chunk)) if self.gathers => self.gather(chunk),
-                Ok(Some(chunk)) => chunk,
+            let mut chunks = match received {
+                Ok(Some(chunks)) => chunks,
                 Ok(None) if self.left.is_none() => {
                     // A connector that has answered in full reads no more of the request.
                     drop(self.upload.take());
@@ -71,43 +65,18 @@ impl Download {
             };
             if let Some(left) = &mut self.left {
                 // More than announced is not the visitor's: it would be read as the next response.
-                chunk.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= chunk.len() as u64;
+                chunks.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= chunks.len() as u64;
             }
-            self.record.progress().sent(chunk.len());
+            self.record.progress().sent(chunks.len());
             if self.left == Some(0) {
                 // The visitor's side may not ask for more once the announced bytes are there.
                 self.record.complete();
                 finish_quietly(self.recv, self.guard);
-                slot.put(chunk).await;
+                slot.put(chunks).await;
                 return Ok(());
             }
-            slot.put(chunk).await;
-        }
-    }
-
-    /// Adds what has already arrived; waits for nothing.
-    fn gather(&mut self, first: Bytes) -> Bytes {
-        let mut gathered = BytesMut::new();
-        let mut size = first.len();
-        while size < GATHER_BYTES_MAX && self.next.is_none() {
-            match self.recv.read_chunk().now_or_never() {
-                Some(Ok(Some(chunk))) if size + chunk.len() <= GATHER_BYTES_MAX => {
-                    if gathered.is_empty() {
-                        gathered.reserve(GATHER_BYTES_MAX);
-                        gathered.extend_from_slice(&first);
-                    }
-                    gathered.extend_from_slice(&chunk);
-                    size += chunk.len();
-                }
-                Some(other) => self.next = Some(other),
-                None => break,
-            }
-        }
-        if gathered.is_empty() {
-            first
-        } else {
-            gathered.freeze()
+            slot.put(chunks).await;
         }
     }
 

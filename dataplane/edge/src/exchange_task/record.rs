@@ -114,10 +114,6 @@ impl Record {
         self.is_admitted
     }
 
-    pub(super) fn version(&self) -> Version {
-        self.version
-    }
-
     pub(super) fn id(&self) -> RequestId {
         self.id
     }

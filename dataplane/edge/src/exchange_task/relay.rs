@@ -7,16 +7,15 @@
 use std::io;
 use std::time::Duration;
 
+use adit_driver::chunks::Chunks;
+use adit_driver::stream::growing::GrowingBuffer;
 use adit_driver::time::sleep;
 use adit_proto::exchange::error_code::ErrorCode;
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::record::{Progress, Record};
 use crate::tunnels::stream::{InFlight, RecvHalf, SendHalf};
-
-/// Bytes read at once. A WebSocket message of a chat fits many times; bulk is bounded by the socket.
-const READ_BYTES: usize = 16 << 10;
 
 /// Time for the origin to say its last words after the visitor has ended its side.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -89,15 +88,14 @@ async fn inward<R: AsyncRead + Unpin>(
             return Ended::InOrder;
         }
     }
-    let mut buffer = BytesMut::new();
+    let mut buffer = GrowingBuffer::default();
     loop {
-        buffer.reserve(READ_BYTES);
-        match reader.read_buf(&mut buffer).await {
-            Ok(0) => return Ended::InOrder,
+        match buffer.read(&mut reader).await {
+            Ok(None) => return Ended::InOrder,
             Err(_) => return Ended::Torn,
-            Ok(count) => {
-                progress.received(count);
-                if send.write(buffer.split().freeze()).await.is_err() {
+            Ok(Some(chunk)) => {
+                progress.received(chunk.len());
+                if send.write(chunk).await.is_err() {
                     return Ended::InOrder;
                 }
             }
@@ -112,28 +110,27 @@ async fn outward<W: AsyncWrite + Unpin>(
     mut writer: W,
     progress: &Progress,
 ) -> Result<(), ErrorCode> {
-    let mut next = Some(first).filter(|first| !first.is_empty());
+    let mut chunks = Chunks::from(first);
     loop {
-        let chunk = match next.take() {
-            Some(chunk) => chunk,
-            None => match recv.read_chunk().await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => {
-                    // The visitor may have gone first.
-                    let _ = writer.shutdown().await;
-                    return Ok(());
-                }
-                Err(_) => return Err(ErrorCode::ResponseAborted),
-            },
+        if !chunks.is_empty() {
+            progress.sent(chunks.len());
+            write(&mut writer, &mut chunks)
+                .await
+                .map_err(|_| ErrorCode::VisitorGone)?;
+        }
+        chunks = match recv.read_chunks().await {
+            Ok(Some(chunks)) => chunks,
+            Ok(None) => {
+                // The visitor may have gone first.
+                let _ = writer.shutdown().await;
+                return Ok(());
+            }
+            Err(_) => return Err(ErrorCode::ResponseAborted),
         };
-        progress.sent(chunk.len());
-        write(&mut writer, &chunk)
-            .await
-            .map_err(|_| ErrorCode::VisitorGone)?;
     }
 }
 
-async fn write<W: AsyncWrite + Unpin>(writer: &mut W, chunk: &[u8]) -> io::Result<()> {
-    writer.write_all(chunk).await?;
+async fn write<W: AsyncWrite + Unpin>(writer: &mut W, chunks: &mut Chunks) -> io::Result<()> {
+    writer.write_all_buf(chunks).await?;
     writer.flush().await
 }

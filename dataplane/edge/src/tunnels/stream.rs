@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use adit_driver::pipe::{PipeReader, PipeWriter};
+use adit_driver::chunks::Chunks;
+use adit_driver::pipe::{PipeAborted, PipeReader, PipeWriter};
 use adit_driver::quic::{ReadError, RecvStream, SendStream, WriteError};
 use bytes::Bytes;
 
@@ -88,15 +89,35 @@ impl SendHalf {
 impl RecvHalf {
     pub(crate) async fn read_chunk(&mut self) -> Result<Option<Bytes>, RecvError> {
         match self {
-            Self::Here(stream) => stream.read_chunk().await.map_err(|error| match error {
-                ReadError::Reset(_) => RecvError::Reset,
-                ReadError::ConnectionLost(_) | ReadError::Closed => RecvError::Lost,
-            }),
-            Self::There(pipe) => pipe.read().await.map_err(|aborted| match aborted.code {
-                LOST => RecvError::Lost,
-                NOT_OPENED => RecvError::NotOpened,
-                _ => RecvError::Reset,
-            }),
+            Self::Here(stream) => Ok(stream.read_chunk().await?),
+            Self::There(pipe) => Ok(pipe.read().await?),
+        }
+    }
+
+    /// All that has arrived, up to what one write takes.
+    pub(crate) async fn read_chunks(&mut self) -> Result<Option<Chunks>, RecvError> {
+        match self {
+            Self::Here(stream) => Ok(stream.read_chunks().await?),
+            Self::There(pipe) => Ok(pipe.read_chunks().await?),
+        }
+    }
+}
+
+impl From<ReadError> for RecvError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Reset(_) => Self::Reset,
+            ReadError::ConnectionLost(_) | ReadError::Closed => Self::Lost,
+        }
+    }
+}
+
+impl From<PipeAborted> for RecvError {
+    fn from(aborted: PipeAborted) -> Self {
+        match aborted.code {
+            LOST => Self::Lost,
+            NOT_OPENED => Self::NotOpened,
+            _ => Self::Reset,
         }
     }
 }
