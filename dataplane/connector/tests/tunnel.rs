@@ -77,7 +77,7 @@ fn write_config(dir: &Path) {
     // Bound, so that nobody else gets the port, and never listening.
     let nobody = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     nobody
-        .bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
         .unwrap();
     let down = nobody.local_addr().unwrap().as_socket().unwrap();
     let text = format!(
