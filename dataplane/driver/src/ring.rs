@@ -8,6 +8,7 @@
 //! frees what it owns; whoever starts an operation also says how it ends.
 
 pub(crate) mod accept;
+mod alarm;
 mod bell;
 pub(crate) mod buf_ring;
 pub(crate) mod connect;

@@ -8,6 +8,9 @@
 //! With DEFER_TASKRUN the kernel does nothing on our behalf but inside that call, and a turn with nothing to
 //! submit and nothing deferred makes no call at all.
 //!
+//! One [alarm](super::alarm) in the kernel ends a sleep. It is set when a deadline comes before it, and left alone
+//! when deadlines move away, as those of QUIC do with every packet.
+//!
 //! A core's reactor is never freed: the kernel may write to what operations own until they complete.
 
 use std::any::Any;
@@ -17,9 +20,10 @@ use std::io;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
-use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use slab::Slab;
+
+use super::alarm::{self, Alarm};
 
 use crate::quic::park;
 
@@ -30,7 +34,8 @@ const SUBMISSIONS: u32 = 512;
 /// one receive in flight, so a burst can complete thousands at once; 8,192 take 128 KiB.
 const COMPLETIONS: u32 = 8192;
 
-/// Marks the completions of a channel; operations are numbered from 0.
+/// Marks the completions of a channel; operations are numbered from 0, and the alarm has the
+/// [last](alarm::NUMBER) two.
 const CHANNEL: u64 = 1 << 63;
 
 const IORING_ENTER_GETEVENTS: u32 = 1;
@@ -58,6 +63,7 @@ struct Inner {
     backlog: VecDeque<squeue::Entry>,
     operations: Slab<Operation>,
     channels: Vec<Channel>,
+    alarm: Alarm,
     /// Woken when the next turn is over.
     turning: Vec<Waker>,
     /// Wakers of this turn, called when nothing is borrowed: waking may drop a task, and that a stream.
@@ -114,6 +120,7 @@ impl Reactor {
             backlog: VecDeque::new(),
             operations: Slab::new(),
             channels: Vec::new(),
+            alarm: Alarm::default(),
             turning: Vec::new(),
             due: Vec::new(),
         };
@@ -244,6 +251,7 @@ impl Reactor {
         let mut inner = self.inner.borrow_mut();
         inner.refill();
         let wait = if inner.turning.is_empty() { wait } else { Wait::No };
+        let wait = inner.set_alarm(wait);
         if let Err(error) = inner.enter(wait) {
             tracing::error!(%error, "the core's ring did not turn");
         }
@@ -288,6 +296,24 @@ impl Inner {
         }
     }
 
+    /// Makes the alarm end a wait in time; says how to wait.
+    fn set_alarm(&mut self, wait: Wait) -> Wait {
+        let Wait::Until(deadline) = wait else {
+            return wait;
+        };
+        if let Some(deadline) = deadline {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Wait::No;
+            }
+            if let Some(entry) = self.alarm.set(deadline, left) {
+                self.push(entry);
+            }
+        }
+        // What the kernel does not have yet could not end the wait.
+        if self.backlog.is_empty() { wait } else { Wait::No }
+    }
+
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         let (queued, has_deferred) = {
             let submission = self.ring.submission();
@@ -300,21 +326,11 @@ impl Inner {
             Wait::No if queued == 0 && !has_deferred => return Ok(()),
             Wait::No => self.poll(queued),
             Wait::Until(_) if has_completions => self.poll(queued),
-            Wait::Until(None) => self.ring.submitter().submit_and_wait(1),
-            Wait::Until(Some(deadline)) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    self.poll(queued)
-                } else {
-                    let left = Timespec::from(left);
-                    let arguments = SubmitArgs::new().timespec(&left);
-                    self.ring.submitter().submit_with_args(1, &arguments)
-                }
-            }
+            Wait::Until(_) => self.ring.submitter().submit_and_wait(1),
         };
         match entered.map_err(|error| (error.raw_os_error(), error)) {
-            // The deadline has come, a signal has, or completions must be taken first: all are turns.
-            Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => Ok(()),
+            // A signal has come, or completions must be taken first: both are turns.
+            Ok(_) | Err((Some(libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => Ok(()),
             Err((_, error)) => Err(error),
         }
     }
@@ -335,11 +351,17 @@ impl Inner {
             ring,
             operations,
             channels,
+            alarm,
             due,
             ..
         } = self;
         for completion in ring.completion() {
             let waker = match completion.user_data() {
+                alarm::NUMBER => {
+                    alarm.on_completion();
+                    None
+                }
+                alarm::NOT_MOVED => None,
                 number if number & CHANNEL != 0 => arrive(channels, number & !CHANNEL, &completion),
                 key => complete(operations, key, completion.result()),
             };
