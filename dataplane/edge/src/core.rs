@@ -10,7 +10,7 @@ use adit_driver::core::CoreContext;
 use adit_driver::mailbox;
 use adit_driver::quic::{self, Endpoint, EndpointOptions};
 use adit_driver::tcp::Listener;
-use adit_driver::time::{interval, timeout};
+use adit_driver::time::{interval, now, timeout};
 use adit_proto::exchange::edge::{Policy, Scheme};
 use adit_proto::exchange::retry::Budget;
 use tokio::sync::{mpsc, watch};
@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::control_link::ServiceHandle;
 use crate::cross_core::{self, CoreMessage};
 use crate::drain::Drain;
+use crate::memory::Memory;
 use crate::metrics::CoreMetrics;
 use crate::public::listen;
 use crate::public::tls::PublicTls;
@@ -46,7 +47,7 @@ pub(crate) struct Core {
     pub(crate) log: AccessLog,
     pub(crate) retries: Cell<Budget>,
     pub(crate) drain: Drain,
-    memory_bytes: Cell<u64>,
+    memory: Memory,
 }
 
 impl Core {
@@ -61,6 +62,7 @@ impl Core {
             trusted_proxies: config.trusted_proxies.clone(),
             colo: config.colo.clone(),
         };
+        let memory = Memory::new(config.limits.memory_bytes, context.count);
         Rc::new(Self {
             context,
             config,
@@ -70,28 +72,21 @@ impl Core {
             log,
             retries: Cell::default(),
             drain: Drain::default(),
-            memory_bytes: Cell::new(0),
+            memory,
         })
     }
 
-    /// Accounts memory to an exchange; false when this core's share of the budget is used up.
+    /// Accounts memory to an exchange; false when the budget is used up.
     pub(crate) fn admit(&self, bytes: u64) -> bool {
-        let wanted = self.memory_bytes.get() + bytes;
-        if wanted > self.config.limits.memory_bytes / self.context.count as u64 {
-            return false;
-        }
-        self.set_memory(wanted);
-        true
+        let is_admitted = self.memory.admit(bytes, now());
+        self.metrics.memory_bytes.set(self.memory.accounted());
+        is_admitted
     }
 
     /// Gives accounted memory back.
     pub(crate) fn release(&self, bytes: u64) {
-        self.set_memory(self.memory_bytes.get().saturating_sub(bytes));
-    }
-
-    fn set_memory(&self, bytes: u64) {
-        self.memory_bytes.set(bytes);
-        self.metrics.memory_bytes.set(bytes);
+        self.memory.release(bytes);
+        self.metrics.memory_bytes.set(self.memory.accounted());
     }
 
     /// This core's share of the visitors' connections.

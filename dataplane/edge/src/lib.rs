@@ -23,6 +23,7 @@ mod registration;
 mod control_link;
 mod state;
 mod access_log;
+mod memory;
 mod metrics;
 mod admin;
 

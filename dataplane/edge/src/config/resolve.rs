@@ -26,7 +26,8 @@ const RESPONSE_HEAD_TIMEOUT_DEFAULT: &str = "100s";
 const GRACE_PERIOD_DEFAULT: &str = "30s";
 /// When the machine does not say how much memory it has.
 const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
-const MEMORY_BYTES_MIN: u64 = 16 << 20;
+/// Twice what an edge has resident that does nothing.
+const MEMORY_BYTES_MIN: u64 = 64 << 20;
 const VISITOR_CONNECTIONS_DEFAULT: usize = 100_000;
 /// A name travels in logs, metrics and certificates.
 const NAME_BYTES_MAX: usize = 63;
@@ -209,7 +210,7 @@ impl Resolver<'_> {
                 .ok_or_else(|| {
                     self.refuse(
                         "limits.memory",
-                        format!("{text:?} is not a size of at least 16MiB"),
+                        format!("{text:?} is not a size of at least 64MiB"),
                     )
                 })?,
             None => memory_bytes_default(),

@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Instant;
 
 use adit_proto::exchange::error_code::ErrorCode;
 
 use super::{BUCKETS, CoreMetrics, Counter};
 use crate::access_log::LogMetrics;
 use crate::control_link::ServiceMetrics;
+use crate::memory::Memory;
 
 /// What a scrape reads.
 pub(crate) struct Scrape<'a> {
@@ -334,6 +336,12 @@ fn service(out: &mut String, scrape: &Scrape<'_>) {
     for (name, kind, help, counter) in single {
         head(out, name, kind.as_str(), help);
         line(out, format_args!("{name} {}", counter.get()));
+    }
+    let resident = Memory::new(0, 1).resident(Instant::now());
+    if resident > 0 {
+        let name = "process_resident_memory_bytes";
+        head(out, name, "gauge", "Resident memory of the process.");
+        line(out, format_args!("{name} {resident}"));
     }
     let name = "edge_build_info";
     head(out, name, "gauge", "Always 1; the label tells the version.");
