@@ -13,6 +13,9 @@ use adit_tests::site::Site;
 /// connection is noticed after the idle timeout of 5 s.
 const RETRY_LIMIT: Duration = Duration::from_secs(15);
 
+/// Twice the silence after which a connection is lost that owes an answer.
+const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+
 fn a_request_moves_on_when_its_replica_dies(io: IoMode) {
     let (nginx, site) = (Nginx::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
@@ -125,6 +128,34 @@ fn a_path_that_returns_brings_all_connections_back(io: IoMode) {
     deadline::until_true("the page", deadline::STEP, || site.visit("/").run().status == 200);
 }
 
+/// Nobody says anything on the connections when their path goes, so the first visitor finds out. The connector
+/// asks nothing and does not notice; the edge tells it once the path is back.
+fn an_idle_path_that_died_is_found_by_the_first_visitor(io: IoMode) {
+    let (nginx, site) = (Nginx::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let relay = Relay::start(site.edge.addresses.tunnel, 17, Impairment::default());
+    let connector = site
+        .connector(&tunnel)
+        .edge(relay.address())
+        .service(&nginx.url())
+        .start();
+    connector.wait_connections(4);
+    site.wait_served();
+    relay.set_dark(true);
+    let start = std::time::Instant::now();
+    let failed = site.visit("/").arg("--max-time").arg("30").run();
+    assert!(failed.status == 502 || failed.status == 503, "{failed:?}");
+    assert!(start.elapsed() < SILENCE_LIMIT, "{:?}", start.elapsed());
+    deadline::until_true("all connections to be missed", SILENCE_LIMIT, || {
+        site.edge.metrics().sum("edge_tunnel_connections", &[]) < 0.5
+    });
+    relay.set_dark(false);
+    deadline::until_true("the page", SILENCE_LIMIT, || site.visit("/").run().status == 200);
+    deadline::until_true("four connections", deadline::STEP, || {
+        (site.edge.metrics().sum("edge_tunnel_connections", &[]) - 4.0).abs() < 0.5
+    });
+}
+
 fn a_flapping_path_loses_no_connection_for_good(io: IoMode) {
     let (nginx, site) = (Nginx::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
@@ -157,5 +188,6 @@ adit_tests::in_both_modes!(
     a_connector_comes_back_after_every_kind_of_end,
     an_edge_comes_back_after_every_kind_of_end,
     a_path_that_returns_brings_all_connections_back,
+    an_idle_path_that_died_is_found_by_the_first_visitor,
     a_flapping_path_loses_no_connection_for_good,
 );

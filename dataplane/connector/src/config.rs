@@ -19,6 +19,7 @@ use adit_driver::kernel::IoChoice;
 use adit_proto::ingress::Ingress;
 use adit_proto::ingress::service::OriginService;
 use adit_proto::ingress::settings::OriginSettings;
+use adit_proto::limits::{IDLE_PING_INTERVAL, IDLE_PING_INTERVAL_MAX};
 use adit_wire::registration::feature;
 use http::{HeaderName, HeaderValue};
 
@@ -43,6 +44,9 @@ pub const GRACE_PERIOD_MAX: Duration = Duration::from_secs(3 * 60);
 
 /// Grace period when nobody says otherwise.
 const GRACE_PERIOD: Duration = Duration::from_secs(30);
+
+/// Shortest interval of PINGs on an idle connection: what stock connectors do.
+const IDLE_PING_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// Connections when nobody says otherwise.
 const CONNECTIONS: usize = 4;
@@ -75,6 +79,7 @@ pub struct Config {
     pub(crate) retries: u32,
     pub(crate) rpc_timeout: Duration,
     pub(crate) grace_period: Duration,
+    pub(crate) idle_ping_interval: Duration,
     pub(crate) features: Vec<String>,
     pub(crate) tags: Vec<(HeaderName, HeaderValue)>,
     pub(crate) is_post_quantum: bool,
@@ -140,6 +145,7 @@ impl Config {
             retries: flags.retries.unwrap_or(RETRIES),
             rpc_timeout: flags.rpc_timeout.unwrap_or(RPC_TIMEOUT),
             grace_period: grace_period(flags.grace_period)?,
+            idle_ping_interval: idle_ping_interval(flags.idle_ping_interval)?,
             features: features(&flags),
             tags: flags
                 .tag
@@ -242,6 +248,20 @@ fn grace_period(given: Option<Duration>) -> Result<Duration, ConfigError> {
         }
         Some(period) => Ok(period),
         None => Ok(GRACE_PERIOD),
+    }
+}
+
+fn idle_ping_interval(given: Option<Duration>) -> Result<Duration, ConfigError> {
+    match given {
+        Some(interval) if !(IDLE_PING_INTERVAL_MIN..=IDLE_PING_INTERVAL_MAX).contains(&interval) => {
+            Err(invalid(
+                "idle-ping-interval",
+                &format!("{interval:?}"),
+                "it must be from 1s to 5m",
+            ))
+        }
+        Some(interval) => Ok(interval),
+        None => Ok(IDLE_PING_INTERVAL),
     }
 }
 

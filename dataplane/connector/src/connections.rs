@@ -12,7 +12,7 @@
 //!
 //! Does not: decide when and where to dial (`adit_proto::supervisor` does), know what an exchange carries.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
@@ -21,10 +21,13 @@ use std::time::{Duration, Instant};
 
 use adit_driver::core::CoreContext;
 use adit_driver::mailbox::{Receiver, Sender};
-use adit_driver::quic::{ClientConfig, Endpoint, EndpointOptions, TransportSettings, client_config};
+use adit_driver::quic::{
+    ClientConfig, Connection, DialError, Endpoint, EndpointOptions, TransportSettings, client_config,
+};
 use adit_driver::time::{interval, timeout};
+use adit_proto::limits::{SILENCE_MAX, idle_timeout};
 use adit_proto::supervisor::End;
-use adit_wire::ConnIndex;
+use adit_wire::{ConnIndex, alpn};
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, spawn_local};
 
@@ -42,14 +45,12 @@ mod streams;
 /// What the edge's certificate must be for, whatever its address (protocol/transport-quic.md §2).
 const SERVER_NAME: &str = "quic.cftunnel.com";
 
-/// The tunnel protocol in ALPN.
-const ALPN: &[u8] = b"argotunnel";
+/// Interval of PINGs to an edge that is not ours. Such edges are known to expect one within 5 s, and lost packets
+/// must not use that up.
+const STOCK_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
-/// Silence after which a connection is dead, as stock connectors have it: a dead edge is left quickly.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Interval of PINGs. Edges are known to expect one within 5 s, and lost packets must not use that up.
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// How long an edge that is not ours is spoken to like one at once, without a first handshake in vain.
+const FOREIGN_TIME: Duration = Duration::from_secs(3600);
 
 /// Exchanges that an edge may have open on one connection; above that it waits or takes another one.
 const EXCHANGES_PER_CONNECTION_MAX: u32 = 4_096;
@@ -69,6 +70,8 @@ pub(crate) enum Command {
     },
     /// Give an attempt up, or unregister the connection and finish what runs on it.
     Drain { index: ConnIndex },
+    /// Ask the edges of this core's connections for a sign of life.
+    Check,
 }
 
 /// What a core has to tell the supervisor.
@@ -79,6 +82,8 @@ pub(crate) enum Event {
         index: ConnIndex,
         connection: Registered,
     },
+    /// An edge is late with an answer.
+    Doubted,
     /// An attempt has failed, or a connection is over.
     Ended { index: ConnIndex, end: End },
 }
@@ -88,7 +93,14 @@ pub(crate) struct Core {
     context: CoreContext,
     settings: Arc<Settings>,
     exchanges: Rc<ExchangeCore>,
-    quic: ClientConfig,
+    /// Towards an edge of ours; any other understands it as well.
+    quic_own: ClientConfig,
+    /// Towards any other edge, exactly as a stock connector speaks.
+    quic_stock: ClientConfig,
+    /// The edges are not ours until then.
+    foreign_until: Cell<Option<Instant>>,
+    /// Rung when every connection shall be checked.
+    checks: Notify,
     events: Sender<Event>,
     /// One per address family, opened with the first dial.
     endpoints: RefCell<BTreeMap<bool, Endpoint>>,
@@ -116,7 +128,10 @@ pub(crate) async fn run_core(
 ) -> Result<(), CoreError> {
     let core = Rc::new(Core {
         context,
-        quic: quic_config(&settings)?,
+        quic_own: quic_config(&settings, &[alpn::ADIT, alpn::STOCK])?,
+        quic_stock: quic_config(&settings, &[alpn::STOCK])?,
+        foreign_until: Cell::default(),
+        checks: Notify::new(),
         exchanges: Rc::new(ExchangeCore {
             settings: settings.clone(),
             origins: CoreOrigins::new(context.io),
@@ -153,6 +168,7 @@ pub(crate) async fn run_core(
                     drain.notify_one();
                 }
             }
+            Command::Check => core.checks.notify_waiters(),
         }
     }
     slots.join_all().await;
@@ -182,7 +198,29 @@ impl Core {
         Ok(endpoint)
     }
 
-    /// Tells the supervisor. Its mailbox has room for two events per slot, and a slot has no more at once.
+    /// Completes a handshake in the way that suits the edge.
+    ///
+    /// The idle timeout must be announced before it is known who answers, and an edge that is not ours would
+    /// keep a killed connector of a long one for that long. So such an edge is dialled a second time.
+    async fn dial(&self, endpoint: &Endpoint, address: SocketAddr) -> Result<Connection, DialError> {
+        if self
+            .foreign_until
+            .get()
+            .is_none_or(|until| until <= Instant::now())
+        {
+            let connection = endpoint.dial(&self.quic_own, address, SERVER_NAME).await?;
+            if connection.alpn().as_deref() == Some(alpn::ADIT) {
+                self.foreign_until.set(None);
+                connection.allow_silence();
+                return Ok(connection);
+            }
+            connection.close(slot::CLOSE_CODE, b"");
+            self.foreign_until.set(Some(Instant::now() + FOREIGN_TIME));
+        }
+        endpoint.dial(&self.quic_stock, address, SERVER_NAME).await
+    }
+
+    /// Tells the supervisor. Its mailbox has room for three events per slot, and a slot has no more at once.
     fn tell(&self, event: Event) {
         if self.events.try_send(event).is_err() {
             tracing::error!("the supervisor does not listen");
@@ -199,7 +237,7 @@ impl Core {
     }
 }
 
-fn quic_config(settings: &Settings) -> Result<ClientConfig, CoreError> {
+fn quic_config(settings: &Settings, protocols: &[&[u8]]) -> Result<ClientConfig, CoreError> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     if settings.is_post_quantum {
         provider.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::X25519MLKEM768];
@@ -208,12 +246,18 @@ fn quic_config(settings: &Settings) -> Result<ClientConfig, CoreError> {
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(settings.roots.clone())
         .with_no_client_auth();
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     // Every connection registers anew, so a ticket would save nothing that matters.
     tls.resumption = rustls::client::Resumption::disabled();
+    let is_for_ours = protocols.contains(&alpn::ADIT);
     let transport = TransportSettings {
-        idle_timeout: IDLE_TIMEOUT,
-        keep_alive: Some(KEEP_ALIVE),
+        idle_timeout: if is_for_ours {
+            idle_timeout(settings.idle_ping_interval)
+        } else {
+            SILENCE_MAX
+        },
+        keep_alive: (!is_for_ours).then_some(STOCK_KEEP_ALIVE),
+        silence_max: SILENCE_MAX,
         peer_streams_max: EXCHANGES_PER_CONNECTION_MAX,
         ..TransportSettings::default()
     };

@@ -197,14 +197,14 @@ fn spawn_cores(
     settings: &Arc<Settings>,
     metrics: &[Arc<CoreMetrics>],
 ) -> Result<(Crew, Cores), ConnectorError> {
-    // A slot has at most a registration and an end on their way.
-    let (events_in, events) = mailbox(2 * SLOTS_MAX);
+    // A slot has at most a registration, a doubt and an end on their way.
+    let (events_in, events) = mailbox(3 * SLOTS_MAX);
     let (failures_in, failures) = mpsc::channel(count);
     let mut commands = Vec::with_capacity(count);
     let mut parts = Vec::with_capacity(count);
     for metrics in metrics {
-        // A slot has at most a dial and a drain waiting.
-        let (sender, receiver) = mailbox(2 * SLOTS_MAX);
+        // A slot has at most a dial and a drain waiting, and has doubts no faster than they are looked into.
+        let (sender, receiver) = mailbox(4 * SLOTS_MAX);
         commands.push(sender);
         parts.push(Some(CoreParts {
             commands: receiver,

@@ -13,6 +13,7 @@ pub mod cid;
 pub(crate) mod pump;
 pub mod endpoint;
 pub mod connection;
+mod watch;
 pub mod outcome;
 pub mod stream;
 pub mod settings;

@@ -12,6 +12,7 @@ mod local_config;
 mod push;
 mod side;
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -21,7 +22,7 @@ use adit_control_api::edge_link::ConnectionKey;
 use adit_driver::quic;
 use adit_driver::time::{Instant, sleep, timeout, timeout_at};
 use adit_proto::limits::REGISTRATION_DEADLINE;
-use adit_wire::ConnectionId;
+use adit_wire::{ConnectionId, alpn};
 use tokio::task::JoinHandle;
 
 use crate::control_link::ServiceHandle;
@@ -58,6 +59,9 @@ pub(crate) struct CoreState {
 /// Serves `connection` until it is closed.
 pub(crate) async fn serve(connection: quic::Connection, core: Rc<CoreState>) {
     core.metrics.tunnel_connections_accepted.add(1);
+    if connection.alpn().as_deref() == Some(alpn::ADIT) {
+        connection.allow_silence();
+    }
     let deadline = Instant::now() + REGISTRATION_DEADLINE;
     let opened = tokio::select! {
         opened = timeout_at(deadline, connection.accept_bi()) => opened,
@@ -81,7 +85,10 @@ pub(crate) async fn serve(connection: quic::Connection, core: Rc<CoreState>) {
     }
     let streams = side::spawn_streams(connection.clone(), core.clone());
     let datagrams = side::spawn_datagrams(connection.clone(), core.clone(), session.speaks_datagrams_v3());
-    let reason = connection.closed().await;
+    let reason = tokio::select! {
+        reason = connection.closed() => reason,
+        never = tell_doubts(&session, &connection, &core) => match never {},
+    };
     for task in [rpc, streams, datagrams] {
         task.abort();
     }
@@ -97,6 +104,18 @@ pub(crate) async fn serve(connection: quic::Connection, core: Rc<CoreState>) {
             index: live.slot.index,
             connection: live.id,
         });
+    }
+}
+
+/// What kept one connection of a replica from answering may have hit the others, which nobody asks: they are
+/// asked too, so that a visitor does not find them dead one after the other.
+async fn tell_doubts(session: &Session, connection: &quic::Connection, core: &CoreState) -> Infallible {
+    loop {
+        connection.doubted().await;
+        if let Some(slot) = session.slot() {
+            let (tunnel, connector) = (slot.tunnel, slot.connector);
+            core.tunnels.announce(&CoreNews::Doubted { tunnel, connector });
+        }
     }
 }
 

@@ -24,6 +24,8 @@ use adit_driver::cpus::Cpus;
 use adit_driver::kernel::{self, ProbeError};
 use adit_driver::mailbox::mailbox;
 use adit_driver::quic::{self, SettingsError, TransportSettings};
+use adit_proto::limits::{IDLE_PING_INTERVAL_MAX, SILENCE_MAX, idle_timeout};
+use adit_wire::alpn;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch as phase};
 use tokio::task::{LocalSet, spawn_local};
@@ -40,9 +42,6 @@ use crate::metrics::CoreMetrics;
 use crate::public::tls::{Certificates, PublicTls};
 use crate::state::{SnapshotFile, write_atomically};
 use bind::Bound;
-
-/// What connectors must select (protocol/transport-quic.md §2).
-const TUNNEL_ALPN: &[u8] = b"argotunnel";
 
 /// Streams a connector may open at once: its control stream and short RPC streams.
 const CONNECTOR_STREAMS_MAX: u32 = 128;
@@ -323,10 +322,6 @@ fn settings(config: &Config) -> ServiceSettings {
     }
 }
 
-/// Silence after which a connector counts as gone, what stock connectors use too. They send a PING every
-/// second, so five in a row are lost before a living one is given up.
-const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// One configuration for all cores, so that Retry tokens made by one are known to the others.
 fn quic_config(certificate: Arc<TunnelCertificate>) -> Result<quic::ServerConfig, EdgeError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -334,9 +329,11 @@ fn quic_config(certificate: Arc<TunnelCertificate>) -> Result<quic::ServerConfig
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(certificate);
-    tls.alpn_protocols = vec![TUNNEL_ALPN.to_vec()];
+    tls.alpn_protocols = vec![alpn::ADIT.to_vec(), alpn::STOCK.to_vec()];
     let transport = TransportSettings {
-        idle_timeout: TUNNEL_IDLE_TIMEOUT,
+        // A connector chooses: the smaller of both sides' values counts, and stock ones say 5 s.
+        idle_timeout: idle_timeout(IDLE_PING_INTERVAL_MAX),
+        silence_max: SILENCE_MAX,
         peer_streams_max: CONNECTOR_STREAMS_MAX,
         ..Default::default()
     };

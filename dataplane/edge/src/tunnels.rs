@@ -198,6 +198,7 @@ impl Tunnels {
                 self.directory.borrow_mut().leave(id);
             }
             CoreNews::Draining(id) => self.directory.borrow_mut().drain(id),
+            CoreNews::Doubted { tunnel, connector } => self.check_here(tunnel, connector),
             CoreNews::Hosts {
                 tunnel,
                 connector,
@@ -245,6 +246,14 @@ impl Tunnels {
         }
     }
 
+    fn check_here(&self, tunnel: TunnelId, connector: ConnectorId) {
+        for live in self.directory.borrow().of(tunnel, Some(connector)) {
+            if let Some(connection) = self.here(live.id) {
+                connection.check();
+            }
+        }
+    }
+
     fn close_here(&self, id: ConnectionId, reason: &[u8]) {
         if let Some(connection) = self.here(id) {
             connection.close(0, reason);
@@ -258,6 +267,11 @@ pub(crate) enum CoreNews {
     Joined(LiveConnection),
     Left(ConnectionId),
     Draining(ConnectionId),
+    /// One connection of the replica is late with an answer.
+    Doubted {
+        tunnel: TunnelId,
+        connector: ConnectorId,
+    },
     Hosts {
         tunnel: TunnelId,
         connector: ConnectorId,

@@ -14,6 +14,7 @@
 // datagrams; then what is kept in files.
 pub mod ids;
 pub mod hostname;
+pub mod alpn;
 pub mod signature;
 pub mod framing;
 pub mod registration;

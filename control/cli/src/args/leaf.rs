@@ -80,6 +80,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
             "protocol",
             "metrics",
             "grace-period",
+            "idle-ping-interval",
             "io",
             "cores",
             "cpus",

@@ -115,6 +115,10 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
         "How long running exchanges may go on after SIGTERM, 30s by default",
     )
     .env(&["TUNNEL_GRACE_PERIOD"]),
+    Flag::text(
+        "idle-ping-interval",
+        "How often an idle connection says so, 55s by default (Adit only)",
+    ),
     Flag::list("tag", "NAME=VALUE told to the edge")
         .env(&["TUNNEL_TAG"])
         .hide(),

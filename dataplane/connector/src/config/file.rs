@@ -68,6 +68,7 @@ const TOP_LEVEL: &[&str] = &[
     "retries",
     "rpc-timeout",
     "grace-period",
+    "idle-ping-interval",
     "tag",
     "features",
     "post-quantum",
@@ -180,6 +181,10 @@ impl File {
         fill(&mut flags.retries, count(keys, "retries")?);
         fill(&mut flags.rpc_timeout, keys.duration("rpc-timeout")?);
         fill(&mut flags.grace_period, keys.duration("grace-period")?);
+        fill(
+            &mut flags.idle_ping_interval,
+            keys.duration("idle-ping-interval")?,
+        );
         fill(&mut flags.post_quantum, keys.switch("post-quantum")?);
         fill(&mut flags.metrics, keys.text("metrics")?);
         fill(&mut flags.loglevel, keys.text("loglevel")?);

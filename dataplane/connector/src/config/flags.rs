@@ -56,6 +56,8 @@ pub struct Flags {
     pub rpc_timeout: Option<Duration>,
     /// How long exchanges may go on after a drain began.
     pub grace_period: Option<Duration>,
+    /// Interval of PINGs on an idle connection to an edge of ours.
+    pub idle_ping_interval: Option<Duration>,
     /// `NAME=VALUE` told to origins.
     pub tag: Vec<String>,
     /// Additional features offered to the edge.

@@ -10,13 +10,13 @@ use std::time::Duration;
 use adit_driver::quic::{Connection, DialError};
 use adit_driver::time::{Instant, sleep, timeout, timeout_at};
 use adit_proto::supervisor::End;
-use adit_wire::ConnIndex;
 use adit_wire::registration::{ConnectionOptions, RegisterRequest};
+use adit_wire::{ConnIndex, alpn};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_local;
 
 use super::streams::Streams;
-use super::{Core, Event, SERVER_NAME};
+use super::{Core, Event};
 use crate::config::remote::chain;
 use crate::control_stream::{ControlError, ControlStream};
 use crate::metrics::{CoreMetrics, Sampler, SlotMetrics};
@@ -32,7 +32,7 @@ const SETTLE_TIME: Duration = Duration::from_millis(500);
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Code and reason of our closes: the protocol knows no others (protocol/transport-quic.md §6).
-const CLOSE_CODE: u32 = 0;
+pub(super) const CLOSE_CODE: u32 = 0;
 
 /// One attempt.
 pub(super) struct Attempt {
@@ -145,12 +145,12 @@ impl Attempt {
     async fn dial(&self, core: &Rc<Core>) -> Result<Connection, AttemptError> {
         let endpoint = core.endpoint(self.address)?;
         let metrics = core.exchanges.metrics.clone();
-        let (config, address) = (core.quic.clone(), self.address);
+        let (core, address) = (core.clone(), self.address);
         let (hand_over, dialled) = oneshot::channel();
         // Ends with the handshake, at the latest when the idle timeout ends that.
         spawn_local(async move {
             metrics.connections_dialled.add(1);
-            let result = endpoint.dial(&config, address, SERVER_NAME).await;
+            let result = core.dial(&endpoint, address).await;
             match &result {
                 Ok(connection) => {
                     spawn_local(count_end(connection.clone(), metrics));
@@ -189,11 +189,17 @@ impl Attempt {
             }
             pending::<Infallible>().await
         };
+        if connection.alpn().as_deref() == Some(alpn::ADIT) {
+            let (first, interval) = core.settings.idle_pings(self.index, Instant::now());
+            connection.ping_by_clock(first, interval);
+        }
         let slot = core.exchanges.metrics.slot(self.index.0.into());
         let mut sampler = Sampler::default();
         let ended = tokio::select! {
             reason = connection.closed() => Some(reason),
             never = telling => match never {},
+            never = tell_doubts(core, connection) => match never {},
+            never = answer_checks(core, connection) => match never {},
             never = sample(connection, &mut sampler, slot) => match never {},
             () = self.drain.notified() => {
                 self.leave(core, connection, control, &streams).await;
@@ -248,14 +254,32 @@ async fn count_end(connection: Connection, metrics: Arc<CoreMetrics>) {
     metrics.connections_closed.add(1);
 }
 
+/// What kept one edge from answering may have hit the other connections, on which nothing is asked.
+async fn tell_doubts(core: &Core, connection: &Connection) -> Infallible {
+    loop {
+        connection.doubted().await;
+        core.tell(Event::Doubted);
+    }
+}
+
+async fn answer_checks(core: &Core, connection: &Connection) -> Infallible {
+    loop {
+        core.checks.notified().await;
+        connection.check();
+    }
+}
+
 /// Carries the connection's numbers over to its slot until dropped.
 async fn sample(connection: &Connection, sampler: &mut Sampler, slot: Option<&SlotMetrics>) -> Infallible {
     let Some(slot) = slot else {
         return pending().await;
     };
     loop {
+        let seen = connection.turns();
         sampler.sample(connection.stats(), slot);
         sleep(SAMPLE_INTERVAL).await;
+        // An idle connection must not wake its core every second.
+        connection.turned(seen).await;
     }
 }
 

@@ -36,6 +36,9 @@ fn view() -> View {
         is_post_quantum: false,
         rpc_timeout: Duration::from_secs(1),
         grace_period: Duration::from_secs(1),
+        idle_ping_interval: Duration::from_secs(55),
+        connections: 4,
+        started_at: std::time::Instant::now(),
         added_headers: Vec::new(),
         reported_flags: [].into(),
     };

@@ -1,5 +1,7 @@
 //! What is new with each start: the replica's id and the seed of its choices; and what follows from them.
 
+use std::time::Instant;
+
 use adit_wire::ConnectorId;
 use adit_wire::registration::ClientInfo;
 use arc_swap::ArcSwap;
@@ -38,6 +40,9 @@ pub(super) fn settings(config: &Config) -> Result<Settings, ConfigError> {
         is_post_quantum: config.is_post_quantum,
         rpc_timeout: config.rpc_timeout,
         grace_period: config.grace_period,
+        idle_ping_interval: config.idle_ping_interval,
+        connections: config.connections,
+        started_at: Instant::now(),
         added_headers,
         reported_flags: config.reported_flags.clone(),
     })

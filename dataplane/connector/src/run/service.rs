@@ -150,6 +150,12 @@ impl Service {
                     tracing::error!(path = %path.display(), %error, "Cannot write the pidfile");
                 }
             }
+            Event::Doubted => {
+                for core in &self.crew.commands {
+                    // A full mailbox is full of such questions.
+                    let _asked_already = core.try_send(Command::Check);
+                }
+            }
             Event::Ended { index, end } => {
                 self.status.borrow_mut().ended(index);
                 self.supervisor.handle_ended(now(), index, end);

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adit_proto::ingress::Ingress;
-use adit_wire::TunnelId;
 use adit_wire::config_push::{ConfigApplied, ConfigUpdate, VERSION_NONE};
 use adit_wire::registration::{ClientInfo, TunnelAuth};
+use adit_wire::{ConnIndex, TunnelId};
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 use rustls::RootCertStore;
@@ -36,6 +36,12 @@ pub(crate) struct Settings {
     pub(crate) rpc_timeout: Duration,
     /// How long exchanges may go on after a drain began.
     pub(crate) grace_period: Duration,
+    /// Interval of PINGs on an idle connection to an edge of ours.
+    pub(crate) idle_ping_interval: Duration,
+    /// Connections wanted, which take turns with those PINGs.
+    pub(crate) connections: usize,
+    /// Where those turns are counted from.
+    pub(crate) started_at: Instant,
     /// Told to origins with every request.
     pub(crate) added_headers: Vec<(HeaderName, HeaderValue)>,
     /// Flags told to the edge with the local configuration.
@@ -49,6 +55,17 @@ pub(crate) struct IngressState {
 }
 
 impl Settings {
+    /// Time from `now` to a slot's first PING by the clock, and the interval of those that follow.
+    pub(crate) fn idle_pings(&self, index: ConnIndex, now: Instant) -> (Duration, Duration) {
+        let interval = self.idle_ping_interval;
+        let turns = u32::try_from(self.connections).unwrap_or(u32::MAX).max(1);
+        let turn = interval / turns * (u32::from(index.0) % turns);
+        let elapsed = now.saturating_duration_since(self.started_at) + interval - turn;
+        let into = elapsed.as_nanos() % interval.as_nanos().max(1);
+        let first = interval - Duration::from_nanos(u64::try_from(into).unwrap_or(0));
+        (first, interval)
+    }
+
     /// Puts an edge's configuration in force if it is valid and newer, and says which version is in force.
     pub(crate) fn apply(&self, update: &ConfigUpdate) -> ConfigApplied {
         let in_force = self.ingress.load().version;

@@ -71,6 +71,9 @@ pub(crate) async fn serve(context: CoreContext, server: ServerConfig, told: mpsc
     let socket = udp::bind_group(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);
     let endpoint = Endpoint::listen(socket, server, EndpointOptions::new(context)).unwrap();
     told.send(Step::Listening(endpoint.local_addr())).unwrap();
+    // The connector sees that this edge is none of ours, and dials again as a stock one does.
+    let greeting = endpoint.accept().await.unwrap();
+    assert_eq!(greeting.closed().await.application_code(), Some(0));
     let connection = endpoint.accept().await.unwrap();
     let registrar = Rc::new(Registrar::default());
     let (send, recv) = connection.accept_bi().await.unwrap();

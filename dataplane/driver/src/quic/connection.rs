@@ -5,21 +5,26 @@
 //! runs on one thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn_proto::crypto::rustls::HandshakeData;
-use quinn_proto::{ConnectionHandle, Dir, Event, StreamEvent, StreamId, VarInt};
+use quinn_proto::{ConnectionHandle, Dir, Event, StreamId, VarInt};
 use rustc_hash::FxHashMap;
 
 use super::endpoint::{ACCEPT_QUEUE_MAX, EndpointCell, EndpointState};
 use super::outcome::{ConnectionError, ConnectionStats};
 use super::stream::{RecvStream, SendStream};
+use super::watch::{Verdict, Watch};
+
+mod state;
+
+pub(crate) use state::{ConnectionState, StreamWaiters, park};
+use state::{Waiters, is_exchange, wake_all};
 
 /// A handle on one connection; clones share it. Dropping all of them closes nothing.
 #[derive(Clone)]
@@ -31,37 +36,6 @@ pub(crate) struct ConnectionCell {
     key: u64,
     is_touched: Cell<bool>,
     pub(crate) state: RefCell<ConnectionState>,
-}
-
-pub(crate) struct ConnectionState {
-    pub(crate) proto: quinn_proto::Connection,
-    /// Stream ids are counted up by either side, so the hash need not withstand an attacker.
-    pub(crate) streams: FxHashMap<StreamId, StreamWaiters>,
-    pub(crate) error: Option<ConnectionError>,
-    is_connected: bool,
-    /// Counts as half-open until the handshake ends.
-    is_half_open: bool,
-    /// quinn-proto has forgotten the handle; nothing may be sent under it any more.
-    is_drained: bool,
-    timer: Option<Instant>,
-    waiters: Waiters,
-}
-
-#[derive(Default)]
-struct Waiters {
-    connected: Vec<Waker>,
-    open: VecDeque<Waker>,
-    accept: Vec<Waker>,
-    datagram: Vec<Waker>,
-    closed: Vec<Waker>,
-}
-
-/// Tasks waiting on one stream.
-#[derive(Default)]
-pub(crate) struct StreamWaiters {
-    pub(crate) read: Option<Waker>,
-    pub(crate) write: Option<Waker>,
-    pub(crate) stopped: Option<Waker>,
 }
 
 /// What the pump must do after it has looked at a connection.
@@ -165,7 +139,7 @@ impl Connection {
     /// Closes with an application error code; streams fail at once, the peer is told.
     pub fn close(&self, code: u32, reason: &[u8]) {
         let mut state = self.0.state.borrow_mut();
-        if state.error.is_some() {
+        if state.error.is_some() && !state.watch.is_lingering() {
             return;
         }
         state.proto.close(
@@ -191,6 +165,48 @@ impl Connection {
             }
         })
         .await
+    }
+
+    /// From here on the connection may be silent for as long as neither side has anything to say. One that
+    /// waits for an answer, or has an exchange, sends PINGs and is lost after
+    /// [`silence_max`](super::TransportSettings::silence_max) all the same. Both sides must agree on this.
+    pub fn allow_silence(&self) {
+        self.0.state.borrow_mut().watch.be_patient();
+        self.0.touch();
+    }
+
+    /// Sends a PING after `first` and then every `interval`, whatever else is said, so that several
+    /// connections can take turns.
+    pub fn ping_by_clock(&self, first: Duration, interval: Duration) {
+        let mut state = self.0.state.borrow_mut();
+        state.watch.ping_by_clock(Instant::now() + first, interval);
+        drop(state);
+        self.0.touch();
+    }
+
+    /// Asks the peer for a sign of life, unless something asks it already.
+    pub fn check(&self) {
+        let mut state = self.0.state.borrow_mut();
+        if state.error.is_none() && !state.watch.has_asked() {
+            state.proto.ping();
+            drop(state);
+            self.0.touch();
+        }
+    }
+
+    /// Waits until the peer is late with an answer; its connections on other cores may have died with this
+    /// one. Never ends if the connection ends before.
+    pub async fn doubted(&self) {
+        let before = self.0.state.borrow().doubts;
+        poll_fn(|cx| {
+            let mut state = self.0.state.borrow_mut();
+            if state.doubts > before {
+                return Poll::Ready(());
+            }
+            state.waiters.doubted.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Whether the connection has ended.
@@ -222,6 +238,25 @@ impl Connection {
         }
     }
 
+    /// How often something was done for this connection: while it stays, [`stats`](Self::stats) do.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.0.state.borrow().turns
+    }
+
+    /// Waits until [`turns`](Self::turns) are not `seen` any more. Never ends if the connection ends before.
+    pub async fn turned(&self, seen: u64) {
+        poll_fn(|cx| {
+            let mut state = self.0.state.borrow_mut();
+            if state.turns != seen {
+                return Poll::Ready(());
+            }
+            state.waiters.turned.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     pub(crate) async fn connected(&self) -> Result<(), ConnectionError> {
         poll_fn(|cx| {
             let mut state = self.0.state.borrow_mut();
@@ -238,6 +273,7 @@ impl Connection {
     }
 
     fn halves(&self, id: StreamId) -> (SendStream, RecvStream) {
+        self.0.state.borrow_mut().exchange_halves += 2 * usize::from(is_exchange(id));
         (
             SendStream::new(self.0.clone(), id),
             RecvStream::new(self.0.clone(), id),
@@ -259,8 +295,9 @@ impl ConnectionCell {
         handle: ConnectionHandle,
         key: u64,
         proto: quinn_proto::Connection,
-        is_half_open: bool,
+        silence_max: Duration,
     ) -> Rc<Self> {
+        let is_half_open = proto.side().is_server();
         Rc::new(Self {
             endpoint: endpoint.clone(),
             handle,
@@ -274,6 +311,10 @@ impl ConnectionCell {
                 is_half_open,
                 is_drained: false,
                 timer: None,
+                watch: Watch::new(Instant::now(), silence_max),
+                exchange_halves: 0,
+                doubts: 0,
+                turns: 0,
                 waiters: Waiters::default(),
             }),
         })
@@ -292,10 +333,31 @@ impl ConnectionCell {
         self.is_touched.set(false);
     }
 
-    pub(crate) fn handle_timeout(&self, now: Instant) {
+    pub(crate) fn handle_timeout(&self, now: Instant, endpoint: &mut EndpointState) {
         let mut state = self.state.borrow_mut();
         state.timer = None;
         state.proto.handle_timeout(now);
+        if state.proto.is_closed() {
+            return;
+        }
+        let has_exchange = state.exchange_halves > 0;
+        match state.watch.handle_timeout(now, has_exchange) {
+            Verdict::Nothing => {}
+            Verdict::Ping => state.proto.ping(),
+            Verdict::Doubt => {
+                state.proto.ping();
+                state.doubts += 1;
+                wake_all(&mut state.waiters.doubted);
+            }
+            Verdict::Lost => {
+                state.end_half_open(endpoint);
+                state.fail(ConnectionError::silent());
+                let is_worth_asking = state.proto.side().is_server() && state.watch.linger();
+                if !is_worth_asking {
+                    state.give_up(now);
+                }
+            }
+        }
     }
 
     /// Moves events between quinn-proto's endpoint and connection and wakes whoever waits for them.
@@ -340,13 +402,27 @@ impl ConnectionCell {
         state.proto.poll_transmit(now, segments, buffer)
     }
 
-    /// Enters the connection's next deadline into the endpoint's timers.
-    pub(crate) fn rearm(&self, endpoint: &mut EndpointState) {
+    /// Notes what the turn has brought and enters the connection's next deadline into the endpoint's timers.
+    pub(crate) fn rearm(self: &Rc<Self>, now: Instant, endpoint: &mut EndpointState) {
         let mut state = self.state.borrow_mut();
         if state.is_drained {
             return;
         }
-        let next = state.proto.poll_timeout();
+        state.turns += 1;
+        wake_all(&mut state.waiters.turned);
+        let mut next = state.proto.poll_timeout();
+        if !state.proto.is_closed() {
+            let stats = state.proto.stats();
+            let is_heard = state.watch.note(now, &stats.frame_tx, &stats.frame_rx);
+            if is_heard && state.watch.is_lingering() {
+                state.give_up(now);
+                self.touch();
+            } else {
+                let has_exchange = state.exchange_halves > 0;
+                let watch = state.watch.poll_timeout(has_exchange);
+                next = next.into_iter().chain(watch).min();
+            }
+        }
         if next != state.timer {
             endpoint.rearm(self.handle, state.timer, next);
             state.timer = next;
@@ -386,80 +462,5 @@ impl ConnectionCell {
         if let Some(waker) = endpoint.acceptor.take() {
             waker.wake();
         }
-    }
-}
-
-impl ConnectionState {
-    /// Returns whether it was half-open.
-    fn end_half_open(&mut self, endpoint: &mut EndpointState) -> bool {
-        let was = std::mem::take(&mut self.is_half_open);
-        endpoint.half_open -= usize::from(was);
-        was
-    }
-
-    fn fail(&mut self, error: ConnectionError) {
-        self.error.get_or_insert(error);
-        wake_all(&mut self.waiters.connected);
-        wake_all(&mut self.waiters.accept);
-        wake_all(&mut self.waiters.datagram);
-        wake_all(&mut self.waiters.closed);
-        for waker in self.waiters.open.drain(..) {
-            waker.wake();
-        }
-        for waiters in self.streams.values_mut() {
-            for waker in [waiters.read.take(), waiters.write.take(), waiters.stopped.take()] {
-                wake(waker);
-            }
-        }
-    }
-
-    fn on_stream_event(&mut self, event: StreamEvent) {
-        match event {
-            StreamEvent::Opened { .. } => wake_all(&mut self.waiters.accept),
-            StreamEvent::Available { .. } => {
-                for waker in self.waiters.open.drain(..) {
-                    waker.wake();
-                }
-            }
-            StreamEvent::Readable { id } => {
-                wake(self.streams.get_mut(&id).and_then(|waiters| waiters.read.take()));
-            }
-            StreamEvent::Writable { id } => {
-                wake(self.streams.get_mut(&id).and_then(|waiters| waiters.write.take()));
-            }
-            StreamEvent::Finished { id } => {
-                wake(
-                    self.streams
-                        .get_mut(&id)
-                        .and_then(|waiters| waiters.stopped.take()),
-                );
-            }
-            StreamEvent::Stopped { id, .. } => {
-                if let Some(waiters) = self.streams.get_mut(&id) {
-                    wake(waiters.stopped.take());
-                    wake(waiters.write.take());
-                }
-            }
-        }
-    }
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-fn wake_all(wakers: &mut Vec<Waker>) {
-    for waker in wakers.drain(..) {
-        waker.wake();
-    }
-}
-
-/// Registers `cx` in a slot, keeping a waker that would wake the same task. Returns the one it replaces.
-pub(crate) fn park(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
-    match slot {
-        Some(waker) if waker.will_wake(cx.waker()) => None,
-        _ => slot.replace(cx.waker().clone()),
     }
 }

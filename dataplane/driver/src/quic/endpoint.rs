@@ -14,7 +14,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{ConnectionHandle, EndpointConfig};
@@ -212,7 +212,7 @@ impl Endpoint {
                 state
                     .proto
                     .connect(Instant::now(), config.towards(addr), addr, server_name)?;
-            state.insert(&self.0, handle, proto, false)
+            state.insert(&self.0, handle, proto, config.silence_max())
         };
         connection.0.touch();
         connection.connected().await?;
@@ -344,11 +344,12 @@ impl EndpointState {
         endpoint: &Rc<EndpointCell>,
         handle: ConnectionHandle,
         proto: quinn_proto::Connection,
-        is_incoming: bool,
+        silence_max: Duration,
     ) -> Connection {
         let key = self.next_key;
         self.next_key += 1;
-        let cell = ConnectionCell::new(endpoint, handle, key, proto, is_incoming);
+        let is_incoming = proto.side().is_server();
+        let cell = ConnectionCell::new(endpoint, handle, key, proto, silence_max);
         if self.connections.len() <= handle.0 {
             self.connections.resize_with(handle.0 + 1, || None);
         }

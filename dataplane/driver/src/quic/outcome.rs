@@ -30,6 +30,10 @@ impl ConnectionError {
         matches!(self.0, quinn_proto::ConnectionError::LocallyClosed)
     }
 
+    pub(crate) fn silent() -> Self {
+        Self(quinn_proto::ConnectionError::TimedOut)
+    }
+
     pub(crate) fn local() -> Self {
         Self(quinn_proto::ConnectionError::LocallyClosed)
     }

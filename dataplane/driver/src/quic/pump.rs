@@ -119,7 +119,7 @@ impl Pump {
             }
             state.timers.pop_first();
             if let Some(connection) = state.connection(quinn_proto::ConnectionHandle(handle)) {
-                connection.handle_timeout(now);
+                connection.handle_timeout(now, &mut state);
                 connection.touch();
             }
         }
@@ -155,7 +155,7 @@ impl Pump {
             }
             let mut state = self.cell.state.borrow_mut();
             connection.dispatch(&mut state);
-            connection.rearm(&mut state);
+            connection.rearm(now, &mut state);
         }
         !self.cell.touched.borrow().is_empty()
     }
@@ -316,13 +316,11 @@ fn on_incoming(
         cell.count(|stats| stats.retries_sent += 1);
         return state.proto.retry(incoming, answer).ok();
     }
-    let config = cell
-        .server
-        .as_ref()
-        .map(|server| server.towards(incoming.remote_address()));
-    match state.proto.accept(incoming, now, answer, config) {
+    let server = cell.server.as_ref()?;
+    let config = server.towards(incoming.remote_address());
+    match state.proto.accept(incoming, now, answer, Some(config)) {
         Ok((handle, proto)) => {
-            let connection = state.insert(cell, handle, proto, true);
+            let connection = state.insert(cell, handle, proto, server.silence_max());
             connection.0.touch();
             None
         }

@@ -16,6 +16,9 @@ pub struct TransportSettings {
     pub idle_timeout: Duration,
     /// Interval of PINGs on a silent connection; `None` leaves that to the peer.
     pub keep_alive: Option<Duration>,
+    /// Silence after which a connection is dead whatever the idle timeout, unless
+    /// [`Connection::allow_silence`](super::Connection::allow_silence) says otherwise; also of a handshake.
+    pub silence_max: Duration,
     /// Bytes a peer may send ahead on one stream; also the buffer of one exchange.
     pub stream_window_bytes: u32,
     /// Bytes a peer may send ahead on all streams together.
@@ -40,11 +43,16 @@ const DATAGRAM_BUFFER_BYTES: usize = 1 << 20;
 /// of a bulk transfer. The peer must announce that it takes them, which stock cloudflared does not.
 const JUMBO_PAYLOAD_BYTES: u16 = 9000 - 48;
 
+/// Time until a path that did not take the largest packets is tried again. A search loses several of them, on
+/// idle connections too.
+const MTU_SEARCH_INTERVAL: Duration = Duration::from_secs(3600);
+
 impl Default for TransportSettings {
     fn default() -> Self {
         Self {
             idle_timeout: Duration::from_secs(30),
             keep_alive: None,
+            silence_max: Duration::from_secs(30),
             stream_window_bytes: STREAM_WINDOW_BYTES,
             connection_window_bytes: 4 * STREAM_WINDOW_BYTES,
             send_window_bytes: 2 * u64::from(STREAM_WINDOW_BYTES),
@@ -61,7 +69,7 @@ impl TransportSettings {
             value: self.idle_timeout,
         })?;
         let mut discovery = MtuDiscoveryConfig::default();
-        discovery.upper_bound(mtu_max);
+        discovery.upper_bound(mtu_max).interval(MTU_SEARCH_INTERVAL);
         let mut transport = TransportConfig::default();
         transport
             .max_idle_timeout(Some(idle))
@@ -107,6 +115,7 @@ struct ByRoute<C> {
     usual: C,
     jumbo: C,
     jumbo_mtu_max: u16,
+    silence_max: Duration,
 }
 
 impl<C: Clone> ByRoute<C> {
@@ -123,6 +132,11 @@ impl ServerConfig {
         Arc::clone(&self.0.usual)
     }
 
+    /// See [`TransportSettings::silence_max`].
+    pub(crate) fn silence_max(&self) -> Duration {
+        self.0.silence_max
+    }
+
     /// What a connection from `peer` uses.
     pub(crate) fn towards(&self, peer: SocketAddr) -> Arc<quinn_proto::ServerConfig> {
         Arc::clone(self.0.towards(peer))
@@ -130,6 +144,11 @@ impl ServerConfig {
 }
 
 impl ClientConfig {
+    /// See [`TransportSettings::silence_max`].
+    pub(crate) fn silence_max(&self) -> Duration {
+        self.0.silence_max
+    }
+
     /// What a connection to `peer` uses.
     pub(crate) fn towards(&self, peer: SocketAddr) -> quinn_proto::ClientConfig {
         self.0.towards(peer).clone()
@@ -155,6 +174,7 @@ pub fn server_config(
         usual: Arc::new(usual),
         jumbo: Arc::new(jumbo),
         jumbo_mtu_max: settings.jumbo_mtu_max,
+        silence_max: settings.silence_max,
     }))
 }
 
@@ -175,5 +195,6 @@ pub fn client_config(
         usual,
         jumbo,
         jumbo_mtu_max: settings.jumbo_mtu_max,
+        silence_max: settings.silence_max,
     }))
 }

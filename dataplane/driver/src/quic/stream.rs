@@ -338,6 +338,7 @@ fn forget(
     clear: impl FnOnce(&mut super::connection::StreamWaiters),
 ) {
     let mut state = connection.state.borrow_mut();
+    state.end_half(id);
     if let Some(waiters) = state.streams.get_mut(&id) {
         clear(waiters);
         if waiters.read.is_none() && waiters.write.is_none() && waiters.stopped.is_none() {

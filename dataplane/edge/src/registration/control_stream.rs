@@ -84,7 +84,8 @@ impl Session {
         self.core.metrics.registrations_timed_out.add(1);
     }
 
-    fn slot(&self) -> Option<Slot> {
+    /// Its place among the replica's connections, once it has one.
+    pub(super) fn slot(&self) -> Option<Slot> {
         self.live.borrow().as_ref().map(|live| live.slot)
     }
 

@@ -104,6 +104,7 @@ fn flags(given: &Lookup<'_>) -> Result<Flags, Failure> {
         retries: given.parsed("retries")?,
         rpc_timeout: given.duration("rpc-timeout")?,
         grace_period: given.duration("grace-period")?,
+        idle_ping_interval: given.duration("idle-ping-interval")?,
         tag: given.list("tag"),
         features: given.list("features"),
         post_quantum: given.switch("post-quantum")?,

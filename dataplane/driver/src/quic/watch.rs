@@ -1,0 +1,222 @@
+//! Tells a silent connection that has nothing to say from a dead one. Pure: counts and instants in, verdicts out.
+//!
+//! ```text
+//! strict    silent for `silence_max` ──────────────────────────────────────────► lost
+//! patient   asked, or an exchange waits ─► silent for a fifth: PING, again and again ─► a whole one: lost
+//!           neither: silence is welcome; a dialling side may PING by the clock, which asks
+//! lingering lost to its tasks, PINGs go on; heard again: the peer is told that it is over
+//! ```
+//! A side has *asked* when it has sent a frame that the peer must acknowledge (RFC 9002 §2) and has heard
+//! nothing since. Strict is how stock connectors see it, and every connection until its peer is known.
+//!
+//! Lingering is for a peer that has asked nothing during an outage and so has not noticed it: the first
+//! packet that gets through tells it to dial again, long before its own next PING.
+//!
+//! Does not: read a clock, send anything, end connections ([`connection`](super::connection) does).
+
+use std::time::{Duration, Instant};
+
+use quinn_proto::FrameStats;
+
+/// PINGs that go unanswered before a connection is lost.
+const PROBES: u32 = 5;
+
+/// How one connection is watched, and what has been seen of it.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    silence_max: Duration,
+    mode: Mode,
+    /// Next PING by the clock and the interval of those that follow.
+    rhythm: Option<(Instant, Duration)>,
+    frames_heard: u64,
+    frames_asking: u64,
+    heard_at: Instant,
+    /// The first question since then.
+    asked_at: Option<Instant>,
+    probed_at: Option<Instant>,
+    is_in_doubt: bool,
+    /// When to look again. It stays while what it is for moves away, so that a busy connection does not
+    /// move its timer with every packet.
+    look_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Strict,
+    Patient,
+    Lingering,
+}
+
+/// What is to be done about a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Nothing,
+    /// Send a PING.
+    Ping,
+    /// Send a PING: the first one because an answer is late.
+    Doubt,
+    /// The peer counts as gone.
+    Lost,
+}
+
+impl Watch {
+    pub(crate) fn new(now: Instant, silence_max: Duration) -> Self {
+        Self {
+            silence_max,
+            mode: Mode::Strict,
+            rhythm: None,
+            frames_heard: 0,
+            frames_asking: 0,
+            heard_at: now,
+            asked_at: None,
+            probed_at: None,
+            is_in_doubt: false,
+            look_at: None,
+        }
+    }
+
+    /// Silence is welcome from here on while nobody waits for anything.
+    pub(crate) fn be_patient(&mut self) {
+        self.mode = Mode::Patient;
+    }
+
+    /// PINGs at `first` and every `interval` after it, whatever else is said.
+    pub(crate) fn ping_by_clock(&mut self, first: Instant, interval: Duration) {
+        self.rhythm = Some((first, interval));
+    }
+
+    /// Goes on asking after a lost connection. Returns false for one that is not worth it.
+    pub(crate) fn linger(&mut self) -> bool {
+        let is_patient = self.mode == Mode::Patient;
+        if is_patient {
+            self.mode = Mode::Lingering;
+            self.rhythm = None;
+        }
+        is_patient
+    }
+
+    pub(crate) fn is_lingering(&self) -> bool {
+        self.mode == Mode::Lingering
+    }
+
+    /// Whether an answer is outstanding.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.asked_at.is_some()
+    }
+
+    /// Takes the counts after a turn, in which what was received came before what was sent. Returns whether
+    /// something was heard.
+    pub(crate) fn note(&mut self, now: Instant, sent: &FrameStats, received: &FrameStats) -> bool {
+        let (heard, asking) = (frames_heard(received), frames_asking(sent));
+        let is_heard = std::mem::replace(&mut self.frames_heard, heard) != heard;
+        if is_heard {
+            self.heard_at = now;
+            self.asked_at = None;
+            self.probed_at = None;
+            self.is_in_doubt = false;
+        }
+        if std::mem::replace(&mut self.frames_asking, asking) != asking {
+            self.asked_at.get_or_insert(now);
+        }
+        is_heard
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    pub(crate) fn poll_timeout(&mut self, has_exchange: bool) -> Option<Instant> {
+        let next = self.next(has_exchange);
+        let is_soon_enough = self.look_at.zip(next).is_some_and(|(look, next)| look <= next);
+        if !is_soon_enough {
+            self.look_at = next;
+        }
+        self.look_at
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, has_exchange: bool) -> Verdict {
+        if self.look_at.is_none_or(|look| look > now) {
+            return Verdict::Nothing;
+        }
+        self.look_at = None;
+        if self.lost_at().is_some_and(|at| at <= now) {
+            return Verdict::Lost;
+        }
+        let is_due = match &mut self.rhythm {
+            Some((next, interval)) if *next <= now => {
+                *next = now + *interval;
+                true
+            }
+            Some(_) | None => false,
+        };
+        if self.probe_at(has_exchange).is_some_and(|at| at <= now) {
+            self.probed_at = Some(now);
+            let is_late = self.mode == Mode::Patient && self.asked_at.is_some();
+            let is_news = is_late && !std::mem::replace(&mut self.is_in_doubt, is_late);
+            return if is_news { Verdict::Doubt } else { Verdict::Ping };
+        }
+        if is_due { Verdict::Ping } else { Verdict::Nothing }
+    }
+
+    fn next(&self, has_exchange: bool) -> Option<Instant> {
+        let rhythm = self.rhythm.map(|(next, _)| next);
+        [self.lost_at(), self.probe_at(has_exchange), rhythm]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn lost_at(&self) -> Option<Instant> {
+        let since = match self.mode {
+            // A question extends the wait, as it does QUIC's own idle timeout (RFC 9000 §10.1).
+            Mode::Strict => Some(self.asked_at.unwrap_or(self.heard_at)),
+            Mode::Patient => self.asked_at,
+            // QUIC's idle timeout ends it.
+            Mode::Lingering => None,
+        };
+        since.map(|since| since + self.silence_max)
+    }
+
+    fn probe_at(&self, has_exchange: bool) -> Option<Instant> {
+        let since = match self.mode {
+            Mode::Strict => None,
+            Mode::Patient => self
+                .probed_at
+                .or(self.asked_at)
+                .or_else(|| has_exchange.then_some(self.heard_at)),
+            Mode::Lingering => Some(self.probed_at.unwrap_or(self.heard_at)),
+        };
+        since.map(|since| since + self.silence_max / PROBES)
+    }
+}
+
+/// Only frames of packets that decrypted are counted, so nobody else can keep a connection alive.
+fn frames_heard(received: &FrameStats) -> u64 {
+    received.acks + received.connection_close + frames_asking(received)
+}
+
+/// Frames that make a packet ack-eliciting.
+fn frames_asking(sent: &FrameStats) -> u64 {
+    sent.ack_frequency
+        + sent.crypto
+        + sent.data_blocked
+        + sent.datagram
+        + u64::from(sent.handshake_done)
+        + sent.immediate_ack
+        + sent.max_data
+        + sent.max_stream_data
+        + sent.max_streams_bidi
+        + sent.max_streams_uni
+        + sent.new_connection_id
+        + sent.new_token
+        + sent.path_challenge
+        + sent.path_response
+        + sent.ping
+        + sent.reset_stream
+        + sent.retire_connection_id
+        + sent.stream_data_blocked
+        + sent.streams_blocked_bidi
+        + sent.streams_blocked_uni
+        + sent.stop_sending
+        + sent.stream
+}
+
+#[cfg(test)]
+mod tests;
