@@ -11,8 +11,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 /// Room for the next small message. As much as the ring of io_uring mode has received ahead.
 const ROOM_BYTES_MIN: usize = 2 << 10;
 
-/// Room while bytes flow: what a socket usually has at once.
-const ROOM_BYTES_MAX: usize = 64 << 10;
+/// Room while bytes flow: what 44 packets of an ordinary path carry, one full send of QUIC. A little more would make
+/// every other send one of two or three packets.
+const ROOM_BYTES_MAX: usize = 62_000;
+
+/// Bytes after which other tasks of the core run, so that QUIC packs and sends what was read while it is in the
+/// second-level cache. Measured: half a MiB costs a twentieth more CPU per byte.
+const TURN_BYTES: usize = 4 * ROOM_BYTES_MAX;
 
 /// A read that fills its room is followed by one with this many times as much.
 const GROWTH: usize = 4;
@@ -22,6 +27,8 @@ const GROWTH: usize = 4;
 pub struct GrowingBuffer {
     memory: BytesMut,
     room: usize,
+    /// Bytes read since others could run.
+    since_turn: usize,
 }
 
 impl Default for GrowingBuffer {
@@ -29,22 +36,28 @@ impl Default for GrowingBuffer {
         Self {
             memory: BytesMut::new(),
             room: ROOM_BYTES_MIN,
+            since_turn: 0,
         }
     }
 }
 
 impl GrowingBuffer {
-    /// Reads what is there, at least one byte and at most 64 KiB; `None` at the end of the stream. Cancel-safe.
+    /// Reads what is there, at least one byte and at most 62,000; `None` at the end of the stream. Cancel-safe.
     ///
     /// # Errors
     /// What the stream says.
     pub async fn read<R: AsyncRead + Unpin>(&mut self, stream: &mut R) -> io::Result<Option<Bytes>> {
+        if self.since_turn >= TURN_BYTES {
+            self.since_turn = 0;
+            tokio::task::yield_now().await;
+        }
         // What a chunk leaves of its memory serves the next one unless it is small change.
         if self.memory.capacity() < (self.room / GROWTH).max(ROOM_BYTES_MIN) {
             self.memory.reserve(self.room);
         }
         let offered = self.memory.capacity().min(self.room);
         let read = stream.read_buf(&mut (&mut self.memory).limit(offered)).await?;
+        self.since_turn += read;
         let chunk = self.memory.split().freeze();
         if read == offered {
             self.room = (self.room * GROWTH).min(ROOM_BYTES_MAX);
@@ -73,10 +86,7 @@ mod tests {
                 chunks.push(buffer.read(&mut flow).await.unwrap().unwrap());
             }
             let lengths: Vec<usize> = chunks.iter().map(Bytes::len).collect();
-            assert_eq!(
-                lengths,
-                [2 << 10, 8 << 10, 32 << 10, 64 << 10, 64 << 10, 64 << 10]
-            );
+            assert_eq!(lengths, [2 << 10, 8 << 10, 32 << 10, 62_000, 62_000, 62_000]);
             let mut message = b"small".as_slice();
             assert_eq!(buffer.read(&mut message).await.unwrap().unwrap(), "small");
             assert!(buffer.memory.capacity() <= ROOM_BYTES_MIN);
