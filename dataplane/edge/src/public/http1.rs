@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use adit_driver::time::timeout;
+use adit_driver::time::{timeout, timeout_at};
 use adit_proto::exchange::edge::Visitor;
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::limits::HEAD_BYTES_MAX;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -48,12 +48,49 @@ pub(super) async fn serve<S>(core: &Rc<Core>, io: PublicIo<S>, visitor: Visitor)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let mut next = Some(io);
+    while let Some(io) = next {
+        // Boxed, so that a dozing visitor does not hold it.
+        let idle = Box::pin(awake(core, io, visitor)).await;
+        next = match idle {
+            Some(io) => doze(core, io).await,
+            None => None,
+        };
+    }
+}
+
+/// Waits for the first byte of the next request; `None` when the visitor goes or must go.
+async fn doze<S>(core: &Rc<Core>, mut io: PublicIo<S>) -> Option<PublicIo<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let until = io.activity().idle_until(core.config.limits.idle_timeout);
+    let readable = tokio::select! {
+        readable = timeout_at(until, io.readable()) => readable,
+        () = core.drain.begun() => Ok(Ok(false)),
+    };
+    match readable {
+        Ok(Ok(true)) => return Some(io),
+        Ok(Ok(false)) => Box::pin(linger(io)).await,
+        Ok(Err(error)) => tracing::debug!(%error, "idle visitor left"),
+        // Idle for too long.
+        Err(_) => {}
+    }
+    None
+}
+
+/// Serves requests as long as they follow each other closely; gives the stream back when they do not.
+async fn awake<S>(core: &Rc<Core>, io: PublicIo<S>, visitor: Visitor) -> Option<PublicIo<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let activity = io.activity();
     let upgrade = Rc::<RefCell<Option<Upgrade>>>::default();
     let service = {
         let (core, activity, upgrade) = (core.clone(), activity.clone(), upgrade.clone());
         service_fn(move |request: Request<Incoming>| -> Answering {
             let (core, busy, upgrade) = (core.clone(), activity.request(), upgrade.clone());
+            activity.expect_body(!request.body().is_end_stream());
             Box::pin(async move {
                 let keep = |taken| *upgrade.borrow_mut() = Some(taken);
                 let response = crate::exchange_task::run(core, visitor, request, keep).await;
@@ -102,7 +139,16 @@ where
         }
         End::Expired(Expired::Head) => core.metrics.heads_timed_out.add(1),
         End::Expired(Expired::Idle) => {}
+        End::Expired(Expired::Doze) => {
+            // Nothing is lost with hyper's state: the last request had no body, its answer is in the stream's
+            // hands, and what was read of the next one is taken along.
+            let parts = connection.into_parts();
+            let mut io = parts.io.into_inner();
+            io.put_back(parts.read_buf);
+            return Some(io);
+        }
     }
+    None
 }
 
 /// Ends our side and waits a little for the visitor to end its own.

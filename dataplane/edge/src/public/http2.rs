@@ -105,7 +105,8 @@ where
     match expired {
         None => {}
         Some(Expired::Head) => core.metrics.heads_timed_out.add(1),
-        Some(Expired::Idle) => {
+        // It never dozes.
+        Some(Expired::Idle | Expired::Doze) => {
             connection.as_mut().graceful_shutdown();
             // A visitor that does not answer is dropped all the same.
             let _ = timeout(GOAWAY_TIME, connection).await;

@@ -3,10 +3,11 @@
 //! ```text
 //! idle ──first byte──► head under way ──request──► busy ──last response ends──► idle
 //!  └ idle timeout         └ head deadline           └ no limit here
+//!  └ before that, for HTTP/1: time to doze, with nothing held but the stream
 //! ```
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,6 +19,13 @@ use adit_proto::limits::HEAD_DEADLINE;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// Silence after which a connection dozes. Entering HTTP again costs some microseconds, which only visitors pay
+/// who pause this long; buffers and state of HTTP are 20 KiB, which all who pause longer do not hold.
+const DOZE_AFTER: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 250 });
+
+/// Bytes taken from a dozing visitor's stream to wake it.
+const WAKING_BYTES: usize = 64;
+
 /// What a connection is waiting for, shared by its stream, its requests and its clock.
 #[derive(Debug)]
 pub(crate) struct Activity {
@@ -26,6 +34,10 @@ pub(crate) struct Activity {
     /// When the head that is under way began.
     head_since: Cell<Option<Instant>>,
     had_request: Cell<bool>,
+    /// The last request may still send a body, so the next byte need not begin another one.
+    may_have_body: Cell<bool>,
+    /// The stream has taken all that was written.
+    is_flushed: Cell<bool>,
     heads: Heads,
 }
 
@@ -43,6 +55,8 @@ pub(super) enum Heads {
 pub(super) enum Expired {
     Idle,
     Head,
+    /// Not an end: what serves the connection can be dropped until the next byte.
+    Doze,
 }
 
 impl Activity {
@@ -61,15 +75,30 @@ impl Activity {
         InFlight(self.clone())
     }
 
+    /// Notes whether the request that begins sends a body.
+    pub(super) fn expect_body(&self, is_expected: bool) {
+        self.may_have_body.set(is_expected);
+    }
+
+    /// When an idle connection has been idle for long enough.
+    pub(super) fn idle_until(&self, idle_timeout: Duration) -> Instant {
+        self.idle_since.get() + idle_timeout
+    }
+
     /// When this connection has waited long enough, and for what; `None` while it works.
     fn deadline(&self, idle_timeout: Duration) -> Option<(Instant, Expired)> {
         if self.in_flight.get() > 0 {
             return None;
         }
-        match self.head_since.get() {
-            Some(since) => Some((since + HEAD_DEADLINE, Expired::Head)),
-            None => Some((self.idle_since.get() + idle_timeout, Expired::Idle)),
+        if let Some(since) = self.head_since.get() {
+            return Some((since + HEAD_DEADLINE, Expired::Head));
         }
+        // Between two requests of HTTP/1 only: frames of HTTP/2 have a state beyond their requests.
+        let can_doze = self.heads == Heads::All && !self.may_have_body.get() && self.is_flushed.get();
+        if can_doze && DOZE_AFTER < idle_timeout {
+            return Some((self.idle_until(DOZE_AFTER), Expired::Doze));
+        }
+        Some((self.idle_until(idle_timeout), Expired::Idle))
     }
 }
 
@@ -133,6 +162,8 @@ impl<S> PublicIo<S> {
             idle_since: Cell::new(Instant::now()),
             head_since: Cell::new(None),
             had_request: Cell::new(false),
+            may_have_body: Cell::new(false),
+            is_flushed: Cell::new(true),
             heads,
         };
         Self {
@@ -144,6 +175,38 @@ impl<S> PublicIo<S> {
 
     pub(super) fn activity(&self) -> Rc<Activity> {
         self.activity.clone()
+    }
+
+    /// Takes back what HTTP has read and not used.
+    pub(super) fn put_back(&mut self, unused: Bytes) {
+        if self.ahead.is_empty() {
+            self.ahead = unused;
+        } else {
+            self.ahead = [unused, std::mem::take(&mut self.ahead)].concat().into();
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> PublicIo<S> {
+    /// Waits until there is something to read; false at the end of the stream.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub(super) async fn readable(&mut self) -> io::Result<bool> {
+        poll_fn(|cx| {
+            if !self.ahead.is_empty() {
+                return Poll::Ready(Ok(true));
+            }
+            let mut memory = [0; WAKING_BYTES];
+            let mut first = ReadBuf::new(&mut memory);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut first))?;
+            if !first.filled().is_empty() {
+                self.activity.on_bytes();
+                self.ahead = Bytes::copy_from_slice(first.filled());
+            }
+            Poll::Ready(Ok(!self.ahead.is_empty()))
+        })
+        .await
     }
 }
 
@@ -171,6 +234,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for PublicIo<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.activity.is_flushed.set(false);
         Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }
 
@@ -179,6 +243,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.activity.is_flushed.set(false);
         Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
     }
 
@@ -187,7 +252,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        this.activity
+            .is_flushed
+            .set(matches!(flushed, Poll::Ready(Ok(()))));
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
