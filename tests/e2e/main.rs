@@ -12,6 +12,7 @@ mod origins;
 mod bulk;
 mod streaming;
 mod websocket;
+mod tcp_services;
 mod manage;
 mod refusal;
 mod certificate;

@@ -2,6 +2,7 @@
 
 pub mod nginx;
 pub mod scripted;
+pub mod tcp;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 

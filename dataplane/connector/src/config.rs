@@ -189,20 +189,15 @@ fn check_protocol(protocol: Option<&str>) -> Result<(), ConfigError> {
 
 /// What is served when no file has rules.
 fn ingress_of_flags(flags: &Flags, warnings: &mut Vec<String>) -> Result<Ingress, ConfigError> {
-    let settings = OriginSettings::default().with(&flags.origin);
-    let unsupported = |what: &str| {
-        Err(ConfigError::Unsupported {
-            what: what.to_owned(),
-        })
-    };
+    let mut settings = OriginSettings::default().with(&flags.origin);
+    if flags.socks5 == Some(true) {
+        "socks".clone_into(&mut settings.proxy_type);
+    }
     if flags.hello_world == Some(true) {
         return Ok(Ingress::single(OriginService::HelloWorld, settings));
     }
     if flags.bastion == Some(true) {
-        return unsupported("--bastion");
-    }
-    if flags.socks5 == Some(true) {
-        return unsupported("--socks5");
+        return Ok(Ingress::single(OriginService::Bastion, settings));
     }
     let single = |key, service: &str| match OriginService::parse(service) {
         Ok(service) => Ok(Ingress::single(service, settings)),

@@ -20,7 +20,7 @@ use adit_proto::exchange::connector::{
     self, HeadRules, RequestError, RequestHead, encode_error, encode_response_head,
 };
 use adit_wire::ConnIndex;
-use adit_wire::connect::{ConnectRequest, HeadError, decode_request};
+use adit_wire::connect::{ConnectRequest, ConnectionType, HeadError, decode_request};
 use adit_wire::signature::DATA_STREAM;
 use bytes::{Bytes, BytesMut};
 use http::header::SEC_WEBSOCKET_KEY;
@@ -32,11 +32,14 @@ use crate::config::remote::chain;
 use crate::metrics::CoreMetrics;
 use crate::origin::body::{Progress, RequestBody, StreamBody};
 use crate::origin::builtin::{self, Answer, AnswerBody};
-use crate::origin::echo;
 use crate::origin::http_origin::{HttpOrigin, Reply};
+use crate::origin::tcp::DestinationError;
+use crate::origin::tcp::conversation::ConversationError;
 use crate::origin::websocket::{self, Early, End, Upgrade};
-use crate::origin::{CoreOrigins, OriginError, Service};
+use crate::origin::{CoreOrigins, OriginError, Service, echo, handshake};
 use crate::run::settings::Settings;
+
+mod tcp;
 
 /// An edge writes the head in one go, so a head that takes longer is none.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -63,6 +66,12 @@ enum ExchangeError {
     Request(#[from] RequestError),
     #[error(transparent)]
     Origin(#[from] OriginError),
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+    #[error("ParseAddr({0:?}): unable to parse IP")]
+    FlowAddress(String),
+    #[error(transparent)]
+    Conversation(#[from] ConversationError),
     #[error("the origin's response head cannot be passed on")]
     ResponseHead(#[source] HeadError),
     #[error("the origin switched protocols without being asked")]
@@ -79,11 +88,18 @@ impl ExchangeError {
     /// The text for the edge, if the edge is still owed a response head.
     fn text(&self) -> Option<String> {
         match self {
-            Self::Request(_) | Self::Unasked | Self::ResponseHead(_) => Some(chain(self)),
+            Self::Request(_)
+            | Self::Unasked
+            | Self::ResponseHead(_)
+            | Self::Destination(_)
+            | Self::FlowAddress(_) => Some(chain(self)),
             Self::Origin(error) => Some(format!("{UNREACHABLE}: {}", chain(error))),
-            Self::Head(_) | Self::HeadDeadline | Self::ResponseBody(_) | Self::Relay | Self::Cancelled => {
-                None
-            }
+            Self::Head(_)
+            | Self::HeadDeadline
+            | Self::ResponseBody(_)
+            | Self::Conversation(_)
+            | Self::Relay
+            | Self::Cancelled => None,
         }
     }
 }
@@ -137,6 +153,9 @@ async fn exchange(
 ) -> Result<(), ExchangeError> {
     let (request, first) = stream.read_head().await?;
     dest.clone_from(&request.dest);
+    if request.kind == ConnectionType::Tcp {
+        return tcp::flow(core, &request, first, stream).await;
+    }
     let head = RequestHead::parse(&request)?;
     drop(request);
     let rules = core.origins.rules(&core.settings.ingress.load());
@@ -149,9 +168,10 @@ async fn exchange(
             return websocket(core, &origin, head, first, stream).await;
         }
         Service::Http(origin) => return http(core, &origin, head, first, stream).await,
+        Service::Tcp(origin) => return tcp::carry(core, &origin, head, first, stream).await,
         Service::Status(status) => builtin::status(status),
         Service::HelloWorld if head.is_websocket() && echo::is_at(head.target()) => {
-            match echo::accept(head.header(&SEC_WEBSOCKET_KEY)) {
+            match handshake::accept(head.header(&SEC_WEBSOCKET_KEY)) {
                 Some(headers) => return converse(&headers, first, stream).await,
                 None => builtin::no_websocket(),
             }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use adit_proto::ingress::host::HostFilter;
+use adit_proto::ingress::ip_rules::IpRuleText;
 use adit_proto::ingress::settings::OriginSettings;
 use adit_proto::ingress::{Ingress, Rule};
 use serde_json::{Map, Value, json};
@@ -87,10 +88,17 @@ fn all(settings: &OriginSettings) -> Map<String, Value> {
         ("caPool", ca_pool.unwrap_or_default().into()),
         ("noTLSVerify", settings.no_tls_verify.into()),
         ("disableChunkedEncoding", settings.disable_chunked_encoding.into()),
+        ("bastionMode", settings.bastion_mode.into()),
+        ("proxyType", settings.proxy_type.as_str().into()),
+        ("ipRules", settings.ip_rules.iter().map(ip_rule).collect()),
     ]
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
+}
+
+fn ip_rule(rule: &IpRuleText) -> Value {
+    json!({"prefix": rule.prefix, "ports": rule.ports, "allow": rule.allow})
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::run::settings::IngressState;
 use dial::{Place, Target};
 use http_origin::HttpOrigin;
 use pool::Pool;
+use tcp::TcpOrigin;
 use tls::{TlsConfigs, TlsOptions};
 
 // In the order a request meets them.
@@ -32,6 +33,8 @@ pub(crate) mod tls;
 pub(crate) mod pool;
 pub(crate) mod http_origin;
 pub(crate) mod websocket;
+pub(crate) mod handshake;
+pub(crate) mod tcp;
 pub(crate) mod builtin;
 pub(crate) mod echo;
 
@@ -89,6 +92,8 @@ pub(crate) struct Rules {
 pub(crate) enum Service {
     /// Asks an HTTP origin.
     Http(Rc<HttpOrigin>),
+    /// Carries TCP in a WebSocket.
+    Tcp(Rc<TcpOrigin>),
     /// Answers with a status.
     Status(http::StatusCode),
     /// Answers with the built-in page.
@@ -163,6 +168,9 @@ fn service(rule: &Rule) -> Service {
             return Service::Status(status.unwrap_or(http::StatusCode::SERVICE_UNAVAILABLE));
         }
         OriginService::HelloWorld => return Service::HelloWorld,
+        OriginService::Tcp { .. } | OriginService::Bastion | OriginService::SocksProxy => {
+            return Service::Tcp(Rc::new(TcpOrigin::of(rule)));
+        }
     };
     let settings = &rule.settings;
     let tls = rule.service.is_tls().then(|| TlsOptions {

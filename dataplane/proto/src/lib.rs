@@ -11,8 +11,11 @@ pub mod limits;
 pub mod host_map;
 pub mod directory;
 pub mod steering;
+pub mod cidr;
 pub mod exchange;
 pub mod ingress;
+pub mod websocket;
+pub mod socks;
 
 // What keeps a connector connected.
 pub mod backoff;

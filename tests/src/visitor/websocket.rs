@@ -39,7 +39,27 @@ impl Client {
     #[track_caller]
     pub fn open(address: SocketAddr, host: &str, path: &str, protocol: &str) -> Result<Self, u16> {
         let stream = connect(address);
-        Self::handshake(Box::new(stream), &format!("ws://{host}{path}"), protocol)
+        let offered = [("Sec-WebSocket-Protocol", protocol)];
+        let headers = if protocol.is_empty() { &[][..] } else { &offered };
+        Self::handshake(Box::new(stream), &format!("ws://{host}{path}"), headers)
+    }
+
+    /// The same with these headers.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    ///
+    /// # Panics
+    /// As [`Self::open`].
+    #[track_caller]
+    pub fn open_with(
+        address: SocketAddr,
+        host: &str,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, u16> {
+        let stream = connect(address);
+        Self::handshake(Box::new(stream), &format!("ws://{host}{path}"), headers)
     }
 
     /// The same as `wss://` over TLS (ALPN `http/1.1`), trusting only the certificates in `root`.
@@ -66,7 +86,7 @@ impl Client {
         let name = ServerName::try_from(host.to_owned()).expect("a DNS name");
         let session = rustls::ClientConnection::new(Arc::new(config), name).expect("a client session");
         let stream = rustls::StreamOwned::new(session, connect(address));
-        Self::handshake(Box::new(stream), &format!("wss://{host}{path}"), "")
+        Self::handshake(Box::new(stream), &format!("wss://{host}{path}"), &[])
     }
 
     /// Sends a text.
@@ -106,6 +126,42 @@ impl Client {
         }
     }
 
+    /// Sends a ping.
+    ///
+    /// # Panics
+    /// When the connection is gone.
+    #[track_caller]
+    pub fn ping(&mut self, payload: &[u8]) {
+        let ping = Message::Ping(payload.to_vec().into());
+        self.socket.send(ping).expect("the WebSocket takes a ping");
+    }
+
+    /// Receives so many bytes, in as many messages as they come.
+    ///
+    /// # Panics
+    /// When they do not come or more come, as [`Self::receive`].
+    #[track_caller]
+    pub fn receive_exactly(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while bytes.len() < count {
+            bytes.extend(self.receive());
+        }
+        assert_eq!(bytes.len(), count);
+        bytes
+    }
+
+    /// Says goodbye and returns what the other side still says before it does.
+    pub fn close_and_hear(mut self) -> Vec<u8> {
+        self.socket.close(None).ok();
+        let mut bytes = Vec::new();
+        while let Ok(message) = self.socket.read() {
+            if let Message::Binary(part) = message {
+                bytes.extend_from_slice(&part);
+            }
+        }
+        bytes
+    }
+
     /// Says goodbye and waits for the other side's, or for the end of the connection.
     pub fn close(mut self) {
         // Either side may be the first to close the connection below.
@@ -125,13 +181,11 @@ impl Client {
     }
 
     #[track_caller]
-    fn handshake(stream: Box<dyn Duplex>, url: &str, protocol: &str) -> Result<Self, u16> {
+    fn handshake(stream: Box<dyn Duplex>, url: &str, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
         let mut request = url.into_client_request().expect("a URL");
-        if !protocol.is_empty() {
-            request.headers_mut().insert(
-                "Sec-WebSocket-Protocol",
-                protocol.parse().expect("a header value"),
-            );
+        for (name, value) in headers {
+            let value = value.parse().expect("a header value");
+            request.headers_mut().insert(*name, value);
         }
         match tungstenite::client(request, stream) {
             Ok((socket, response)) => Ok(Self { socket, response }),

@@ -34,9 +34,9 @@ pub struct Flags {
     pub hello_world: Option<bool>,
     /// Unix socket of the origin.
     pub unix_socket: Option<String>,
-    /// Let the visitor choose the destination: not supported, and refused.
+    /// Let the visitor choose the destination.
     pub bastion: Option<bool>,
-    /// Serve a SOCKS5 proxy: not supported, and refused.
+    /// Speak SOCKS5 inside of the TCP service of `url`.
     pub socks5: Option<bool>,
     /// How the origin of `url` and its like is spoken to: the `proxy-…` flags and their kin.
     pub origin: OriginOverrides,

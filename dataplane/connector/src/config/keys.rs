@@ -76,6 +76,14 @@ impl<'a> Keys<'a> {
         Ok(texts.unwrap_or_default())
     }
 
+    /// Numbers.
+    pub(crate) fn numbers(self, key: &str) -> Result<Vec<u64>, ConfigError> {
+        let numbers = self.read(key, "list of ints", |value| {
+            value.as_array()?.iter().map(Value::as_u64).collect()
+        })?;
+        Ok(numbers.unwrap_or_default())
+    }
+
     /// Numbers and texts between commas; one alone need not be a list.
     pub(crate) fn numbers_or_texts(self, key: &str) -> Result<Option<String>, ConfigError> {
         let part = |value: &Value| match value {

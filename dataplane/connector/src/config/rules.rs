@@ -3,6 +3,9 @@
 //! Keys that ask for what we do not do are refused where ignoring them would open a door (`access`) or
 //! change what is served, and warned about elsewhere.
 
+use std::sync::Arc;
+
+use adit_proto::ingress::ip_rules::IpRuleText;
 use adit_proto::ingress::settings::{OriginOverrides, OriginSettings};
 use adit_proto::ingress::{Ingress, RuleText};
 
@@ -31,6 +34,9 @@ const ORIGIN_REQUEST: &[&str] = &[
     "http2Origin",
     "access",
 ];
+
+/// Keys of one of the `ipRules`.
+const IP_RULE: &[&str] = &["prefix", "ports", "allow"];
 
 /// Keys of a rule.
 const RULE: &[&str] = &["hostname", "path", "service", "originRequest"];
@@ -69,6 +75,12 @@ pub(crate) fn overrides(level: Keys<'_>, warnings: &mut Vec<String>) -> Result<O
     if keys.switch("http2Origin")? == Some(true) {
         warnings.push("http2Origin (not supported yet: origins are asked over HTTP/1.1)".to_owned());
     }
+    let proxy_type = keys.text("proxyType")?;
+    if let Some(other) = proxy_type.as_deref()
+        && !matches!(other, "" | "socks")
+    {
+        warnings.push(format!("proxyType: {other} (only socks has a meaning)"));
+    }
     let count = keys.number("keepAliveConnections")?;
     Ok(OriginOverrides {
         connect_timeout: keys.duration("connectTimeout")?,
@@ -82,7 +94,23 @@ pub(crate) fn overrides(level: Keys<'_>, warnings: &mut Vec<String>) -> Result<O
         ca_pool: keys.text("caPool")?,
         no_tls_verify: keys.switch("noTLSVerify")?,
         disable_chunked_encoding: keys.switch("disableChunkedEncoding")?,
+        bastion_mode: keys.switch("bastionMode")?,
+        proxy_type,
+        ip_rules: ip_rules(keys, warnings)?,
     })
+}
+
+fn ip_rules(keys: Keys<'_>, warnings: &mut Vec<String>) -> Result<Option<Arc<[IpRuleText]>>, ConfigError> {
+    let mut rules = Vec::new();
+    for rule in keys.levels("ipRules")? {
+        warnings.extend(rule.unknown(IP_RULE));
+        rules.push(IpRuleText {
+            prefix: rule.text("prefix")?.unwrap_or_default(),
+            ports: rule.numbers("ports")?,
+            allow: rule.switch("allow")?.unwrap_or(false),
+        });
+    }
+    Ok((!rules.is_empty()).then(|| rules.into()))
 }
 
 fn refuse_unsupported(keys: Keys<'_>) -> Result<(), ConfigError> {
@@ -96,13 +124,7 @@ fn refuse_unsupported(keys: Keys<'_>) -> Result<(), ConfigError> {
     {
         return unsupported("access.required");
     }
-    if keys.switch("bastionMode")? == Some(true) {
-        return unsupported("bastionMode");
-    }
-    match keys.text("proxyType")?.as_deref() {
-        None | Some("") => Ok(()),
-        Some(_) => unsupported("proxyType"),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -137,18 +159,41 @@ mod tests {
 
     #[test]
     fn what_would_open_a_door_is_refused() {
-        for (origin_request, what) in [
-            (r#"{"access": {"required": true}}"#, "access.required"),
-            (r#"{"bastionMode": true}"#, "bastionMode"),
-            (r#"{"proxyType": "socks"}"#, "proxyType"),
-        ] {
-            let rule =
-                format!(r#"{{"ingress":[{{"service":"http://a","originRequest":{origin_request}}}]}}"#);
-            assert_eq!(
-                check(&rule).0.unwrap_err(),
-                format!("{what} is not supported yet")
-            );
-        }
+        let rule = r#"{"ingress":[{"service":"http://a","originRequest":{"access":{"required":true}}}]}"#;
+        assert_eq!(check(rule).0.unwrap_err(), "access.required is not supported yet");
+    }
+
+    #[test]
+    fn tcp_services_have_keys_of_their_own() {
+        let (ingress, warnings) = check(
+            r#"{"originRequest": {"proxyType": "socks"}, "ingress": [
+                {"hostname": "a", "service": "tcp://db:1", "originRequest": {"bastionMode": true, "proxyType": "x"}},
+                {"service": "socks-proxy", "originRequest": {"ipRules": [
+                    {"prefix": "10.0.0.0/8", "ports": [22], "allow": true}, {"prefix": "::/0", "alow": true}]}}]}"#,
+        );
+        let ingress = ingress.unwrap().unwrap();
+        let [bastion, socks] = ingress.rules() else {
+            panic!("two rules were written");
+        };
+        assert_eq!(bastion.service.to_string(), "bastion");
+        assert!(!bastion.settings.is_socks() && socks.settings.is_socks());
+        assert!(socks.ip_rules.allow("10.0.0.1:22".parse().unwrap()));
+        assert!(!socks.ip_rules.allow("[::1]:22".parse().unwrap()));
+        assert_eq!(
+            warnings,
+            [
+                "proxyType: x (only socks has a meaning)",
+                "alow (did you mean allow?)"
+            ]
+        );
+        let (refused, _) = check(
+            r#"{"ingress": [{"service": "socks-proxy", "originRequest": {"ipRules": [{"prefix": "10.0.0.1"}]}}]}"#,
+        );
+        let refused = refused.unwrap_err();
+        assert!(
+            refused.ends_with("unable to create ip rule for socks-proxy: unable to parse cidr: 10.0.0.1"),
+            "{refused}"
+        );
     }
 
     #[test]

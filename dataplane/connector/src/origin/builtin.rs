@@ -88,6 +88,22 @@ pub(crate) fn no_websocket() -> Answer {
     answer
 }
 
+/// Answers what comes to a TCP service and is no WebSocket (RFC 9110 §15.5.22).
+pub(crate) fn not_http() -> Answer {
+    let text = "This hostname serves TCP: reach it with `adit access tcp --hostname`.\n";
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(http::header::CONTENT_LENGTH, text.len().into());
+    Answer {
+        status: StatusCode::UPGRADE_REQUIRED,
+        headers,
+        body: AnswerBody::Full(Bytes::from_static(text.as_bytes())),
+    }
+}
+
 /// The `number`-th event of `/sse`.
 pub(crate) fn event(number: u64, now: OffsetDateTime) -> Bytes {
     format!("id: {number}\ndata: {}\n\n", shown(now)).into()

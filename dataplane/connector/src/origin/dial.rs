@@ -1,6 +1,7 @@
 //! Opens connections to origins: names are resolved, every address is tried, TLS is added where asked.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -70,16 +71,11 @@ impl Target {
             host: host.to_owned(),
             source: io::Error::new(io::ErrorKind::NotFound, "the name has no address"),
         };
-        let resolving =
-            adit_driver::time::timeout(self.connect_timeout, tokio::net::lookup_host((host, port)));
-        let found = resolving
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let found = resolve(host, port, self.connect_timeout).await;
         let addresses = found.map_err(|source| OriginError::Resolve {
             host: host.to_owned(),
             source,
         })?;
-        let addresses: Vec<_> = addresses.take(ADDRESSES_MAX).collect();
         for (left, address) in (1..=addresses.len()).rev().zip(&addresses) {
             // Each address gets its share, so that a silent one does not use up the time of its neighbours.
             let rest = deadline.saturating_duration_since(Instant::now());
@@ -99,4 +95,13 @@ impl Target {
         }
         Err(failure)
     }
+}
+
+/// The addresses of a name, at most [`ADDRESSES_MAX`], in the resolver's order.
+pub(crate) async fn resolve(host: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
+    let resolving = adit_driver::time::timeout(limit, tokio::net::lookup_host((host, port)));
+    let found = resolving
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    Ok(found?.take(ADDRESSES_MAX).collect())
 }

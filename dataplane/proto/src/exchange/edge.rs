@@ -12,7 +12,6 @@
 //!
 //! Does not: read bodies, choose connections, render error pages.
 
-mod cidr;
 mod forwarded;
 mod hop_by_hop;
 mod request;
@@ -23,7 +22,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, Method, Uri, Version};
 
-pub use cidr::{Cidr, CidrError};
+pub use crate::cidr::{Cidr, CidrError};
 pub use request::{Authority, TunnelRequest, authority, tunnel_request};
 pub use response::{PublicResponse, ResponseBody, ResponseError, public_response};
 

@@ -8,6 +8,7 @@
 use regex::{Regex, RegexBuilder};
 
 use super::host::{HostFilter, without_port};
+use super::ip_rules::IpRules;
 use super::path;
 use super::service::OriginService;
 use super::settings::OriginSettings;
@@ -72,9 +73,9 @@ pub enum IngressError {
     /// `http_status` is not within 100 to 999.
     #[error("invalid HTTP status code: {0}")]
     InvalidStatus(String),
-    /// A service of another kind than HTTP.
-    #[error("{0} is not supported yet: only HTTP and WebSocket origins can be served")]
-    UnsupportedService(String),
+    /// A rule of a `socks-proxy` is not valid.
+    #[error("unable to create ip rule for socks-proxy: {0}")]
+    IpRule(String),
 }
 
 /// A rule as written.
@@ -101,6 +102,8 @@ pub struct Rule {
     pub service: OriginService,
     /// How the origin is spoken to.
     pub settings: OriginSettings,
+    /// Whom a `socks-proxy` may be asked for; nobody elsewhere.
+    pub ip_rules: IpRules,
 }
 
 /// A valid list of rules.
@@ -146,6 +149,7 @@ impl Ingress {
             path: None,
             service,
             settings,
+            ip_rules: IpRules::default(),
         };
         Self { rules: vec![rule] }
     }
@@ -172,7 +176,20 @@ impl Rule {
             number,
             error: Box::new(error),
         };
-        let service = OriginService::parse(&text.service).map_err(in_rule)?;
+        let service = if text.settings.bastion_mode {
+            OriginService::parse_bastion(&text.service).map_err(in_rule)?
+        } else {
+            OriginService::parse(&text.service).map_err(in_rule)?
+        };
+        let ip_rules = match service {
+            OriginService::SocksProxy => IpRules::parse(&text.settings.ip_rules).map_err(in_rule)?,
+            OriginService::Http { .. }
+            | OriginService::Unix { .. }
+            | OriginService::Tcp { .. }
+            | OriginService::Bastion
+            | OriginService::Status(_)
+            | OriginService::HelloWorld => IpRules::default(),
+        };
         let hostname = HostFilter::parse(&text.hostname).map_err(in_rule)?;
         let path = (!text.path.is_empty()).then(|| {
             let mut builder = RegexBuilder::new(&text.path);
@@ -187,6 +204,7 @@ impl Rule {
             path,
             service,
             settings: text.settings.clone(),
+            ip_rules,
         })
     }
 
@@ -244,6 +262,21 @@ mod tests {
     fn check(rules: &[(&str, &str, &str)], expected: &str) {
         let error = Ingress::parse(&texts(rules)).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}");
+    }
+
+    #[test]
+    fn bastion_mode_takes_the_place_of_an_address() {
+        let mut rule = texts(&[("", "", "not an address")]);
+        rule[0].settings.bastion_mode = true;
+        for (service, wanted) in [
+            ("not an address", OriginService::Bastion),
+            ("tcp://a:1", OriginService::Bastion),
+            ("http_status:418", OriginService::Status(418)),
+            ("socks-proxy", OriginService::SocksProxy),
+        ] {
+            service.clone_into(&mut rule[0].service);
+            assert_eq!(Ingress::parse(&rule).unwrap().find("x", "/").1.service, wanted);
+        }
     }
 
     #[test]

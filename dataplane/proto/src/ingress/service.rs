@@ -2,8 +2,7 @@
 //!
 //! `ws` and `wss` are read as `http` and `https`: whether an exchange is a WebSocket is the visitor's choice.
 //!
-//! Does not: serve TCP-like services (`tcp://`, `ssh://`, `bastion`, `socks-proxy`, …). They are refused when
-//! the configuration is read rather than when a visitor comes.
+//! Any other scheme names a TCP service, whose bytes visitors carry in a WebSocket.
 //!
 //! Source: cloudflared `ingress/ingress.go`, `ingress/origin_service.go`.
 
@@ -31,6 +30,17 @@ pub enum OriginService {
         /// Whether the origin speaks TLS.
         tls: bool,
     },
+    /// `tcp://host[:port]`, `ssh://`, `rdp://`, `smb://`, or any other scheme with a port.
+    Tcp {
+        /// In lower case.
+        scheme: Box<str>,
+        /// Host and port, the scheme's own if none was written and there is one.
+        authority: Authority,
+    },
+    /// `bastion`: TCP to where each visitor says.
+    Bastion,
+    /// `socks-proxy`: a SOCKS5 proxy for each visitor.
+    SocksProxy,
     /// `http_status:NNN`: that status and an empty body, 100 to 999.
     Status(u16),
     /// `hello_world`: a built-in page.
@@ -41,31 +51,41 @@ impl OriginService {
     /// Parses the `service` of a rule.
     ///
     /// # Errors
-    /// [`IngressError::InvalidStatus`], [`IngressError::InvalidAddress`], [`IngressError::PathInAddress`],
-    /// and [`IngressError::UnsupportedService`] for services that are not HTTP.
+    /// [`IngressError::InvalidStatus`], [`IngressError::InvalidAddress`] and [`IngressError::PathInAddress`].
     pub fn parse(text: &str) -> Result<Self, IngressError> {
+        Self::parse_named(text).unwrap_or_else(|| address(text))
+    }
+
+    /// Parses the `service` of a rule with `bastionMode`, under which an address means nothing.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_bastion(text: &str) -> Result<Self, IngressError> {
+        Self::parse_named(text).unwrap_or(Ok(Self::Bastion))
+    }
+
+    /// Parses whatever is not an address.
+    fn parse_named(text: &str) -> Option<Result<Self, IngressError>> {
         match text {
-            "hello_world" | "hello-world" => return Ok(Self::HelloWorld),
-            "bastion" | "socks-proxy" => return Err(IngressError::UnsupportedService(text.to_owned())),
+            "hello_world" | "hello-world" => return Some(Ok(Self::HelloWorld)),
+            "bastion" => return Some(Ok(Self::Bastion)),
+            "socks-proxy" => return Some(Ok(Self::SocksProxy)),
             _ => {}
         }
         if let Some(path) = text.strip_prefix("unix:") {
-            return unix(text, path, false);
+            return Some(unix(text, path, false));
         }
         if let Some(path) = text.strip_prefix("unix+tls:") {
-            return unix(text, path, true);
+            return Some(unix(text, path, true));
         }
-        if let Some(status) = text.strip_prefix("http_status:") {
-            return status_code(status);
-        }
-        address(text)
+        text.strip_prefix("http_status:").map(status_code)
     }
 
     /// Whether the origin speaks TLS.
     pub fn is_tls(&self) -> bool {
         match self {
             Self::Http { tls, .. } | Self::Unix { tls, .. } => *tls,
-            Self::Status(_) | Self::HelloWorld => false,
+            Self::Tcp { .. } | Self::Bastion | Self::SocksProxy | Self::Status(_) | Self::HelloWorld => false,
         }
     }
 
@@ -75,17 +95,18 @@ impl OriginService {
             Self::Http { authority, tls } => {
                 Some(authority.port_u16().unwrap_or(if *tls { 443 } else { 80 }))
             }
-            Self::Unix { .. } | Self::Status(_) | Self::HelloWorld => None,
+            Self::Tcp { authority, .. } => authority.port_u16(),
+            Self::Unix { .. } | Self::Bastion | Self::SocksProxy | Self::Status(_) | Self::HelloWorld => None,
         }
     }
 
     /// The host dialled, an IPv6 address without its brackets. `None` for services without one.
     pub fn host(&self) -> Option<&str> {
         match self {
-            Self::Http { authority, .. } => {
+            Self::Http { authority, .. } | Self::Tcp { authority, .. } => {
                 Some(authority.host().trim_start_matches('[').trim_end_matches(']'))
             }
-            Self::Unix { .. } | Self::Status(_) | Self::HelloWorld => None,
+            Self::Unix { .. } | Self::Bastion | Self::SocksProxy | Self::Status(_) | Self::HelloWorld => None,
         }
     }
 }
@@ -100,6 +121,9 @@ impl fmt::Display for OriginService {
             Self::Http { authority, tls: true } => write!(f, "https://{authority}"),
             Self::Unix { path, tls: false } => write!(f, "unix:{}", path.display()),
             Self::Unix { path, tls: true } => write!(f, "unix+tls:{}", path.display()),
+            Self::Tcp { scheme, authority } => write!(f, "{scheme}://{authority}"),
+            Self::Bastion => f.write_str("bastion"),
+            Self::SocksProxy => f.write_str("socks-proxy"),
             Self::Status(status) => write!(f, "http_status:{status}"),
             Self::HelloWorld => f.write_str("hello_world"),
         }
@@ -130,11 +154,19 @@ fn address(text: &str) -> Result<OriginService, IngressError> {
         Some(end) => rest.split_at(end),
         None => (rest, ""),
     };
-    let tls = match scheme.to_ascii_lowercase().as_str() {
-        "http" | "ws" => false,
-        "https" | "wss" => true,
-        "" => return Err(invalid()),
-        _ => return Err(IngressError::UnsupportedService(text.to_owned())),
+    let scheme = scheme.to_ascii_lowercase();
+    if !is_scheme(&scheme) {
+        return Err(invalid());
+    }
+    let tls = match scheme.as_str() {
+        "http" | "ws" => Some(false),
+        "https" | "wss" => Some(true),
+        _ => None,
+    };
+    let authority = match tls {
+        Some(_) => authority,
+        // Addresses of TCP services are often written with a user, who is none of our business.
+        None => authority.rsplit_once('@').map_or(authority, |(_, place)| place),
     };
     let authority: Authority = authority.parse().map_err(|_| invalid())?;
     let has_port = authority.as_str().len() > authority.host().len();
@@ -148,7 +180,35 @@ fn address(text: &str) -> Result<OriginService, IngressError> {
     if !path.is_empty() {
         return Err(IngressError::PathInAddress(text.to_owned()));
     }
-    Ok(OriginService::Http { authority, tls })
+    match tls {
+        Some(tls) => Ok(OriginService::Http { authority, tls }),
+        None => tcp(&scheme, authority).ok_or_else(invalid),
+    }
+}
+
+/// RFC 3986 §3.1.
+fn is_scheme(text: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.bytes().all(is_inner)
+}
+
+/// Adds the scheme's port if there is one and none was written.
+fn tcp(scheme: &str, authority: Authority) -> Option<OriginService> {
+    let port = match scheme {
+        "ssh" => Some(22),
+        "rdp" => Some(3389),
+        "smb" => Some(445),
+        "tcp" => Some(7864),
+        _ => None,
+    };
+    let authority = match port.filter(|_| authority.port_u16().is_none()) {
+        Some(port) => format!("{}:{port}", authority.host()).parse().ok()?,
+        None => authority,
+    };
+    Some(OriginService::Tcp {
+        scheme: scheme.into(),
+        authority,
+    })
 }
 
 #[cfg(test)]
@@ -162,6 +222,10 @@ mod tests {
             "https://app.internal",
             "unix:/run/app.sock",
             "unix+tls:/run/app.sock",
+            "tcp://db:5432",
+            "foo://a",
+            "bastion",
+            "socks-proxy",
             "http_status:404",
             "hello_world",
         ] {
@@ -177,6 +241,11 @@ mod tests {
             ("http://[::1]", "::1", 80),
             ("https://app", "app", 443),
             ("http://app:81", "app", 81),
+            ("tcp://db", "db", 7864),
+            ("SSH://me:secret@[::1]", "::1", 22),
+            ("rdp://desk", "desk", 3389),
+            ("smb://files", "files", 445),
+            ("smb://files:44", "files", 44),
         ] {
             let service = OriginService::parse(text).unwrap();
             assert_eq!((service.host(), service.port()), (Some(host), Some(port)));
@@ -198,6 +267,10 @@ mod tests {
             "http://u@h",
             "://x",
             "unix:",
+            "tcp://",
+            "tcp://:22",
+            "tcp://a:0x",
+            "a b://c:1",
         ] {
             check(text, &format!("{text} {invalid}"));
         }
@@ -208,9 +281,5 @@ mod tests {
         check("http_status:99", "invalid HTTP status code: 99");
         check("http_status:1000", "invalid HTTP status code: 1000");
         check("http_status:x", "invalid HTTP status code: x");
-        for text in ["tcp://a:1", "ssh://a", "bastion", "socks-proxy", "foo://a:1"] {
-            let unsupported = "is not supported yet: only HTTP and WebSocket origins can be served";
-            check(text, &format!("{text} {unsupported}"));
-        }
     }
 }

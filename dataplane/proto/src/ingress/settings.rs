@@ -4,7 +4,10 @@
 //! nothing about a key leaves it to the next.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use super::ip_rules::IpRuleText;
 
 /// Complete settings of one rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +34,12 @@ pub struct OriginSettings {
     pub no_tls_verify: bool,
     /// Never send a request body in chunks.
     pub disable_chunked_encoding: bool,
+    /// The visitor chooses the destination, whatever the service's address.
+    pub bastion_mode: bool,
+    /// What is spoken inside of a TCP service: `socks`, or empty for nothing.
+    pub proxy_type: String,
+    /// What `socks-proxy` may be asked for.
+    pub ip_rules: Arc<[IpRuleText]>,
 }
 
 /// What one layer says; `None` where it says nothing.
@@ -58,6 +67,12 @@ pub struct OriginOverrides {
     pub no_tls_verify: Option<bool>,
     /// See [`OriginSettings::disable_chunked_encoding`].
     pub disable_chunked_encoding: Option<bool>,
+    /// See [`OriginSettings::bastion_mode`].
+    pub bastion_mode: Option<bool>,
+    /// See [`OriginSettings::proxy_type`].
+    pub proxy_type: Option<String>,
+    /// See [`OriginSettings::ip_rules`].
+    pub ip_rules: Option<Arc<[IpRuleText]>>,
 }
 
 impl Default for OriginSettings {
@@ -74,11 +89,19 @@ impl Default for OriginSettings {
             ca_pool: None,
             no_tls_verify: false,
             disable_chunked_encoding: false,
+            bastion_mode: false,
+            proxy_type: String::new(),
+            ip_rules: Arc::default(),
         }
     }
 }
 
 impl OriginSettings {
+    /// Whether SOCKS5 is spoken inside of a TCP service. Types that nobody knows are plain, as in cloudflared.
+    pub fn is_socks(&self) -> bool {
+        self.proxy_type == "socks"
+    }
+
     /// These settings where `layer` says nothing, and `layer` where it says something.
     #[must_use]
     pub fn with(self, layer: &OriginOverrides) -> Self {
@@ -105,6 +128,9 @@ impl OriginSettings {
             disable_chunked_encoding: layer
                 .disable_chunked_encoding
                 .unwrap_or(self.disable_chunked_encoding),
+            bastion_mode: layer.bastion_mode.unwrap_or(self.bastion_mode),
+            proxy_type: layer.proxy_type.clone().unwrap_or(self.proxy_type),
+            ip_rules: layer.ip_rules.clone().unwrap_or(self.ip_rules),
         }
     }
 }

@@ -132,5 +132,6 @@ fn origin(given: &Lookup<'_>) -> Result<OriginOverrides, Failure> {
         ca_pool: given.text("origin-ca-pool"),
         no_tls_verify: given.switch("no-tls-verify")?,
         disable_chunked_encoding: given.switch("no-chunked-encoding")?,
+        ..OriginOverrides::default()
     })
 }

@@ -13,15 +13,7 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
-/// Flags, opcode, length in its longest form, mask (RFC 6455 §5.2).
-const HEAD_BYTES_MAX: usize = 14;
-
-/// Longest payload of a control frame (RFC 6455 §5.5).
-const CONTROL_BYTES_MAX: u64 = 125;
-
-const FIN: u8 = 0x80;
-const RESERVED: u8 = 0x70;
-const MASKED: u8 = 0x80;
+use crate::websocket::frame::{FIN, Head, HeadBytes, Kind, PONG, Peer, Unlawful, apply_mask, put_head};
 
 /// An unmasked close frame with the code for a protocol error, 1002.
 const PROTOCOL_ERROR: [u8; 4] = [FIN | 0x8, 2, 0x03, 0xea];
@@ -37,10 +29,7 @@ pub struct Echo {
 #[derive(Debug)]
 enum Phase {
     /// Collects the head of a frame.
-    Head {
-        held: [u8; HEAD_BYTES_MAX],
-        count: usize,
-    },
+    Head(HeadBytes),
     /// Passes a payload on.
     Payload {
         left: u64,
@@ -51,33 +40,10 @@ enum Phase {
     Closed,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Continuation,
-    Message,
-    Close,
-    Ping,
-    Pong,
-}
-
-/// A whole head.
-#[derive(Debug)]
-struct Head {
-    kind: Kind,
-    /// Flags and opcode as they came.
-    first: u8,
-    length: u64,
-    mask: [u8; 4],
-}
-
-/// The frame breaks the protocol.
-#[derive(Debug)]
-struct Unlawful;
-
 impl Default for Echo {
     fn default() -> Self {
         Self {
-            phase: Phase::next_head(),
+            phase: Phase::Head(HeadBytes::new()),
             is_fragmented: false,
         }
     }
@@ -90,10 +56,8 @@ impl Echo {
         while !bytes.is_empty() {
             let taken = match &mut self.phase {
                 Phase::Closed => break,
-                Phase::Head { held, count } => {
-                    held[*count] = bytes[0];
-                    *count += 1;
-                    match Head::parse(&held[..*count]) {
+                Phase::Head(held) => {
+                    match held.push(bytes[0], Peer::Client) {
                         Ok(None) => {}
                         Ok(Some(head)) => self.begin(&head, &mut out),
                         Err(Unlawful) => self.fail(&mut out),
@@ -103,10 +67,10 @@ impl Echo {
                 Phase::Payload { left, mask, kind } => {
                     let taken = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
                     if *kind != Kind::Pong {
-                        let plain = bytes[..taken].iter().zip(mask.iter().cycle());
-                        out.extend(plain.map(|(byte, mask)| byte ^ mask));
+                        let start = out.len();
+                        out.extend_from_slice(&bytes[..taken]);
+                        *mask = apply_mask(&mut out[start..], *mask);
                     }
-                    mask.rotate_left(taken % 4);
                     *left -= taken as u64;
                     self.end_if_whole();
                     taken
@@ -123,9 +87,9 @@ impl Echo {
     }
 
     fn begin(&mut self, head: &Head, out: &mut BytesMut) {
-        let is_last = head.first & FIN != 0;
+        let is_last = head.is_last();
         let is_lawful = match head.kind {
-            Kind::Message => !self.is_fragmented,
+            Kind::Text | Kind::Binary => !self.is_fragmented,
             Kind::Continuation => self.is_fragmented,
             Kind::Close | Kind::Ping | Kind::Pong => true,
         };
@@ -133,12 +97,14 @@ impl Echo {
             return self.fail(out);
         }
         match head.kind {
-            Kind::Message | Kind::Continuation => self.is_fragmented = !is_last,
+            Kind::Text | Kind::Binary | Kind::Continuation => self.is_fragmented = !is_last,
             Kind::Close | Kind::Ping | Kind::Pong => {}
         }
         match head.kind {
-            Kind::Message | Kind::Continuation | Kind::Close => put_head(out, head.first, head.length),
-            Kind::Ping => put_head(out, FIN | 0xa, head.length),
+            Kind::Text | Kind::Binary | Kind::Continuation | Kind::Close => {
+                put_head(out, head.first, head.length, None)
+            }
+            Kind::Ping => put_head(out, PONG, head.length, None),
             Kind::Pong => {}
         }
         self.phase = Phase::Payload {
@@ -156,80 +122,14 @@ impl Echo {
                 kind: Kind::Close,
                 ..
             } => self.phase = Phase::Closed,
-            Phase::Payload { left: 0, .. } => self.phase = Phase::next_head(),
-            Phase::Payload { .. } | Phase::Head { .. } | Phase::Closed => {}
+            Phase::Payload { left: 0, .. } => self.phase = Phase::Head(HeadBytes::new()),
+            Phase::Payload { .. } | Phase::Head(_) | Phase::Closed => {}
         }
     }
 
     fn fail(&mut self, out: &mut BytesMut) {
         out.put_slice(&PROTOCOL_ERROR);
         self.phase = Phase::Closed;
-    }
-}
-
-impl Phase {
-    const fn next_head() -> Self {
-        Self::Head {
-            held: [0; HEAD_BYTES_MAX],
-            count: 0,
-        }
-    }
-}
-
-impl Head {
-    /// Reads the head of a client's frame; `None` while it is not whole.
-    fn parse(bytes: &[u8]) -> Result<Option<Self>, Unlawful> {
-        let [first, second, rest @ ..] = bytes else {
-            return Ok(None);
-        };
-        let kind = match first & 0x0f {
-            0x0 => Kind::Continuation,
-            0x1 | 0x2 => Kind::Message,
-            0x8 => Kind::Close,
-            0x9 => Kind::Ping,
-            0xa => Kind::Pong,
-            _ => return Err(Unlawful),
-        };
-        // RFC 6455 §5.1: a client masks; §5.2: reserved bits belong to extensions, and none is agreed.
-        if first & RESERVED != 0 || second & MASKED == 0 {
-            return Err(Unlawful);
-        }
-        let (length, mask) = match (second & !MASKED, rest) {
-            (126, [a, b, mask @ ..]) => (u64::from(u16::from_be_bytes([*a, *b])), mask),
-            (127, [a, b, c, d, e, f, g, h, mask @ ..]) => {
-                (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), mask)
-            }
-            (126 | 127, _) => return Ok(None),
-            (length, mask) => (length.into(), mask),
-        };
-        let is_control = matches!(kind, Kind::Close | Kind::Ping | Kind::Pong);
-        // RFC 6455 §5.5: control frames are short and whole, and a close has a code of two bytes or none.
-        let is_bad_control = is_control && (length > CONTROL_BYTES_MAX || first & FIN == 0);
-        if is_bad_control || (kind == Kind::Close && length == 1) || length > i64::MAX as u64 {
-            return Err(Unlawful);
-        }
-        Ok(<[u8; 4]>::try_from(mask).ok().map(|mask| Self {
-            kind,
-            first: *first,
-            length,
-            mask,
-        }))
-    }
-}
-
-/// Writes the head of a server's frame, which is not masked.
-fn put_head(out: &mut BytesMut, first: u8, length: u64) {
-    out.put_u8(first);
-    match (u8::try_from(length), u16::try_from(length)) {
-        (Ok(length @ ..=125), _) => out.put_u8(length),
-        (_, Ok(length)) => {
-            out.put_u8(126);
-            out.put_u16(length);
-        }
-        (_, Err(_)) => {
-            out.put_u8(127);
-            out.put_u64(length);
-        }
     }
 }
 
@@ -244,9 +144,7 @@ mod tests {
     /// A client's frame.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut out = BytesMut::new();
-        put_head(&mut out, first, payload.len() as u64);
-        out[1] |= MASKED;
-        out.extend_from_slice(&MASK);
+        put_head(&mut out, first, payload.len() as u64, Some(MASK));
         out.extend(
             payload
                 .iter()
@@ -259,7 +157,7 @@ mod tests {
     /// A server's frame.
     fn answer(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut out = BytesMut::new();
-        put_head(&mut out, first, payload.len() as u64);
+        put_head(&mut out, first, payload.len() as u64, None);
         out.extend_from_slice(payload);
         out.to_vec()
     }

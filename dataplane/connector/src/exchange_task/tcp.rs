@@ -1,0 +1,141 @@
+//! Exchanges with TCP services, and flows that the edge addresses itself.
+//!
+//! ```text
+//! WebSocket: destination ─► dial ─► 101 ─► [SOCKS5] ─► relay of what frames carry
+//!            socks-proxy:           101 ─► SOCKS5 ─► dial ─► reply ─► relay
+//! flow:      ip:port     ─► dial ─► ack ─► relay of raw bytes
+//! ```
+
+use adit_proto::exchange::connector::RequestHead;
+use adit_proto::socks::Reply;
+use adit_wire::connect::{ConnectRequest, encode_response};
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::SEC_WEBSOCKET_KEY;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{ExchangeCore, ExchangeError, Stream, answer_ourselves};
+use crate::origin::io_stream::OriginIo;
+use crate::origin::tcp::carry::{HALF_CLOSE, Inward, relay};
+use crate::origin::tcp::{self, JUMP_DESTINATION, TcpOrigin, conversation};
+use crate::origin::websocket::{self, Early, End};
+use crate::origin::{builtin, handshake};
+
+/// Carries TCP in a WebSocket.
+pub(super) async fn carry(
+    core: &ExchangeCore,
+    origin: &TcpOrigin,
+    head: RequestHead,
+    first: Bytes,
+    stream: &mut Stream<'_>,
+) -> Result<(), ExchangeError> {
+    if !head.is_websocket() {
+        return answer_ourselves(builtin::not_http(), stream).await;
+    }
+    let Some(mut headers) = handshake::accept(head.header(&SEC_WEBSOCKET_KEY)) else {
+        return answer_ourselves(builtin::no_websocket(), stream).await;
+    };
+    headers.extend([HALF_CLOSE]);
+    let target = origin.target(head.header(&JUMP_DESTINATION))?;
+    drop(head);
+    let dialled = match &target {
+        Some(target) => {
+            let dialling = target.dial(core.origins.io_mode(), core.origins.tls(), None);
+            tokio::select! {
+                biased;
+                dialled = dialling => Some(dialled?),
+                _ = stream.send.stopped() => return Err(ExchangeError::Cancelled),
+            }
+        }
+        None => None,
+    };
+    stream
+        .write_head(StatusCode::SWITCHING_PROTOCOLS, &headers)
+        .await?;
+    match dialled {
+        Some(io) if origin.is_socks => converse(io, first, stream).await,
+        Some(io) => {
+            let Stream { send, recv, .. } = stream;
+            let recv = recv.as_mut().ok_or(ExchangeError::Relay)?;
+            ended(relay(io, Bytes::new(), Inward::new(recv, first), send).await)
+        }
+        None => proxy(core, origin, first, stream).await,
+    }
+}
+
+/// Speaks SOCKS5 for an origin that is chosen already.
+async fn converse<S>(io: S, first: Bytes, stream: &mut Stream<'_>) -> Result<(), ExchangeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Stream { send, recv, .. } = stream;
+    let recv = recv.as_mut().ok_or(ExchangeError::Relay)?;
+    let mut inward = Inward::new(recv, first);
+    let asked = conversation::hear(&mut inward, send).await?;
+    conversation::reply(send, Reply::Succeeded).await;
+    ended(relay(io, asked.early, inward, send).await)
+}
+
+/// Speaks SOCKS5 and goes where the visitor wants to.
+async fn proxy(
+    core: &ExchangeCore,
+    origin: &TcpOrigin,
+    first: Bytes,
+    stream: &mut Stream<'_>,
+) -> Result<(), ExchangeError> {
+    let Stream { send, recv, .. } = stream;
+    let recv = recv.as_mut().ok_or(ExchangeError::Relay)?;
+    let mut inward = Inward::new(recv, first);
+    let asked = conversation::hear(&mut inward, send).await?;
+    let destination = format!("{:?}", asked.destination);
+    let dialled = tokio::select! {
+        biased;
+        dialled = origin.dial_asked(core.origins.io_mode(), asked.destination) => dialled,
+        _ = send.stopped() => return Err(ExchangeError::Cancelled),
+    };
+    match dialled {
+        Ok(io) => {
+            conversation::reply(send, Reply::Succeeded).await;
+            ended(relay(io, asked.early, inward, send).await)
+        }
+        Err(reply) => {
+            tracing::debug!(destination, ?reply, "a SOCKS request was turned down");
+            conversation::reply(send, reply).await;
+            Ok(())
+        }
+    }
+}
+
+/// Relays a flow to the address that the edge names.
+pub(super) async fn flow(
+    core: &ExchangeCore,
+    request: &ConnectRequest,
+    first: Bytes,
+    stream: &mut Stream<'_>,
+) -> Result<(), ExchangeError> {
+    let dest = std::str::from_utf8(&request.dest).ok();
+    let address = dest.and_then(|dest| dest.parse().ok());
+    let address = address
+        .ok_or_else(|| ExchangeError::FlowAddress(String::from_utf8_lossy(&request.dest).into_owned()))?;
+    let io = tokio::select! {
+        biased;
+        dialled = tcp::dial_flow(core.origins.io_mode(), address) => dialled?,
+        _ = stream.send.stopped() => return Err(ExchangeError::Cancelled),
+    };
+    let ack = encode_response(b"", &[]).map_err(ExchangeError::ResponseHead)?;
+    stream.write(ack).await?;
+    let early = Early {
+        from_visitor: first,
+        from_origin: Bytes::new(),
+    };
+    let Stream { send, recv, .. } = stream;
+    let recv = recv.as_mut().ok_or(ExchangeError::Relay)?;
+    ended(websocket::relay(OriginIo::Plain(io), early, send, recv).await)
+}
+
+fn ended(end: End) -> Result<(), ExchangeError> {
+    match end {
+        End::Finished => Ok(()),
+        End::Broken => Err(ExchangeError::Relay),
+    }
+}

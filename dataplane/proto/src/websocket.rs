@@ -1,0 +1,13 @@
+//! WebSockets as far as we speak them ourselves: heads of frames, and bytes carried in binary messages.
+//!
+//! Payloads are handled while they arrive, so a message of any size needs the memory of one chunk.
+//!
+//! Does not: know the handshake, agree to extensions, or look at sockets that are only relayed.
+//!
+//! Source: RFC 6455 §5.
+
+pub mod frame;
+pub mod carrier;
+
+pub use carrier::{Carried, Carrier};
+pub use frame::{Peer, Unlawful};
