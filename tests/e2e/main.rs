@@ -13,6 +13,7 @@ mod bulk;
 mod streaming;
 mod websocket;
 mod tcp_services;
+mod access;
 mod manage;
 mod refusal;
 mod certificate;

@@ -3,6 +3,7 @@
 pub mod nginx;
 pub mod scripted;
 pub mod tcp;
+pub mod ssh;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 

@@ -1,9 +1,10 @@
 //! The grammar of the command line: commands, their flags and arguments, and what was chosen.
 //!
-//! `control`, `edge`, `up` and `version` are ours. Everything below `tunnel` follows cloudflared's grammar,
+//! `control`, `edge`, `up` and `version` are ours. Everything below `tunnel` and `access` follows cloudflared's grammar,
 //! more leniently: a flag may stand before or after the command, with one dash or two. Does not read
 //! values (see [`lookup`]) and runs nothing (see `cmd`).
 
+pub(crate) mod access_flags;
 pub(crate) mod flag;
 pub(crate) mod leaf;
 pub(crate) mod lookup;
@@ -53,6 +54,7 @@ pub(crate) fn command() -> Command {
             "edge",
         ))))
         .subcommand(tunnel_command())
+        .subcommand(access_flags::command(LOG_FLAGS))
         .subcommand(
             Command::new("version")
                 .about("Print the version")
@@ -66,7 +68,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> ArgMatches
 }
 
 fn try_parse(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, clap::Error> {
-    let tables = [TUNNEL_FLAGS, RUN_FLAGS]
+    let tables = [TUNNEL_FLAGS, RUN_FLAGS, access_flags::TCP_FLAGS]
         .into_iter()
         .chain(LEAVES.iter().map(|leaf| leaf.own));
     let flags: Vec<&Flag> = tables.flatten().collect();

@@ -1,5 +1,6 @@
 //! The commands: sets up logging, then hands over to the one that was chosen.
 
+pub(crate) mod access;
 pub(crate) mod control;
 pub(crate) mod edge;
 pub(crate) mod tunnel;
@@ -40,6 +41,7 @@ pub(crate) fn run(root: &ArgMatches) -> Result<(), Failure> {
         "up" => up::run(&up::Arguments::from_arg_matches(matches).map_err(unreadable)?),
         "edge" => edge::run(&edge::Arguments::from_arg_matches(matches).map_err(unreadable)?),
         "control" => control::run(matches),
+        "access" => access::run(matches, &environment),
         other => Err(Failure::usage(format!("unknown command '{other}'"))),
     }
 }

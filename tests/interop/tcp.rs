@@ -1,0 +1,62 @@
+//! TCP services: the stock client with our connector, and our client with the stock connector.
+
+use adit_tests::binary::{self, IoMode};
+use adit_tests::origin::ssh::Ssh;
+use adit_tests::origin::tcp::{self, Manner};
+use adit_tests::site::{HOST, Site};
+use adit_tests::visitor::access::{client, listen, pipe};
+
+fn ssh_runs_through_the_stock_client(io: IoMode) {
+    let Some(stock) = crate::stock("ssh_runs_through_the_stock_client") else {
+        return;
+    };
+    let (sshd, site) = (Ssh::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let _connector = site.serve(&tunnel, &format!("ssh://{}", sshd.address));
+    // The stock client takes the address it dials for the server's name, unless it is told both and trusts anybody.
+    let proxy = format!(
+        "{} access ssh --hostname %h --connect-to {HOST}:{}:127.0.0.1",
+        stock.display(),
+        site.edge.https().port()
+    );
+    let bulk = binary::succeed(
+        sshd.client(HOST, &proxy)
+            .arg("head -c 3000000 /dev/zero | tr '\\0' x"),
+    );
+    assert_eq!(bulk.len(), 3_000_000);
+}
+
+fn our_client_speaks_with_the_stock_connector(io: IoMode) {
+    let Some(stock) = crate::stock("our_client_speaks_with_the_stock_connector") else {
+        return;
+    };
+    let (sshd, site) = (Ssh::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let connector = site
+        .connector_of(adit_tests::site::connector::Program::Stock(stock), &tunnel)
+        .service("bastion")
+        .start();
+    connector.wait_connections(4);
+    let (_client, address) =
+        listen(client(&site, binary::adit(), HOST).args(["--destination", &sshd.address.to_string()]));
+    let proxy = format!(
+        "bash -c 'exec 3<>/dev/tcp/{}/{}; cat <&3 & cat >&3'",
+        address.ip(),
+        address.port()
+    );
+    let said = binary::succeed(sshd.client(HOST, &proxy).arg("echo said by $((6 * 7))"));
+    assert_eq!(said, "said by 42\n");
+    let greet = tcp::start(Manner::Greet).to_string();
+    let mut piped = client(&site, binary::adit(), HOST);
+    let done = pipe(piped.args(["--destination", &greet]), b"");
+    assert_eq!(
+        (done.status.code(), &done.stdout[..]),
+        (Some(0), &b"hello"[..]),
+        "{done:?}"
+    );
+}
+
+adit_tests::in_both_modes!(
+    ssh_runs_through_the_stock_client,
+    our_client_speaks_with_the_stock_connector
+);
