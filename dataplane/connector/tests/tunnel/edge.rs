@@ -71,12 +71,15 @@ pub(crate) async fn serve(context: CoreContext, server: ServerConfig, told: mpsc
     let socket = udp::bind_group(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);
     let endpoint = Endpoint::listen(socket, server, EndpointOptions::new(context)).unwrap();
     told.send(Step::Listening(endpoint.local_addr())).unwrap();
-    // The connector sees that this edge is none of ours, and dials again as a stock one does.
-    let greeting = endpoint.accept().await.unwrap();
-    assert_eq!(greeting.closed().await.application_code(), Some(0));
-    let connection = endpoint.accept().await.unwrap();
+    // The connector sees that this edge is none of ours, hangs up, and dials again as a stock one does. Whether that first
+    // connection is still there to be accepted is a matter of time.
+    let (connection, (send, recv)) = loop {
+        let connection = endpoint.accept().await.unwrap();
+        if let Ok(control) = connection.accept_bi().await {
+            break (connection, control);
+        }
+    };
     let registrar = Rc::new(Registrar::default());
-    let (send, recv) = connection.accept_bi().await.unwrap();
     serve_control(registrar.clone(), send, recv);
     registrar.configured.notified().await;
     let config = registrar.local_config.borrow().clone();
@@ -87,6 +90,7 @@ pub(crate) async fn serve(context: CoreContext, server: ServerConfig, told: mpsc
     fickle_origin(&connection).await;
     cancelled(&connection).await;
     websocket(&connection).await;
+    flow(&connection).await;
     push(&connection).await;
     unknown_stream(&connection).await;
     let unfinished = Unfinished::start(&connection).await;
@@ -195,6 +199,37 @@ async fn websocket(connection: &Connection) {
     assert_eq!(buffer, "first:ping");
     send.finish();
     assert!(recv.read_chunk().await.unwrap().is_none());
+}
+
+/// A flow goes to the address that the edge names, and only to an address.
+async fn flow(connection: &Connection) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    spawn_local(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (mut reader, mut writer) = stream.split();
+        tokio::io::copy(&mut reader, &mut writer).await.ok();
+    });
+    let open = async |dest: &str| {
+        let head = encode_request(dest, ConnectionType::Tcp, &[Entry::new("FlowID", "7")]).unwrap();
+        let (mut send, recv) = connection.open_bi().await.unwrap();
+        send.write(head).await.unwrap();
+        (send, recv)
+    };
+    let (mut send, mut recv) = open(&address.to_string()).await;
+    let mut buffer = BytesMut::new();
+    let head = read_head(&mut recv, &mut buffer).await;
+    assert!(head.error.is_empty() && head.metadata.iter().next().is_none());
+    send.write(Bytes::from_static(b"echo")).await.unwrap();
+    while buffer.len() < b"echo".len() {
+        buffer.extend_from_slice(&recv.read_chunk().await.unwrap().unwrap());
+    }
+    assert_eq!(buffer, "echo");
+    send.finish();
+    assert!(recv.read_chunk().await.unwrap().is_none());
+    let (_send, mut recv) = open("localhost:1").await;
+    let head = read_head(&mut recv, &mut BytesMut::new()).await;
+    assert_eq!(head.error, &b"ParseAddr(\"localhost:1\"): unable to parse IP"[..]);
 }
 
 async fn push(connection: &Connection) {
