@@ -20,6 +20,9 @@ const OPEN_LIMIT: Duration = Duration::from_secs(180);
 /// From the last connection opened to the measurement: what the opening left to do is done by then.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// New connections first find out what their path carries.
+const SETTLE_PATH: Duration = Duration::from_secs(8);
+
 /// Idle visitors: memory per connection and CPU.
 pub(crate) fn visitors(bench: &Bench, running: &Running) -> Result<Measured> {
     let count = bench.settings.idle_visitors;
@@ -55,9 +58,8 @@ pub(crate) fn connector(bench: &Bench, running: &Running) -> Result<Measured> {
     let Through::Counter(wire) = &running.through else {
         anyhow::bail!("the subject was started without a counter");
     };
-    let window = bench.settings.idle;
-    // New connections first find out what their path carries.
-    std::thread::sleep(window.max(SETTLE));
+    let window = bench.settings.idle_connector;
+    std::thread::sleep(SETTLE_PATH);
     let before = wire.counts();
     let spent = watch(running, window)?;
     let after = wire.counts();

@@ -87,12 +87,11 @@ pub(crate) enum ScenarioName {
 }
 
 /// What a short run measures when nothing is named: each budget that a minute can say something about.
-const QUICK: [ScenarioName; 7] = [
+const QUICK: [ScenarioName; 6] = [
     ScenarioName::RequestsH1,
     ScenarioName::RequestsH2,
     ScenarioName::Bulk1,
     ScenarioName::Latency,
-    ScenarioName::IdleConnector,
     ScenarioName::IdleVisitors,
     ScenarioName::Tcp,
 ];
@@ -144,6 +143,9 @@ pub(crate) struct Settings {
     /// Length of a look at something idle.
     #[serde(serialize_with = "seconds")]
     pub(crate) idle: Duration,
+    /// Length of a look at an idle connector: a multiple of the interval of its PINGs, or their number is chance.
+    #[serde(serialize_with = "seconds")]
+    pub(crate) idle_connector: Duration,
     /// Idle visitors.
     pub(crate) idle_visitors: u32,
     /// Idle connectors, and the connections of each.
@@ -199,6 +201,7 @@ impl Settings {
             steady: pick(1_000, 10_000),
             fresh_rounds: options.rounds.unwrap_or(3).min(if quick { 1 } else { 3 }),
             idle: pick(3_000, 60_000),
+            idle_connector: pick(55_000, 110_000),
             idle_visitors: if quick {
                 2_000
             } else {
