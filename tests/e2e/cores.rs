@@ -34,6 +34,8 @@ fn scene(io: IoMode) -> Scene {
     let start = |_| {
         site.connector(&tunnel)
             .edge(relay.address())
+            // Nobody can reach a connector at its new ports before it speaks, which it does with this.
+            .lines("idle-ping-interval: 1s\n")
             .service(&nginx.url())
             .start()
     };

@@ -156,6 +156,33 @@ fn an_idle_path_that_died_is_found_by_the_first_visitor(io: IoMode) {
     });
 }
 
+/// A translator gives the connector new ports while nobody speaks. One PING tells the edge of one connection, and the
+/// edge's challenge tells the connector to speak on the others.
+fn an_idle_connector_that_moved_is_found_by_one_ping(io: IoMode) {
+    let (nginx, site) = (Nginx::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let relay = Relay::start(site.edge.addresses.tunnel, 19, Impairment::default());
+    let connector = site
+        .connector(&tunnel)
+        .edge(relay.address())
+        .lines("idle-ping-interval: 4s\n")
+        .service(&nginx.url())
+        .start();
+    connector.wait_connections(4);
+    site.wait_served();
+    let registered = || site.edge.metrics().sum("edge_registrations_accepted_total", &[]);
+    let before = registered();
+    assert!(before > 3.5, "{before} registrations");
+    for round in 0..3 {
+        assert!(relay.rebind() >= 1);
+        for visit in 0..8 {
+            let response = site.visit("/").run();
+            assert_eq!(response.status, 200, "round {round}, visit {visit}: {response:?}");
+        }
+    }
+    assert!((registered() - before).abs() < 0.5, "no connection was made anew");
+}
+
 fn a_flapping_path_loses_no_connection_for_good(io: IoMode) {
     let (nginx, site) = (Nginx::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
@@ -189,5 +216,6 @@ adit_tests::in_both_modes!(
     an_edge_comes_back_after_every_kind_of_end,
     a_path_that_returns_brings_all_connections_back,
     an_idle_path_that_died_is_found_by_the_first_visitor,
+    an_idle_connector_that_moved_is_found_by_one_ping,
     a_flapping_path_loses_no_connection_for_good,
 );

@@ -194,8 +194,8 @@ impl Connection {
         }
     }
 
-    /// Waits until the peer is late with an answer; its connections on other cores may have died with this
-    /// one. Never ends if the connection ends before.
+    /// Waits until the peer is late with an answer, or sees us at a new address; its connections on other cores may have
+    /// died or moved with this one. Never ends if the connection ends before.
     pub async fn doubted(&self) {
         let before = self.0.state.borrow().doubts;
         poll_fn(|cx| {
@@ -414,6 +414,11 @@ impl ConnectionCell {
         if !state.proto.is_closed() {
             let stats = state.proto.stats();
             let is_heard = state.watch.note(now, &stats.frame_tx, &stats.frame_rx);
+            if state.watch.has_moved(&stats.frame_rx) {
+                // Its neighbours have as well, and the peer learns that only when they speak.
+                state.doubts += 1;
+                wake_all(&mut state.waiters.doubted);
+            }
             if is_heard && state.watch.is_lingering() {
                 state.give_up(now);
                 self.touch();

@@ -21,6 +21,9 @@ use quinn_proto::FrameStats;
 /// PINGs that go unanswered before a connection is lost.
 const PROBES: u32 = 5;
 
+/// No rhythm becomes faster than this by itself.
+const RHYTHM_MIN: Duration = Duration::from_secs(10);
+
 /// How one connection is watched, and what has been seen of it.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -30,6 +33,7 @@ pub(crate) struct Watch {
     rhythm: Option<(Instant, Duration)>,
     frames_heard: u64,
     frames_asking: u64,
+    challenges: u64,
     heard_at: Instant,
     /// The first question since then.
     asked_at: Option<Instant>,
@@ -67,6 +71,7 @@ impl Watch {
             rhythm: None,
             frames_heard: 0,
             frames_asking: 0,
+            challenges: 0,
             heard_at: now,
             asked_at: None,
             probed_at: None,
@@ -119,6 +124,20 @@ impl Watch {
             self.asked_at.get_or_insert(now);
         }
         is_heard
+    }
+
+    /// Whether the peer has just seen a side with a rhythm at a new address: it challenges the path then (RFC 9000 §9.1).
+    /// Something on the way forgets addresses sooner than we spoke, so the rhythm becomes twice as fast.
+    pub(crate) fn has_moved(&mut self, received: &FrameStats) -> bool {
+        let challenges = received.path_challenge;
+        let is_news = std::mem::replace(&mut self.challenges, challenges) != challenges;
+        let Some((_, interval)) = &mut self.rhythm else {
+            return false;
+        };
+        if is_news && *interval > RHYTHM_MIN {
+            *interval = (*interval / 2).max(RHYTHM_MIN);
+        }
+        is_news
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.

@@ -181,3 +181,21 @@ fn a_lingering_connection_asks_until_it_is_heard() {
 fn a_strict_connection_does_not_linger() {
     assert!(!Lab::new().watch.linger());
 }
+
+#[test]
+fn a_side_that_was_moved_speaks_twice_as_often() {
+    let mut lab = Lab::patient();
+    lab.received.path_challenge += 1;
+    assert!(!lab.watch.has_moved(&lab.received), "no rhythm, nothing to mend");
+    lab.watch.ping_by_clock(lab.at(30.0), Duration::from_secs(30));
+    assert!(!lab.watch.has_moved(&lab.received));
+    let mut due = 30.0;
+    for interval in [15.0, 10.0, 10.0] {
+        lab.received.path_challenge += 1;
+        assert!(lab.watch.has_moved(&lab.received));
+        assert!(!lab.watch.has_moved(&lab.received));
+        assert_eq!(lab.next(), Some(due));
+        assert_eq!(lab.watch.handle_timeout(lab.at(due), false), Verdict::Ping);
+        due += interval;
+    }
+}
