@@ -44,6 +44,10 @@ pub fn bind_group(addr: SocketAddr, n: usize) -> io::Result<Vec<std::net::TcpLis
     }
     let mut listeners: Vec<std::net::TcpListener> = Vec::with_capacity(n);
     let mut bound = addr;
+    if addr.port() == 0 {
+        // Chosen for a listener that shares, the port could be one that another group of this user has.
+        bound = std::net::TcpListener::bind(addr)?.local_addr()?;
+    }
     for _ in 0..n {
         let listener = std::net::TcpListener::from(sockopt::listener(bound)?);
         bound = listener.local_addr()?;

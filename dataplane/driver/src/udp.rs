@@ -178,6 +178,10 @@ impl Udp {
 pub fn bind_group(addr: SocketAddr, n: usize) -> io::Result<Vec<UdpSocket>> {
     let mut sockets = Vec::with_capacity(n);
     let mut bound = addr;
+    if n > 1 && addr.port() == 0 {
+        // Chosen for a socket that shares, the port could be one that another group of this user has.
+        bound = UdpSocket::bind(addr)?.local_addr()?;
+    }
     for _ in 0..n {
         let socket = bind(bound, n > 1)?;
         bound = socket.local_addr()?;
