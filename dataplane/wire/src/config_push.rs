@@ -4,9 +4,15 @@
 //! `CloudflaredServer`. Versions only grow; a connector keeps what it has and answers with the
 //! version in force. One call to a stream: a connector ends the stream after a few seconds.
 //!
-//! Source: cloudflared `tunnelrpc/pogs/configuration_manager.go`, `orchestration/orchestrator.go`.
+//! Over HTTP/2 the same travels as JSON in the bodies of a request and its answer; what a connector has
+//! against a configuration is lost there.
+//!
+//! Source: cloudflared `tunnelrpc/pogs/configuration_manager.go`, `orchestration/orchestrator.go`,
+//! `connection/http2.go`.
 
 use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::signature::{RPC_STREAM, SIGNATURE_SIZE};
 use crate::tunnelrpc_capnp as schema;
@@ -35,6 +41,9 @@ pub enum ConfigPushError {
         /// What came.
         size: usize,
     },
+    /// The answer is not the JSON it should be.
+    #[error("not a valid answer")]
+    Json(#[from] serde_json::Error),
 }
 
 /// Parameters of `updateConfiguration`.
@@ -78,6 +87,30 @@ impl ConfigUpdate {
         params.set_version(self.version);
         params.set_config(&self.config);
     }
+
+    /// The body of a request over HTTP/2. The configuration stands in it as it is.
+    #[must_use]
+    pub fn to_json(&self) -> Bytes {
+        let version = self.version.to_string();
+        let parts: [&[u8]; 5] = [
+            b"{\"version\":",
+            version.as_bytes(),
+            b",\"config\":",
+            &self.config,
+            b"}",
+        ];
+        parts.concat().into()
+    }
+}
+
+/// What a connector says of a configuration over HTTP/2.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonApplied {
+    last_applied_version: i32,
+    /// Null, or what the stock connector makes of any error: an object without fields.
+    #[serde(default)]
+    err: Value,
 }
 
 impl ConfigApplied {
@@ -92,6 +125,26 @@ impl ConfigApplied {
         let error = String::from_utf8_lossy(&error[..error.len().min(ERROR_BYTES_MAX)]).into_owned();
         Ok(Self {
             latest_version: response.get_latest_applied_version(),
+            error,
+        })
+    }
+
+    /// Reads the body of an answer over HTTP/2.
+    ///
+    /// # Errors
+    /// [`ConfigPushError::Json`].
+    pub fn from_json(body: &[u8]) -> Result<Self, ConfigPushError> {
+        let applied: JsonApplied = serde_json::from_slice(body)?;
+        let mut error = match applied.err {
+            Value::Null => String::new(),
+            Value::String(text) => text,
+            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                "it does not say why".to_owned()
+            }
+        };
+        error.truncate(error.floor_char_boundary(ERROR_BYTES_MAX));
+        Ok(Self {
+            latest_version: applied.last_applied_version,
             error,
         })
     }
@@ -133,6 +186,26 @@ mod tests {
                 ConfigApplied::read(message.get_root_as_reader().unwrap()).unwrap(),
                 applied
             );
+        }
+    }
+
+    #[test]
+    fn over_http2_both_are_json() {
+        let update = ConfigUpdate {
+            version: -1,
+            config: Bytes::from_static(b"{\"ingress\":[]}"),
+        };
+        assert_eq!(update.to_json(), r#"{"version":-1,"config":{"ingress":[]}}"#);
+        for (body, version, error) in [
+            (r#"{"lastAppliedVersion":7,"err":null}"#, 7, ""),
+            (r#"{"lastAppliedVersion":-1,"err":{}}"#, -1, "it does not say why"),
+            (r#"{"lastAppliedVersion":2,"err":"bad rule"}"#, 2, "bad rule"),
+        ] {
+            let applied = ConfigApplied::from_json(body.as_bytes()).unwrap();
+            assert_eq!((applied.latest_version, applied.error.as_str()), (version, error));
+        }
+        for bad in ["", "null", "{}", r#"{"lastAppliedVersion":1e99}"#] {
+            assert!(ConfigApplied::from_json(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 

@@ -21,6 +21,7 @@ pub mod registration;
 pub mod config_push;
 pub mod connect;
 pub mod metadata;
+pub mod http2;
 pub mod datagram;
 pub mod secret;
 pub mod token;

@@ -1,0 +1,131 @@
+//! What tunnels over HTTP/2 say in headers: the kind of a request, and an origin's answer.
+//!
+//! The edge is the HTTP/2 client on a connection that the connector has dialled. An origin's headers do not travel
+//! as headers of the answer, where HTTP/2 would have a say in them, but all in one:
+//! ```text
+//! cf-cloudflared-response-headers: <name>:<value>;<name>:<value>;…   each in base64 without padding
+//! cf-cloudflared-response-meta:    {"src":"origin"} | {"src":"cloudflared"}
+//! ```
+//! Source: protocol/transport-http2.md §2 to §4; cloudflared `connection/http2.go`, `connection/header.go`.
+
+mod headers;
+
+pub use headers::{Headers, HeadersError, encode_headers};
+
+use serde::Deserialize;
+
+/// Name in the certificate that a connector insists on when it dials for HTTP/2.
+pub const SERVER_NAME: &str = "h2.cftunnel.com";
+
+/// Says what kind a request is; one of [`CONTROL_STREAM`], [`UPDATE_CONFIGURATION`] and [`WEBSOCKET`].
+pub const UPGRADE: &str = "cf-cloudflared-proxy-connection-upgrade";
+
+/// Kind of the request that carries the control stream.
+pub const CONTROL_STREAM: &str = "control-stream";
+
+/// Kind of the request that brings a configuration.
+pub const UPDATE_CONFIGURATION: &str = "update-configuration";
+
+/// Kind of the request of a WebSocket.
+pub const WEBSOCKET: &str = "websocket";
+
+/// A request that has this header, with any value but an empty one, is a TCP flow to its authority.
+pub const PROXY_SRC: &str = "cf-cloudflared-proxy-src";
+
+/// Trace context of a request.
+pub const TRACE_ID: &str = "cf-trace-id";
+
+/// Holds the origin's headers, see [`Headers`].
+pub const RESPONSE_HEADERS: &str = "cf-cloudflared-response-headers";
+
+/// Says whose answer it is, see [`ResponseMeta`].
+pub const RESPONSE_META: &str = "cf-cloudflared-response-meta";
+
+/// Whose answer a response is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResponseMeta {
+    /// The origin's, or an ingress rule's.
+    Origin,
+    /// The connector's own: it has none of an origin.
+    Connector {
+        /// It has too many TCP flows open to take this one.
+        is_rate_limited: bool,
+    },
+}
+
+impl ResponseMeta {
+    /// The value of the header [`RESPONSE_META`].
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Origin => r#"{"src":"origin"}"#,
+            Self::Connector {
+                is_rate_limited: false,
+            } => r#"{"src":"cloudflared"}"#,
+            Self::Connector {
+                is_rate_limited: true,
+            } => r#"{"src":"cloudflared","flow_rate_limited":true}"#,
+        }
+    }
+
+    /// Reads a header's value; `None` if it says nothing known.
+    #[must_use]
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        if value == Self::Origin.as_str().as_bytes() {
+            return Some(Self::Origin);
+        }
+        let written: WrittenMeta<'_> = serde_json::from_slice(value).ok()?;
+        match written.src {
+            "origin" => Some(Self::Origin),
+            "cloudflared" => Some(Self::Connector {
+                is_rate_limited: written.flow_rate_limited,
+            }),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct WrittenMeta<'a> {
+    src: &'a str,
+    #[serde(default)]
+    flow_rate_limited: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_answer_it_is_survives_a_round_trip() {
+        for meta in [
+            ResponseMeta::Origin,
+            ResponseMeta::Connector {
+                is_rate_limited: false,
+            },
+            ResponseMeta::Connector {
+                is_rate_limited: true,
+            },
+        ] {
+            assert_eq!(ResponseMeta::parse(meta.as_str().as_bytes()), Some(meta));
+        }
+        let spaced = br#" { "more": 1, "src" : "origin" } "#;
+        assert_eq!(ResponseMeta::parse(spaced), Some(ResponseMeta::Origin));
+    }
+
+    #[test]
+    fn what_says_nothing_known_is_nobodys() {
+        for bad in [
+            &b""[..],
+            b"null",
+            b"{}",
+            b"[]",
+            br#"{"src":"elsewhere"}"#,
+            br#"{"src":7}"#,
+            b"\xff",
+            &[b'['; 10_000],
+        ] {
+            assert_eq!(ResponseMeta::parse(bad), None);
+        }
+    }
+}
