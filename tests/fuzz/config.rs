@@ -79,7 +79,7 @@ fn assert_helpful(error: &dyn Error, keys: &[&str]) {
     let place = text
         .strip_prefix(FILE)
         .unwrap_or_else(|| panic!("no file: {text}"));
-    let is_placed = ["unknown key ", "line ", " for ", "Rule #"]
+    let is_placed = ["unknown key ", "line ", " for ", "ule #"]
         .iter()
         .any(|words| place.contains(words))
         || keys.iter().any(|key| place.starts_with(&format!(": {key}: ")))

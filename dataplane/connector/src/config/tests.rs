@@ -302,7 +302,7 @@ fn broken_files_are_told_and_unknown_keys_are_warnings() {
         ("retries: many\n", "expected int found string for retries"),
         (
             "ingress: [{service: http_status:9}]\n",
-            "Rule #1: invalid HTTP status code: 9",
+            "invalid HTTP status code: 9 (rule #1)",
         ),
         (
             "ingress: [{service: http://a, originRequest: {tlsTimeout: 3}}]\n",

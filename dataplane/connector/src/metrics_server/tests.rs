@@ -215,7 +215,7 @@ fn a_newer_configuration_replaces_the_ingress_and_an_older_does_not() {
     let bad = push(4, "nowhere");
     assert_eq!(bad.latest_version, 3);
     assert!(
-        bad.error.starts_with("Rule #1: nowhere is an invalid address"),
+        bad.error.starts_with("nowhere is an invalid address"),
         "{}",
         bad.error
     );

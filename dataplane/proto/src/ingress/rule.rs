@@ -16,7 +16,8 @@ use super::settings::OriginSettings;
 /// Most rules of one list.
 pub const RULES_MAX: usize = 1000;
 
-/// Why a list of rules cannot be used. Texts are those that operators know from cloudflared, after the rule's number.
+/// Why a list of rules cannot be used. Texts begin with what operators know from cloudflared;
+/// the rule's number comes after it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IngressError {
     /// The list is empty.
@@ -39,7 +40,7 @@ pub enum IngressError {
         hostname: String,
     },
     /// A rule is not valid by itself.
-    #[error("Rule #{number}: {error}")]
+    #[error("{error} (rule #{number})")]
     Rule {
         /// Counts from 1.
         number: usize,
@@ -292,11 +293,11 @@ mod tests {
         );
         check(
             &[("a.*.com", "", "http://a"), ("", "", "http://b")],
-            "Rule #1: Hostname patterns can have at most one wildcard character (\"*\") and it can only be used for subdomains, e.g. \"*.example.com\"",
+            "Hostname patterns can have at most one wildcard character (\"*\") and it can only be used for subdomains, e.g. \"*.example.com\" (rule #1)",
         );
         check(
             &[("a.com:80", "", "http://a")],
-            "Rule #1: Hostname cannot contain a port",
+            "Hostname cannot contain a port (rule #1)",
         );
         check(
             &[
