@@ -9,6 +9,7 @@
 mod up;
 mod http;
 mod origins;
+mod origin_keys;
 mod bulk;
 mod streaming;
 mod websocket;

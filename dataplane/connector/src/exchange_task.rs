@@ -23,7 +23,7 @@ use adit_wire::ConnIndex;
 use adit_wire::connect::{ConnectRequest, ConnectionType, HeadError, decode_request};
 use adit_wire::signature::DATA_STREAM;
 use bytes::{Bytes, BytesMut};
-use http::header::SEC_WEBSOCKET_KEY;
+use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_KEY};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
 use time::OffsetDateTime;
@@ -43,6 +43,10 @@ mod tcp;
 
 /// An edge writes the head in one go, so a head that takes longer is none.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Largest request body that is collected for a rule with `disableChunkedEncoding`: such origins are old web
+/// applications, whose own limits are about as low.
+const COLLECTED_BYTES_MAX: usize = 1 << 20;
 
 /// What visitors' edges are told when an origin gives no answer; monitoring looks for these words.
 const UNREACHABLE: &str = "Unable to reach the origin service. The service may be down or it may not be \
@@ -199,11 +203,18 @@ async fn http(
 ) -> Result<(), ExchangeError> {
     let server_name = origin.server_name(head.host()).map(str::to_owned);
     let rules: HeadRules<'_> = origin.head_rules(&core.settings.added_headers);
-    let (request, body) = head.into_origin(&rules)?;
+    let (mut request, body) = head.into_origin(&rules)?;
     let (body, progress) = match body {
         connector::RequestBody::Empty => (RequestBody::Empty, Progress::done()),
         connector::RequestBody::Length(length) => stream.body(first, Some(length)),
         connector::RequestBody::UntilEnd => stream.body(first, None),
+        connector::RequestBody::Collected => {
+            let Some(whole) = stream.collect(first).await? else {
+                return answer_ourselves(builtin::status(StatusCode::PAYLOAD_TOO_LARGE), stream).await;
+            };
+            request.headers_mut().insert(CONTENT_LENGTH, whole.len().into());
+            (RequestBody::Collected(whole), Progress::done())
+        }
     };
     let sending = origin.send(
         &core.origins,
@@ -369,6 +380,22 @@ impl Stream<'_> {
         };
         let (body, progress) = StreamBody::new(first, recv, length);
         (RequestBody::Stream(body), progress)
+    }
+
+    /// Reads a body to its end, unless it is larger than [`COLLECTED_BYTES_MAX`].
+    async fn collect(&mut self, first: Bytes) -> Result<Option<Bytes>, ExchangeError> {
+        let mut whole = BytesMut::from(first);
+        let Some(recv) = &mut self.recv else {
+            return Err(ExchangeError::Cancelled);
+        };
+        while whole.len() <= COLLECTED_BYTES_MAX {
+            match recv.read_chunk().await {
+                Ok(Some(chunk)) => whole.extend_from_slice(&chunk),
+                Ok(None) => return Ok(Some(whole.freeze())),
+                Err(_) => return Err(ExchangeError::Cancelled),
+            }
+        }
+        Ok(None)
     }
 
     async fn write_head(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), ExchangeError> {

@@ -21,6 +21,7 @@ use http::HeaderValue;
 use crate::run::settings::IngressState;
 use dial::{Place, Target};
 use http_origin::HttpOrigin;
+use http2::{Http2Connections, Wish};
 use pool::Pool;
 use tcp::TcpOrigin;
 use tls::{TlsConfigs, TlsOptions};
@@ -28,9 +29,11 @@ use tls::{TlsConfigs, TlsOptions};
 // In the order a request meets them.
 pub(crate) mod body;
 pub(crate) mod dial;
+mod race;
 pub(crate) mod io_stream;
 pub(crate) mod tls;
 pub(crate) mod pool;
+mod http2;
 pub(crate) mod http_origin;
 pub(crate) mod websocket;
 pub(crate) mod handshake;
@@ -173,6 +176,11 @@ fn service(rule: &Rule) -> Service {
         }
     };
     let settings = &rule.settings;
+    let wish = match (rule.service.is_tls(), settings.http2_origin, settings.h2c_origin) {
+        (true, true, _) => Wish::Negotiated,
+        (false, _, true) => Wish::PriorKnowledge,
+        (true, false, _) | (false, _, false) => Wish::Never,
+    };
     let tls = rule.service.is_tls().then(|| TlsOptions {
         no_verify: settings.no_tls_verify,
         ca_pool: settings.ca_pool.clone(),
@@ -184,12 +192,14 @@ fn service(rule: &Rule) -> Service {
             connect_timeout: settings.connect_timeout,
             tls_timeout: settings.tls_timeout,
             keep_alive: (!settings.tcp_keep_alive.is_zero()).then_some(settings.tcp_keep_alive),
+            happy_eyeballs: !settings.no_happy_eyeballs,
         },
         server_name: text(&settings.origin_server_name),
         is_named_by_request: settings.match_sni_to_host,
         host_header: text(&settings.http_host_header).and_then(|host| HeaderValue::try_from(host).ok()),
         disable_chunked_encoding: settings.disable_chunked_encoding,
         pool: Pool::new(settings.keep_alive_connections, settings.keep_alive_timeout),
+        http2: Http2Connections::new(wish, settings.keep_alive_timeout),
     }))
 }
 

@@ -39,12 +39,22 @@ pub struct Nginx {
     process: Process,
     plain: SocketAddr,
     tls: SocketAddr,
+    special: Special,
     certificate: Certificate,
     folder: TempDir,
 }
 
+/// Listeners that speak something else than HTTP/1.1 from the first byte on.
+#[derive(Debug, Clone, Copy)]
+struct Special {
+    tls_http2: SocketAddr,
+    plain_http2: SocketAddr,
+    proxied: SocketAddr,
+}
+
 impl Nginx {
-    /// Starts it on ports of its own: plain, TLS (for `origin.test`) and a Unix socket.
+    /// Starts it on ports of its own: plain, TLS (for `origin.test`), both with HTTP/2, behind the PROXY protocol, and
+    /// a Unix socket.
     ///
     /// # Panics
     /// When nginx is missing or does not start.
@@ -64,9 +74,14 @@ impl Nginx {
         let mut last = String::new();
         for _ in 0..STARTS_MAX {
             let (plain, tls) = (super::refused_address(), super::refused_address());
+            let special = Special {
+                tls_http2: super::refused_address(),
+                plain_http2: super::refused_address(),
+                proxied: super::refused_address(),
+            };
             let file = folder.path().join("nginx.conf");
-            std::fs::write(&file, configuration(folder.path(), &certificate, plain, tls))
-                .expect("a fresh file");
+            let text = configuration(folder.path(), &certificate, plain, tls, special);
+            std::fs::write(&file, text).expect("a fresh file");
             let mut nginx = command("nginx");
             nginx
                 .arg("-p")
@@ -85,6 +100,7 @@ impl Nginx {
                     process,
                     plain,
                     tls,
+                    special,
                     certificate,
                     folder,
                 };
@@ -107,6 +123,21 @@ impl Nginx {
     /// Its HTTPS service as an ingress rule names it.
     pub fn tls_url(&self) -> String {
         format!("https://{}", self.tls)
+    }
+
+    /// Its service with HTTP/2 over TLS.
+    pub fn tls_http2_url(&self) -> String {
+        format!("https://{}", self.special.tls_http2)
+    }
+
+    /// Its service with HTTP/2 and nothing else, without TLS.
+    pub fn plain_http2_url(&self) -> String {
+        format!("http://{}", self.special.plain_http2)
+    }
+
+    /// Its service that wants a PROXY header, of either version, on each connection.
+    pub fn proxied_url(&self) -> String {
+        format!("http://{}", self.special.proxied)
     }
 
     /// Its Unix socket.
@@ -136,7 +167,13 @@ impl Nginx {
     }
 }
 
-fn configuration(folder: &Path, certificate: &Certificate, plain: SocketAddr, tls: SocketAddr) -> String {
+fn configuration(
+    folder: &Path,
+    certificate: &Certificate,
+    plain: SocketAddr,
+    tls: SocketAddr,
+    special: Special,
+) -> String {
     let mut text = String::new();
     if nix::unistd::geteuid().is_root() {
         // The workers keep the rights of the test, which owns the temp dir.
@@ -159,6 +196,7 @@ http {{
   large_client_header_buffers 16 64k; gzip_types text/plain; gzip_min_length 100; gzip_http_version 1.0;
   server {{
     listen {plain} backlog=1024; listen {tls} ssl; listen unix:{dir}/nginx.sock;
+    listen {tls_http2} ssl http2; listen {plain_http2} http2; listen {proxied} proxy_protocol;
     ssl_certificate {certificate}; ssl_certificate_key {key};
     root {dir}/www; dav_methods PUT DELETE; create_full_put_path on;
     location = /tell {{ return 200 '{tell}'; }}
@@ -172,6 +210,9 @@ http {{
   }}
 }}
 ",
+        tls_http2 = special.tls_http2,
+        plain_http2 = special.plain_http2,
+        proxied = special.proxied,
         certificate = certificate.certificate.display(),
         key = certificate.key.display(),
         tell = TELL.map(|(name, value)| format!("{name}: {value}\n")).concat(),
@@ -181,7 +222,7 @@ http {{
 }
 
 /// Lines of `/tell`.
-const TELL: [(&str, &str); 13] = [
+const TELL: [(&str, &str); 17] = [
     ("method", "$request_method"),
     ("uri", "$request_uri"),
     ("host", "$http_host"),
@@ -195,6 +236,10 @@ const TELL: [(&str, &str); 13] = [
     ("cf-visitor", "$http_cf_visitor"),
     ("connection", "$http_connection"),
     ("cookie", "$http_cookie"),
+    ("protocol", "$server_protocol"),
+    ("connection-number", "$connection"),
+    ("proxied-for", "$proxy_protocol_addr"),
+    ("x-rule", "$http_x_rule"),
 ];
 
 #[cfg(test)]

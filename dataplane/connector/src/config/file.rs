@@ -229,6 +229,11 @@ fn complete_origin(flags: &mut Flags, keys: Keys<'_>) -> Result<(), ConfigError>
         &mut origin.disable_chunked_encoding,
         keys.switch("no-chunked-encoding")?,
     );
+    fill(&mut origin.http2_origin, keys.switch("http2-origin")?);
+    fill(
+        &mut origin.no_happy_eyeballs,
+        keys.switch("proxy-no-happy-eyeballs")?,
+    );
     Ok(())
 }
 

@@ -32,6 +32,7 @@ const ORIGIN_REQUEST: &[&str] = &[
     "proxyType",
     "ipRules",
     "http2Origin",
+    "h2cOrigin",
     "access",
 ];
 
@@ -72,9 +73,6 @@ pub(crate) fn overrides(level: Keys<'_>, warnings: &mut Vec<String>) -> Result<O
     };
     warnings.extend(keys.unknown(ORIGIN_REQUEST));
     refuse_unsupported(keys)?;
-    if keys.switch("http2Origin")? == Some(true) {
-        warnings.push("http2Origin (not supported yet: origins are asked over HTTP/1.1)".to_owned());
-    }
     let proxy_type = keys.text("proxyType")?;
     if let Some(other) = proxy_type.as_deref()
         && !matches!(other, "" | "socks")
@@ -86,6 +84,7 @@ pub(crate) fn overrides(level: Keys<'_>, warnings: &mut Vec<String>) -> Result<O
         connect_timeout: keys.duration("connectTimeout")?,
         tls_timeout: keys.duration("tlsTimeout")?,
         tcp_keep_alive: keys.duration("tcpKeepAlive")?,
+        no_happy_eyeballs: keys.switch("noHappyEyeballs")?,
         keep_alive_connections: count.map(|count| usize::try_from(count).unwrap_or(usize::MAX)),
         keep_alive_timeout: keys.duration("keepAliveTimeout")?,
         http_host_header: keys.text("httpHostHeader")?,
@@ -94,6 +93,8 @@ pub(crate) fn overrides(level: Keys<'_>, warnings: &mut Vec<String>) -> Result<O
         ca_pool: keys.text("caPool")?,
         no_tls_verify: keys.switch("noTLSVerify")?,
         disable_chunked_encoding: keys.switch("disableChunkedEncoding")?,
+        http2_origin: keys.switch("http2Origin")?,
+        h2c_origin: keys.switch("h2cOrigin")?,
         bastion_mode: keys.switch("bastionMode")?,
         proxy_type,
         ip_rules: ip_rules(keys, warnings)?,
@@ -191,7 +192,9 @@ mod tests {
         );
         let refused = refused.unwrap_err();
         assert!(
-            refused.ends_with("unable to create ip rule for socks-proxy: unable to parse cidr: 10.0.0.1"),
+            refused.ends_with(
+                "unable to create ip rule for socks-proxy: unable to parse cidr: 10.0.0.1 (rule #1)"
+            ),
             "{refused}"
         );
     }

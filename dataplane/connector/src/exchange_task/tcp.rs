@@ -18,6 +18,7 @@ use super::{ExchangeCore, ExchangeError, Stream, answer_ourselves};
 use crate::origin::io_stream::OriginIo;
 use crate::origin::tcp::carry::{HALF_CLOSE, Inward, relay};
 use crate::origin::tcp::{self, JUMP_DESTINATION, TcpOrigin, conversation};
+use crate::origin::tls::Alpn;
 use crate::origin::websocket::{self, Early, End};
 use crate::origin::{builtin, handshake};
 
@@ -40,7 +41,7 @@ pub(super) async fn carry(
     drop(head);
     let dialled = match &target {
         Some(target) => {
-            let dialling = target.dial(core.origins.io_mode(), core.origins.tls(), None);
+            let dialling = target.dial(core.origins.io_mode(), core.origins.tls(), None, Alpn::Http1);
             tokio::select! {
                 biased;
                 dialled = dialling => Some(dialled?),

@@ -19,6 +19,8 @@ pub(crate) enum RequestBody {
     Empty,
     /// What the edge sends.
     Stream(StreamBody),
+    /// What the edge has sent; empty once it was handed on.
+    Collected(Bytes),
 }
 
 /// Reads a data stream after its head.
@@ -103,8 +105,14 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunks>, ReadError>>> {
-        let Self::Stream(body) = self.get_mut() else {
-            return Poll::Ready(None);
+        let body = match self.get_mut() {
+            Self::Empty => return Poll::Ready(None),
+            Self::Stream(body) => body,
+            Self::Collected(bytes) => {
+                let rest = std::mem::take(bytes);
+                let frame = (!rest.is_empty()).then(|| Ok(Frame::data(rest.into())));
+                return Poll::Ready(frame);
+            }
         };
         let chunks = ready!(body.poll_chunks(cx));
         Poll::Ready(match chunks {
@@ -130,12 +138,14 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Stream(body) => body.left == Some(0),
+            Self::Collected(rest) => rest.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Collected(rest) => SizeHint::with_exact(rest.len() as u64),
             Self::Stream(body) => body.left.map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }

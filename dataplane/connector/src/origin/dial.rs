@@ -12,7 +12,8 @@ use adit_driver::unix;
 
 use super::OriginError;
 use super::io_stream::OriginIo;
-use super::tls::{TlsConfigs, TlsOptions};
+use super::race::{HEAD_START, by_family, race};
+use super::tls::{Alpn, TlsConfigs, TlsOptions};
 
 /// Addresses of one name that are tried; a name with more is a misconfiguration or an attack.
 const ADDRESSES_MAX: usize = 16;
@@ -35,15 +36,18 @@ pub(crate) struct Target {
     pub(crate) connect_timeout: Duration,
     pub(crate) tls_timeout: Duration,
     pub(crate) keep_alive: Option<Duration>,
+    /// IPv4 and IPv6 race.
+    pub(crate) happy_eyeballs: bool,
 }
 
 impl Target {
-    /// Connects, with `server_name` as the name in TLS.
+    /// Connects, with `server_name` as the name in TLS and an offer to speak `alpn`.
     pub(crate) async fn dial(
         &self,
         io: IoMode,
         configs: &TlsConfigs,
         server_name: Option<&str>,
+        alpn: Alpn,
     ) -> Result<OriginIo, OriginError> {
         let stream = match &self.place {
             Place::Tcp { host, port } => self.dial_tcp(io, host, *port).await?,
@@ -59,24 +63,58 @@ impl Target {
             None => Ok(OriginIo::Plain(stream)),
             Some(options) => {
                 let name = server_name.unwrap_or("localhost");
-                configs.connect(stream, options, name, self.tls_timeout).await
+                configs
+                    .connect(stream, (options, alpn), name, self.tls_timeout)
+                    .await
             }
         }
     }
 
-    /// Tries the addresses in the resolver's order; the connect timeout covers the search as a whole.
+    /// Tries the addresses in the resolver's order, the second family a little later if they may race; the
+    /// connect timeout covers the search as a whole.
     async fn dial_tcp(&self, io: IoMode, host: &str, port: u16) -> Result<Stream, OriginError> {
         let deadline = Instant::now() + self.connect_timeout;
-        let mut failure = OriginError::Resolve {
-            host: host.to_owned(),
-            source: io::Error::new(io::ErrorKind::NotFound, "the name has no address"),
-        };
         let found = resolve(host, port, self.connect_timeout).await;
         let addresses = found.map_err(|source| OriginError::Resolve {
             host: host.to_owned(),
             source,
         })?;
-        for (left, address) in (1..=addresses.len()).rev().zip(&addresses) {
+        if addresses.is_empty() {
+            return Err(OriginError::Resolve {
+                host: host.to_owned(),
+                source: io::Error::new(io::ErrorKind::NotFound, "the name has no address"),
+            });
+        }
+        self.dial_any(io, addresses, deadline).await
+    }
+
+    /// Connects to the first address that answers.
+    async fn dial_any(
+        &self,
+        io: IoMode,
+        addresses: Vec<SocketAddr>,
+        deadline: Instant,
+    ) -> Result<Stream, OriginError> {
+        if !self.happy_eyeballs {
+            return self.dial_each(io, &addresses, deadline).await;
+        }
+        let (first, second) = by_family(addresses);
+        let first = self.dial_each(io, &first, deadline);
+        if second.is_empty() {
+            return first.await;
+        }
+        race(first, self.dial_each(io, &second, deadline), HEAD_START).await
+    }
+
+    /// Tries one address after the other.
+    async fn dial_each(
+        &self,
+        io: IoMode,
+        addresses: &[SocketAddr],
+        deadline: Instant,
+    ) -> Result<Stream, OriginError> {
+        let mut failure = None;
+        for (left, address) in (1..=addresses.len()).rev().zip(addresses) {
             // Each address gets its share, so that a silent one does not use up the time of its neighbours.
             let rest = deadline.saturating_duration_since(Instant::now());
             let options = DialOptions {
@@ -86,14 +124,17 @@ impl Target {
             match tcp::dial(io, *address, &options).await {
                 Ok(stream) => return Ok(stream),
                 Err(source) => {
-                    failure = OriginError::Connect {
+                    failure = Some(OriginError::Connect {
                         address: address.to_string(),
                         source,
-                    };
+                    });
                 }
             }
         }
-        Err(failure)
+        Err(failure.unwrap_or_else(|| OriginError::Connect {
+            address: "no address".to_owned(),
+            source: io::ErrorKind::NotFound.into(),
+        }))
     }
 }
 
@@ -104,4 +145,55 @@ pub(crate) async fn resolve(host: &str, port: u16, limit: Duration) -> io::Resul
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     Ok(found?.take(ADDRESSES_MAX).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv6Addr, TcpStream};
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    /// A listener that does not answer any more, with what keeps it busy.
+    fn silent() -> io::Result<(SocketAddr, Socket, Vec<TcpStream>)> {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((Ipv6Addr::LOCALHOST, 0)).into())?;
+        socket.listen(0)?;
+        let address = socket.local_addr()?.as_socket().expect("an internet address");
+        let mut waiting = Vec::new();
+        // The queue of connections that nobody accepts is full when one more gets no answer.
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+            waiting.push(stream);
+        }
+        Ok((address, socket, waiting))
+    }
+
+    #[tokio::test]
+    async fn a_silent_family_does_not_hold_up_the_other() {
+        let Ok((silent, _socket, _waiting)) = silent() else {
+            // No IPv6 here.
+            return;
+        };
+        let origin = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut target = Target {
+            place: Place::Unix { path: PathBuf::new() },
+            tls: None,
+            connect_timeout: Duration::from_secs(2),
+            tls_timeout: Duration::ZERO,
+            keep_alive: None,
+            happy_eyeballs: true,
+        };
+        let dial = async |target: &Target| {
+            let start = Instant::now();
+            let addresses = vec![silent, origin.local_addr().unwrap()];
+            let deadline = start + target.connect_timeout;
+            let dialled = target.dial_any(IoMode::Portable, addresses, deadline).await;
+            assert!(dialled.is_ok());
+            start.elapsed()
+        };
+        assert!(dial(&target).await < Duration::from_millis(900));
+        target.happy_eyeballs = false;
+        assert!(dial(&target).await >= Duration::from_millis(900));
+    }
 }

@@ -1,4 +1,4 @@
-//! Requests to HTTP origins over kept-alive HTTP/1.1 connections.
+//! Requests to HTTP origins over kept-alive HTTP/1.1 connections, or over shared ones of HTTP/2.
 //!
 //! ```text
 //! idle connection? ─yes─► send ─► head ─► body ─► back to the pool
@@ -11,6 +11,7 @@
 use std::time::Instant;
 
 use adit_proto::exchange::connector::HeadRules;
+use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -19,8 +20,10 @@ use tokio::task::spawn_local;
 
 use super::body::{Progress, RequestBody};
 use super::dial::{Place, Target};
+use super::http2::{Http2Connections, Lease, Wish};
 use super::io_stream::OriginIo;
 use super::pool::{OriginConnection, Pool};
+use super::tls::Alpn;
 use super::{CoreOrigins, OriginError};
 
 /// The origin of one ingress rule.
@@ -35,13 +38,22 @@ pub(crate) struct HttpOrigin {
     /// Bodies of unknown length are refused.
     pub(crate) disable_chunked_encoding: bool,
     pub(crate) pool: Pool,
+    pub(crate) http2: Http2Connections,
 }
 
 /// An origin's answer whose body has not been read.
 pub(crate) struct Reply {
     response: Response<Incoming>,
-    connection: OriginConnection,
+    carrier: Carrier,
     progress: Progress,
+}
+
+/// What a response comes on.
+pub(crate) enum Carrier {
+    /// A connection that can take the next request afterwards.
+    Own(OriginConnection),
+    /// One of many requests on an HTTP/2 connection.
+    Shared { _lease: Lease },
 }
 
 impl HttpOrigin {
@@ -56,6 +68,9 @@ impl HttpOrigin {
         mut request: Request<RequestBody>,
         progress: Progress,
     ) -> Result<Reply, OriginError> {
+        if self.http2.wish != Wish::Never {
+            return self.send_http2(core, server_name, request, progress).await;
+        }
         if let Some(connection) = self.pool.take(server_name) {
             let spare = spare(&request);
             match send_on(connection, request, &progress).await {
@@ -74,14 +89,81 @@ impl HttpOrigin {
         sent.map_err(|(_, source)| OriginError::Http { source })
     }
 
+    /// The same, to an origin that may speak HTTP/2.
+    async fn send_http2(
+        &self,
+        core: &CoreOrigins,
+        server_name: Option<&str>,
+        mut request: Request<RequestBody>,
+        progress: Progress,
+    ) -> Result<Reply, OriginError> {
+        let kept = match self.http2.lease(server_name) {
+            Some(lease) => Some(Opened::Http2(lease)),
+            None => self.pool.take(server_name).map(Opened::Http1),
+        };
+        if let Some(kept) = kept {
+            let spare = spare(&request);
+            match self.send_over(kept, request, &progress).await {
+                Ok(reply) => return Ok(reply),
+                Err((unsent, error)) => match unsent.or(spare) {
+                    Some(again) => request = again,
+                    None => return Err(OriginError::Http { source: error }),
+                },
+            }
+        }
+        let opened = self.open_either(core, server_name).await?;
+        let sent = self.send_over(opened, request, &progress).await;
+        sent.map_err(|(_, source)| OriginError::Http { source })
+    }
+
+    async fn send_over(
+        &self,
+        opened: Opened,
+        request: Request<RequestBody>,
+        progress: &Progress,
+    ) -> Result<Reply, Unsent> {
+        match opened {
+            Opened::Http1(connection) => send_on(connection, request, progress).await,
+            Opened::Http2(mut lease) => {
+                let is_tls = self.target.tls.is_some();
+                let scheme = if is_tls { Scheme::HTTPS } else { Scheme::HTTP };
+                let response = lease.send(request, scheme).await?;
+                let carrier = Carrier::Shared { _lease: lease };
+                Ok(Reply::new(response, carrier, progress.clone()))
+            }
+        }
+    }
+
+    /// Opens a connection, or takes the one that another request has opened meanwhile.
+    async fn open_either(
+        &self,
+        core: &CoreOrigins,
+        server_name: Option<&str>,
+    ) -> Result<Opened, OriginError> {
+        let _turn = self.http2.turn().await;
+        if let Some(lease) = self.http2.lease(server_name) {
+            return Ok(Opened::Http2(lease));
+        }
+        let io = self.dial(core, server_name, Alpn::Http2).await?;
+        if self.http2.wish == Wish::PriorKnowledge || io.has_chosen_http2() {
+            return self.http2.begin(io, server_name).await.map(Opened::Http2);
+        }
+        self.http2.note_http1();
+        begin(io, server_name).await.map(Opened::Http1)
+    }
+
     /// Takes back the connection of an answer that was read to its end.
-    pub(crate) fn recycle(&self, connection: OriginConnection) {
-        self.pool.put(connection);
+    pub(crate) fn recycle(&self, carrier: Carrier) {
+        match carrier {
+            Carrier::Own(connection) => self.pool.put(connection),
+            Carrier::Shared { .. } => {}
+        }
     }
 
     /// Closes connections that were idle for too long.
     pub(crate) fn expire(&self, now: Instant) {
         self.pool.expire(now);
+        self.http2.expire(now);
     }
 
     /// Dials without handing the connection to HTTP.
@@ -89,8 +171,10 @@ impl HttpOrigin {
         &self,
         core: &CoreOrigins,
         server_name: Option<&str>,
+        alpn: Alpn,
     ) -> Result<OriginIo, OriginError> {
-        self.target.dial(core.io_mode(), core.tls(), server_name).await
+        let dialling = self.target.dial(core.io_mode(), core.tls(), server_name, alpn);
+        dialling.await
     }
 
     async fn open(
@@ -98,18 +182,8 @@ impl HttpOrigin {
         core: &CoreOrigins,
         server_name: Option<&str>,
     ) -> Result<OriginConnection, OriginError> {
-        let io = self.dial(core, server_name).await?;
-        let (sender, connection) = builder()
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|source| OriginError::Http { source })?;
-        // Ends with the connection, and is aborted when the connection is dropped.
-        let task = spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "origin connection ended");
-            }
-        });
-        Ok(OriginConnection::new(sender, server_name, task))
+        let io = self.dial(core, server_name, Alpn::Http1).await?;
+        begin(io, server_name).await
     }
 
     /// What the rule does to request heads.
@@ -137,22 +211,18 @@ impl HttpOrigin {
 }
 
 impl Reply {
-    pub(crate) fn new(
-        response: Response<Incoming>,
-        connection: OriginConnection,
-        progress: Progress,
-    ) -> Self {
+    pub(crate) fn new(response: Response<Incoming>, carrier: Carrier, progress: Progress) -> Self {
         Self {
             response,
-            connection,
+            carrier,
             progress,
         }
     }
 
     /// Splits off what [`HttpOrigin::recycle`] wants once the body was read to its end. It may only be
     /// recycled if the request was sent whole by then, which the second value says.
-    pub(crate) fn into_parts(self) -> (Response<Incoming>, OriginConnection, Progress) {
-        (self.response, self.connection, self.progress)
+    pub(crate) fn into_parts(self) -> (Response<Incoming>, Carrier, Progress) {
+        (self.response, self.carrier, self.progress)
     }
 }
 
@@ -167,7 +237,29 @@ pub(crate) fn builder() -> http1::Builder {
     builder
 }
 
-type Unsent = (Option<Request<RequestBody>>, hyper::Error);
+/// A connection ready for a request.
+enum Opened {
+    Http1(OriginConnection),
+    Http2(Lease),
+}
+
+/// Begins HTTP/1.1.
+async fn begin(io: OriginIo, server_name: Option<&str>) -> Result<OriginConnection, OriginError> {
+    let (sender, connection) = builder()
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(|source| OriginError::Http { source })?;
+    // Ends with the connection, and is aborted when the connection is dropped.
+    let task = spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::trace!(%error, "origin connection ended");
+        }
+    });
+    Ok(OriginConnection::new(sender, server_name, task))
+}
+
+/// Why there is no answer; the request comes back if it was not sent.
+pub(super) type Unsent = (Option<Request<RequestBody>>, hyper::Error);
 
 async fn send_on(
     mut connection: OriginConnection,
@@ -175,7 +267,7 @@ async fn send_on(
     progress: &Progress,
 ) -> Result<Reply, Unsent> {
     match connection.sender.try_send_request(request).await {
-        Ok(response) => Ok(Reply::new(response, connection, progress.clone())),
+        Ok(response) => Ok(Reply::new(response, Carrier::Own(connection), progress.clone())),
         Err(mut error) => Err((error.take_message(), error.into_error())),
     }
 }

@@ -15,6 +15,16 @@ pub(crate) enum OriginIo {
     Tls(Box<TlsStream<Stream>>),
 }
 
+impl OriginIo {
+    /// Whether the TLS handshake has chosen HTTP/2.
+    pub(crate) fn has_chosen_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+}
+
 impl AsyncRead for OriginIo {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -39,6 +39,7 @@ pub(crate) struct TcpOrigin {
     pub(crate) is_socks: bool,
     connect_timeout: Duration,
     keep_alive: Option<Duration>,
+    happy_eyeballs: bool,
 }
 
 enum Destination {
@@ -84,6 +85,7 @@ impl TcpOrigin {
             is_socks: settings.is_socks(),
             connect_timeout: settings.connect_timeout,
             keep_alive: (!settings.tcp_keep_alive.is_zero()).then_some(settings.tcp_keep_alive),
+            happy_eyeballs: !settings.no_happy_eyeballs,
         }
     }
 
@@ -106,6 +108,7 @@ impl TcpOrigin {
             connect_timeout: self.connect_timeout,
             tls_timeout: Duration::ZERO,
             keep_alive: self.keep_alive,
+            happy_eyeballs: self.happy_eyeballs,
         }))
     }
 

@@ -45,10 +45,19 @@ pub(crate) struct TlsOptions {
     pub(crate) ca_pool: Option<PathBuf>,
 }
 
+/// What the origin may choose to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Alpn {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, or else HTTP/1.1.
+    Http2,
+}
+
 /// One core's TLS configurations.
 #[derive(Default)]
 pub(crate) struct TlsConfigs {
-    made: RefCell<BTreeMap<TlsOptions, Arc<ClientConfig>>>,
+    made: RefCell<BTreeMap<(TlsOptions, Alpn), Arc<ClientConfig>>>,
 }
 
 impl TlsConfigs {
@@ -56,11 +65,11 @@ impl TlsConfigs {
     pub(crate) async fn connect(
         &self,
         stream: Stream,
-        options: &TlsOptions,
+        (options, alpn): (&TlsOptions, Alpn),
         name: &str,
         limit: Duration,
     ) -> Result<OriginIo, OriginError> {
-        let config = self.config(options)?;
+        let config = self.config(options, alpn)?;
         let name = ServerName::try_from(name.to_owned()).map_err(|_| OriginError::ServerName {
             name: name.to_owned(),
         })?;
@@ -77,21 +86,22 @@ impl TlsConfigs {
         }
     }
 
-    fn config(&self, options: &TlsOptions) -> Result<Arc<ClientConfig>, OriginError> {
-        if let Some(config) = self.made.borrow().get(options) {
+    fn config(&self, options: &TlsOptions, alpn: Alpn) -> Result<Arc<ClientConfig>, OriginError> {
+        let key = (options.clone(), alpn);
+        if let Some(config) = self.made.borrow().get(&key) {
             return Ok(config.clone());
         }
-        let config = Arc::new(make(options)?);
+        let config = Arc::new(make(options, alpn)?);
         let mut made = self.made.borrow_mut();
         if made.len() >= CONFIGS_MAX {
             made.pop_first();
         }
-        made.insert(options.clone(), config.clone());
+        made.insert(key, config.clone());
         Ok(config)
     }
 }
 
-fn make(options: &TlsOptions) -> Result<ClientConfig, OriginError> {
+fn make(options: &TlsOptions, alpn: Alpn) -> Result<ClientConfig, OriginError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -110,7 +120,10 @@ fn make(options: &TlsOptions) -> Result<ClientConfig, OriginError> {
         }
         builder.with_root_certificates(roots).with_no_client_auth()
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = match alpn {
+        Alpn::Http1 => vec![b"http/1.1".to_vec()],
+        Alpn::Http2 => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+    };
     Ok(config)
 }
 

@@ -16,9 +16,10 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::spawn_local;
 
 use super::body::{Progress, RequestBody};
-use super::http_origin::{HttpOrigin, Reply, builder};
+use super::http_origin::{Carrier, HttpOrigin, Reply, builder};
 use super::io_stream::OriginIo;
 use super::pool::OriginConnection;
+use super::tls::Alpn;
 use super::{CoreOrigins, OriginError};
 
 /// What an origin makes of the wish to upgrade.
@@ -43,7 +44,7 @@ pub(crate) async fn upgrade(
     request: Request<RequestBody>,
 ) -> Result<Upgrade, OriginError> {
     let failed = |source| OriginError::Http { source };
-    let io = origin.dial(core, server_name).await?;
+    let io = origin.dial(core, server_name, Alpn::Http1).await?;
     let (mut sender, connection) = builder().handshake(TokioIo::new(io)).await.map_err(failed)?;
     let mut driving = Box::pin(connection.without_shutdown());
     let mut ended = None;
@@ -81,7 +82,7 @@ pub(crate) async fn upgrade(
     let connection = OriginConnection::new(sender, server_name, task);
     Ok(Upgrade::Answered(Reply::new(
         response,
-        connection,
+        Carrier::Own(connection),
         Progress::done(),
     )))
 }

@@ -59,6 +59,8 @@ pub enum RequestBody {
     Length(u64),
     /// All until FIN.
     UntilEnd,
+    /// All until FIN, to be collected before the origin is asked: it wants to know the length.
+    Collected,
 }
 
 /// Why a request never reaches the origin.
@@ -91,9 +93,6 @@ pub enum RequestError {
         /// What came.
         value: String,
     },
-    /// The rule forbids chunks, and only chunks can carry a body of unknown length.
-    #[error("request body has no length and disableChunkedEncoding is set")]
-    ChunkedForbidden,
 }
 
 /// What a rule does to the head of a request.
@@ -173,27 +172,25 @@ impl RequestHead {
     }
 
     /// The body that follows the head under `rules`.
-    ///
-    /// # Errors
-    /// [`RequestError::ChunkedForbidden`].
-    pub fn body(&self, rules: &HeadRules<'_>) -> Result<RequestBody, RequestError> {
+    pub fn body(&self, rules: &HeadRules<'_>) -> RequestBody {
         match (self.is_websocket, self.is_chunked, self.length) {
-            (true, _, _) | (false, false, None | Some(0)) => Ok(RequestBody::Empty),
+            (true, _, _) | (false, false, None | Some(0)) => RequestBody::Empty,
             (false, true, Some(length @ 1..)) if rules.disable_chunked_encoding => {
-                Ok(RequestBody::Length(length))
+                RequestBody::Length(length)
             }
-            (false, true, _) if rules.disable_chunked_encoding => Err(RequestError::ChunkedForbidden),
-            (false, true, _) => Ok(RequestBody::UntilEnd),
-            (false, false, Some(length)) => Ok(RequestBody::Length(length)),
+            (false, true, _) if rules.disable_chunked_encoding => RequestBody::Collected,
+            (false, true, _) => RequestBody::UntilEnd,
+            (false, false, Some(length)) => RequestBody::Length(length),
         }
     }
 
-    /// The head for the origin, in origin form, and the body to send after it.
+    /// The head for the origin, in origin form, and the body to send after it. Whoever collects a body writes
+    /// its length.
     ///
     /// # Errors
     /// [`RequestError`].
     pub fn into_origin(self, rules: &HeadRules<'_>) -> Result<(Request<()>, RequestBody), RequestError> {
-        let body = self.body(rules)?;
+        let body = self.body(rules);
         let visitor_host = HeaderValue::from_maybe_shared(self.host).map_err(|_| RequestError::Header {
             name: HOST.to_string(),
         })?;
@@ -319,6 +316,7 @@ fn write_body_headers(headers: &mut HeaderMap, method: &Method, body: RequestBod
         RequestBody::UntilEnd => {
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
+        RequestBody::Collected => {}
         // RFC 9110 §8.6: a length is expected where the method gives the body a meaning.
         RequestBody::Empty => {
             if [Method::POST, Method::PUT, Method::PATCH].contains(method) {

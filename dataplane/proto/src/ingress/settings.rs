@@ -18,6 +18,8 @@ pub struct OriginSettings {
     pub tls_timeout: Duration,
     /// TCP keep-alive interval; zero is off.
     pub tcp_keep_alive: Duration,
+    /// Try the addresses of a name one after the other, without a race between IPv4 and IPv6.
+    pub no_happy_eyeballs: bool,
     /// Idle connections kept per core.
     pub keep_alive_connections: usize,
     /// How long an idle connection is kept.
@@ -34,6 +36,10 @@ pub struct OriginSettings {
     pub no_tls_verify: bool,
     /// Never send a request body in chunks.
     pub disable_chunked_encoding: bool,
+    /// Offer HTTP/2 to an origin that speaks TLS.
+    pub http2_origin: bool,
+    /// Speak HTTP/2 to an origin without TLS. Not a key of cloudflared.
+    pub h2c_origin: bool,
     /// The visitor chooses the destination, whatever the service's address.
     pub bastion_mode: bool,
     /// What is spoken inside of a TCP service: `socks`, or empty for nothing.
@@ -51,6 +57,8 @@ pub struct OriginOverrides {
     pub tls_timeout: Option<Duration>,
     /// See [`OriginSettings::tcp_keep_alive`].
     pub tcp_keep_alive: Option<Duration>,
+    /// See [`OriginSettings::no_happy_eyeballs`].
+    pub no_happy_eyeballs: Option<bool>,
     /// See [`OriginSettings::keep_alive_connections`].
     pub keep_alive_connections: Option<usize>,
     /// See [`OriginSettings::keep_alive_timeout`].
@@ -67,6 +75,10 @@ pub struct OriginOverrides {
     pub no_tls_verify: Option<bool>,
     /// See [`OriginSettings::disable_chunked_encoding`].
     pub disable_chunked_encoding: Option<bool>,
+    /// See [`OriginSettings::http2_origin`].
+    pub http2_origin: Option<bool>,
+    /// See [`OriginSettings::h2c_origin`].
+    pub h2c_origin: Option<bool>,
     /// See [`OriginSettings::bastion_mode`].
     pub bastion_mode: Option<bool>,
     /// See [`OriginSettings::proxy_type`].
@@ -81,6 +93,7 @@ impl Default for OriginSettings {
             connect_timeout: Duration::from_secs(30),
             tls_timeout: Duration::from_secs(10),
             tcp_keep_alive: Duration::from_secs(30),
+            no_happy_eyeballs: false,
             keep_alive_connections: 100,
             keep_alive_timeout: Duration::from_secs(90),
             http_host_header: String::new(),
@@ -89,6 +102,8 @@ impl Default for OriginSettings {
             ca_pool: None,
             no_tls_verify: false,
             disable_chunked_encoding: false,
+            http2_origin: false,
+            h2c_origin: false,
             bastion_mode: false,
             proxy_type: String::new(),
             ip_rules: Arc::default(),
@@ -109,6 +124,7 @@ impl OriginSettings {
             connect_timeout: layer.connect_timeout.unwrap_or(self.connect_timeout),
             tls_timeout: layer.tls_timeout.unwrap_or(self.tls_timeout),
             tcp_keep_alive: layer.tcp_keep_alive.unwrap_or(self.tcp_keep_alive),
+            no_happy_eyeballs: layer.no_happy_eyeballs.unwrap_or(self.no_happy_eyeballs),
             keep_alive_connections: layer
                 .keep_alive_connections
                 .unwrap_or(self.keep_alive_connections),
@@ -128,6 +144,8 @@ impl OriginSettings {
             disable_chunked_encoding: layer
                 .disable_chunked_encoding
                 .unwrap_or(self.disable_chunked_encoding),
+            http2_origin: layer.http2_origin.unwrap_or(self.http2_origin),
+            h2c_origin: layer.h2c_origin.unwrap_or(self.h2c_origin),
             bastion_mode: layer.bastion_mode.unwrap_or(self.bastion_mode),
             proxy_type: layer.proxy_type.clone().unwrap_or(self.proxy_type),
             ip_rules: layer.ip_rules.clone().unwrap_or(self.ip_rules),

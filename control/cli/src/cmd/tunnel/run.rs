@@ -128,10 +128,11 @@ fn origin(given: &Lookup<'_>) -> Result<OriginOverrides, Failure> {
         keep_alive_timeout: given.duration("proxy-keepalive-timeout")?,
         http_host_header: given.text("http-host-header"),
         origin_server_name: given.text("origin-server-name"),
-        match_sni_to_host: None,
+        no_happy_eyeballs: given.switch("proxy-no-happy-eyeballs")?,
         ca_pool: given.text("origin-ca-pool"),
         no_tls_verify: given.switch("no-tls-verify")?,
         disable_chunked_encoding: given.switch("no-chunked-encoding")?,
+        http2_origin: given.switch("http2-origin")?,
         ..OriginOverrides::default()
     })
 }
