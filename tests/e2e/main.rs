@@ -10,6 +10,7 @@ mod up;
 mod http;
 mod origins;
 mod origin_keys;
+mod reload;
 mod bulk;
 mod streaming;
 mod websocket;

@@ -8,7 +8,7 @@
 //!
 //! Source: cloudflared `cmd/cloudflared/tunnel/configuration.go`, `config/configuration.go`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,9 +22,11 @@ use adit_proto::ingress::settings::OriginSettings;
 use adit_proto::limits::{IDLE_PING_INTERVAL, IDLE_PING_INTERVAL_MAX};
 use adit_wire::registration::feature;
 use http::{HeaderName, HeaderValue};
+use rustls::RootCertStore;
 
 use self::file::File;
 use self::identity::Identity;
+use self::source::Source;
 
 mod duration;
 mod error;
@@ -35,6 +37,9 @@ pub mod ingress_file;
 mod keys;
 pub(crate) mod remote;
 mod rules;
+pub(crate) mod source;
+
+use crate::run::trust;
 
 pub use error::ConfigError;
 pub use flags::Flags;
@@ -93,6 +98,9 @@ pub struct Config {
     /// `None` for those this process may use.
     pub(crate) cpus: Option<Cpus>,
     pub(crate) reported_flags: BTreeMap<&'static str, String>,
+    /// Reload when the file changes.
+    pub(crate) is_watched: bool,
+    source: Source,
     warnings: Vec<String>,
 }
 
@@ -120,6 +128,10 @@ impl Config {
             .into_iter()
             .map(|key| format!("unknown key in the configuration file: {key}"))
             .collect();
+        let source = Source {
+            flags: flags.clone(),
+            file: file.clone(),
+        };
         let flags = file.complete(flags).map_err(|error| file.blame(error))?;
         check_protocol(flags.protocol.as_deref())?;
         let identity = Identity::find(&flags)?;
@@ -135,6 +147,7 @@ impl Config {
             Some(ingress) => ingress,
             None => ingress_of_flags(&flags, &mut warnings)?,
         };
+        check_pools(&ingress)?;
         Ok(Self {
             identity,
             ingress,
@@ -160,8 +173,18 @@ impl Config {
             io: flags.io.unwrap_or(IoChoice::Auto),
             cores: at_least_one("cores", flags.cores)?.map(|count| count.min(CORES_MAX)),
             cpus: flags.cpus,
+            is_watched: flags.config_watch.unwrap_or(true),
+            source,
             warnings,
         })
+    }
+
+    /// Looks into what is otherwise read by [`run`](crate::run) only.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        trust::roots(self.cacert.as_deref()).map(drop)
     }
 
     /// How many cores are wanted: as many as was said, else one on each CPU that was named, else on each that
@@ -175,6 +198,18 @@ impl Config {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
+}
+
+/// Whether every `caPool` can be used.
+fn check_pools(ingress: &Ingress) -> Result<(), ConfigError> {
+    let pools = ingress
+        .rules()
+        .iter()
+        .filter_map(|rule| rule.settings.ca_pool.as_deref());
+    let distinct: BTreeSet<&Path> = pools.collect();
+    distinct
+        .into_iter()
+        .try_for_each(|pool| trust::add(&mut RootCertStore::empty(), pool))
 }
 
 fn check_protocol(protocol: Option<&str>) -> Result<(), ConfigError> {

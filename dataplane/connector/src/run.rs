@@ -6,7 +6,7 @@
 //! The calling thread is the service thread: signals, the supervisor and the metrics server live on it, in
 //! one small runtime. Cores get the supervisor's orders by mailbox and answer by one.
 //!
-//! A first SIGINT or SIGTERM drains, a second one ends at once. When [`run`] has returned, core threads are
+//! A first SIGINT or SIGTERM drains, a second one ends at once; SIGHUP reads the configuration file again. When [`run`] has returned, core threads are
 //! parked and the process ends by `std::process::exit`.
 
 use std::cell::RefCell;
@@ -32,13 +32,16 @@ use crate::connections::{self, Command, Event};
 use crate::metrics::CoreMetrics;
 use crate::metrics_server::{MetricsServer, View};
 use crate::status::Status;
+use reload::Reload;
 use service::{Crew, Service};
 
 mod files;
 mod identity;
+mod reload;
 mod service;
 pub(crate) mod settings;
-mod trust;
+pub(crate) mod trust;
+mod watch;
 
 pub(crate) use settings::Settings;
 
@@ -161,12 +164,15 @@ async fn serve(config: Config, io: adit_driver::kernel::IoMode) -> Result<(), Co
     });
     let server = tokio::task::spawn_local(metrics_server.serve(view));
     let supervisor = Supervisor::new(&plan, Instant::now().into_std(), identity::seed());
+    let pidfile = config.pidfile.clone();
+    let reload = Reload::new(config, settings).map_err(ConnectorError::Signals)?;
     let service = Service {
         supervisor,
         status,
         crew,
         signals,
-        pidfile: config.pidfile,
+        reload,
+        pidfile,
     };
     let ended = tokio::select! {
         ended = service.run() => ended,

@@ -29,6 +29,16 @@ pub(crate) struct Status {
     earlier: BTreeMap<ConnIndex, BTreeSet<String>>,
     registrations: u64,
     failures: u64,
+    reloads: Reloads,
+}
+
+/// How often the configuration file was read again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reloads {
+    /// And found valid.
+    pub(crate) applied: u64,
+    /// And refused.
+    pub(crate) refused: u64,
 }
 
 impl Status {
@@ -49,6 +59,20 @@ impl Status {
             Some(ended) => remember(self.earlier.entry(index).or_default(), ended.location),
             None => self.failures += 1,
         }
+    }
+
+    /// The configuration file was read again.
+    pub(crate) fn reloaded(&mut self, is_applied: bool) {
+        if is_applied {
+            self.reloads.applied += 1;
+        } else {
+            self.reloads.refused += 1;
+        }
+    }
+
+    /// How often the configuration file was read again.
+    pub(crate) fn reloads(&self) -> Reloads {
+        self.reloads
     }
 
     /// Locations where slots were registered and are not, in order.

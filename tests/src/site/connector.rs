@@ -221,6 +221,22 @@ impl ConnectorSettings {
 }
 
 impl Connector {
+    /// Its `config.yml`.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("config.yml")
+    }
+
+    /// Replaces the rules in its `config.yml`, as an editor does.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn rewrite(&mut self, rules: &str) {
+        self.settings = self.settings.clone().ingress(rules);
+        let unfinished = self.folder.path().join("config.yml.new");
+        std::fs::write(&unfinished, self.settings.render()).expect("a file in the temp dir");
+        std::fs::rename(&unfinished, self.config()).expect("a file in the temp dir");
+    }
+
     /// Starts it again, after it has ended, as a new replica with the same settings.
     #[track_caller]
     pub fn start_again(&mut self) {

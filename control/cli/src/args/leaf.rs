@@ -81,6 +81,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
             "metrics",
             "grace-period",
             "idle-ping-interval",
+            "config-watch",
             "io",
             "cores",
             "cpus",

@@ -119,6 +119,10 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
         "idle-ping-interval",
         "How often an idle connection says so, 55s by default (Adit only)",
     ),
+    Flag::switch(
+        "config-watch",
+        "Reload the rules when the configuration file changes, true by default (Adit only)",
+    ),
     Flag::list("tag", "NAME=VALUE told to the edge")
         .env(&["TUNNEL_TAG"])
         .hide(),
@@ -194,6 +198,10 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
 
 /// What `tunnel run` takes besides [`TUNNEL_FLAGS`].
 pub(crate) const RUN_FLAGS: &[Flag] = &[
+    Flag::switch(
+        "check",
+        "Read and check the configuration, say OK or what is wrong, and exit (Adit only)",
+    ),
     Flag::text("token", "Token of the tunnel").env(&["TUNNEL_TOKEN"]),
     Flag::text("token-file", "File that holds the token").env(&["TUNNEL_TOKEN_FILE"]),
     Flag::text("credentials-contents", "The credentials file's text").env(&["TUNNEL_CRED_CONTENTS"]),

@@ -36,6 +36,15 @@ pub enum ConfigError {
         #[source]
         source: Box<Self>,
     },
+    /// The file was to be read again and says nothing, as if somebody were still writing it.
+    #[error("{} has become empty", path.display())]
+    Emptied {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There was no file at the start, so there is none to read again.
+    #[error("no configuration file was read")]
+    NoFile,
     /// A configuration from an edge or the command line is not JSON.
     #[error("the configuration is not valid JSON")]
     Json(#[source] serde_json::Error),

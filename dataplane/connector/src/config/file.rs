@@ -4,6 +4,7 @@
 //!
 //! Source: cloudflared `config/configuration.go`, `cmd/cloudflared/cliutil/handler.go`.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -69,6 +70,7 @@ const TOP_LEVEL: &[&str] = &[
     "rpc-timeout",
     "grace-period",
     "idle-ping-interval",
+    "config-watch",
     "tag",
     "features",
     "post-quantum",
@@ -107,7 +109,7 @@ const TOP_LEVEL: &[&str] = &[
 ];
 
 /// The file's content; empty without a file.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct File {
     pub(crate) path: Option<PathBuf>,
     map: Map<String, Value>,
@@ -154,6 +156,20 @@ impl File {
         Keys::new(&self.map, Durations::Text)
     }
 
+    /// Whether it says nothing at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Keys of the top level whose values are not those of `other`.
+    pub(super) fn differing(&self, other: &Self) -> Vec<String> {
+        let keys: BTreeSet<&String> = self.map.keys().chain(other.map.keys()).collect();
+        let differing = keys
+            .into_iter()
+            .filter(|key| self.map.get(*key) != other.map.get(*key));
+        differing.cloned().collect()
+    }
+
     /// Keys that nobody knows.
     pub(crate) fn unknown(&self) -> Vec<String> {
         self.keys().unknown(TOP_LEVEL)
@@ -185,6 +201,7 @@ impl File {
             &mut flags.idle_ping_interval,
             keys.duration("idle-ping-interval")?,
         );
+        fill(&mut flags.config_watch, keys.switch("config-watch")?);
         fill(&mut flags.post_quantum, keys.switch("post-quantum")?);
         fill(&mut flags.metrics, keys.text("metrics")?);
         fill(&mut flags.loglevel, keys.text("loglevel")?);

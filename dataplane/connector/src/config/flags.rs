@@ -58,6 +58,8 @@ pub struct Flags {
     pub grace_period: Option<Duration>,
     /// Interval of PINGs on an idle connection to an edge of ours.
     pub idle_ping_interval: Option<Duration>,
+    /// Reload the configuration when its file changes (ours).
+    pub config_watch: Option<bool>,
     /// `NAME=VALUE` told to origins.
     pub tag: Vec<String>,
     /// Additional features offered to the edge.

@@ -372,3 +372,34 @@ fn cpus_are_written_in_three_ways_and_the_flag_wins() {
         assert!(told.contains(wanted), "{written}: {told}");
     }
 }
+
+#[test]
+fn a_file_is_read_again_and_says_what_waits_for_the_next_start() {
+    let folder = Folder::new("retries: 3\ningress: [{service: http_status:404}]\n");
+    let config = Config::resolve(complete(&folder)).unwrap();
+    folder.write(
+        "config.yml",
+        "retries: 4\nmetrics: a:1\ningress: [{service: http_status:410}]\noriginRequest: {connectTimeout: 1s}\n",
+    );
+    let reread = config.reread().map_err(|error| error.to_string()).unwrap();
+    assert_eq!(reread.for_next_start, ["metrics", "retries"]);
+    assert_eq!(
+        reread.config.ingress.find("a", "/").1.service.to_string(),
+        "http_status:410"
+    );
+    for (text, complaint) in [
+        ("", "config.yml has become empty"),
+        ("ingress: [", "config.yml is not valid YAML: "),
+        (
+            "ingress: [{service: x}]",
+            "config.yml cannot be used: x is an invalid address",
+        ),
+    ] {
+        folder.write("config.yml", text);
+        let Err(error) = config.reread() else {
+            panic!("{text} is not valid");
+        };
+        let told = remote::chain(&error);
+        assert!(told.contains(complaint), "{told}");
+    }
+}

@@ -177,14 +177,20 @@ impl Attempt {
     ) -> End {
         let streams = Streams::serve(connection.clone(), core.exchanges.clone(), self.index);
         let telling = async {
-            if self.index == ConnIndex(0) && !is_remotely_managed {
-                let config = core.settings.local_configuration();
+            let mut changes = core.settings.local_changes.subscribe();
+            while self.index == ConnIndex(0)
+                && !is_remotely_managed
+                && let Some(config) = core.settings.local_configuration()
+            {
                 if let Err(error) = control.update_local_configuration(&config).await {
                     tracing::error!(
                         connIndex = self.index.0,
                         error = chain(&error),
                         "unable to send local configuration"
                     );
+                }
+                if changes.changed().await.is_err() {
+                    break;
                 }
             }
             pending::<Infallible>().await

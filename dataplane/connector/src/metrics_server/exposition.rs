@@ -161,6 +161,12 @@ fn ours(page: &mut Page, view: &View, status: &Status) {
         "counter",
         status.failures(),
     );
+    let name = "connector_config_reloads_total";
+    page.family(name, "counter");
+    let reloads = status.reloads();
+    for (result, count) in [("applied", reloads.applied), ("refused", reloads.refused)] {
+        page.line(name, &[("result", result)], count);
+    }
     let name = "connector_responses_total";
     page.family(name, "counter");
     let mut classes = [0_u64; 5];

@@ -37,6 +37,7 @@ fn view() -> View {
         rpc_timeout: Duration::from_secs(1),
         grace_period: Duration::from_secs(1),
         idle_ping_interval: Duration::from_secs(55),
+        local_changes: tokio::sync::watch::Sender::default(),
         connections: 4,
         started_at: std::time::Instant::now(),
         added_headers: Vec::new(),

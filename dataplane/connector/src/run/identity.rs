@@ -6,6 +6,7 @@ use adit_wire::ConnectorId;
 use adit_wire::registration::ClientInfo;
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::settings::{IngressState, Settings};
@@ -35,6 +36,7 @@ pub(super) fn settings(config: &Config) -> Result<Settings, ConfigError> {
             arch: arch(),
         },
         ingress: ArcSwap::from_pointee(IngressState::local(config.ingress.clone())),
+        local_changes: watch::Sender::default(),
         roots: trust::roots(config.cacert.as_deref())?,
         bind: config.bind,
         is_post_quantum: config.is_post_quantum,

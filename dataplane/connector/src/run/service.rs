@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::reload::Reload;
 use super::{ConnectorError, files};
 use crate::connections::{Command, Event};
 use crate::status::Status;
@@ -75,6 +76,7 @@ pub(super) struct Service {
     pub(super) status: Rc<RefCell<Status>>,
     pub(super) crew: Crew,
     pub(super) signals: Signals,
+    pub(super) reload: Reload,
     /// Written with the first registration.
     pub(super) pidfile: Option<PathBuf>,
 }
@@ -100,6 +102,10 @@ impl Service {
                     }
                     // Every core has ended, which only a panic explains; whoever watches them knows it.
                     std::future::pending::<()>().await;
+                }
+                cause = self.reload.due() => {
+                    let is_applied = self.reload.perform(cause);
+                    self.status.borrow_mut().reloaded(is_applied);
                 }
                 name = self.signals.next() => {
                     if is_draining {

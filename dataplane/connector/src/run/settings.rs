@@ -1,7 +1,7 @@
 //! What every core of a connector knows: who it is, what it serves and its limits.
 //!
 //! All of it is fixed at start but the ingress, which an edge may replace as a whole: versions only grow,
-//! and the local configuration has the lowest one.
+//! and the local configuration, which its file may replace, has the lowest one.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,6 +15,7 @@ use adit_wire::{ConnIndex, TunnelId};
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 use rustls::RootCertStore;
+use tokio::sync::watch;
 
 use crate::config::remote;
 use crate::local_configuration;
@@ -26,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) client: ClientInfo,
     /// The ingress in force.
     pub(crate) ingress: ArcSwap<IngressState>,
+    /// Says that the local ingress was replaced.
+    pub(crate) local_changes: watch::Sender<()>,
     /// Who may sign an edge's certificate.
     pub(crate) roots: RootCertStore,
     /// Local address of connections to the edge.
@@ -101,9 +104,29 @@ impl Settings {
         applied(self.ingress.load().version, String::new())
     }
 
-    /// What the edge is told of a locally configured tunnel, as JSON.
-    pub(crate) fn local_configuration(&self) -> Vec<u8> {
-        local_configuration::render(&self.ingress.load().ingress, &self.reported_flags)
+    /// Puts other local rules in force, unless those in force are an edge's; whether it did.
+    pub(crate) fn replace_local(&self, ingress: Ingress) -> bool {
+        let new = Arc::new(IngressState::local(ingress));
+        let replaced = self.ingress.rcu(|current| {
+            let winner = if current.version == VERSION_NONE {
+                &new
+            } else {
+                current
+            };
+            Arc::clone(winner)
+        });
+        let is_local = replaced.version == VERSION_NONE;
+        if is_local {
+            self.local_changes.send_replace(());
+        }
+        is_local
+    }
+
+    /// What the edge is told of a locally configured tunnel, as JSON; `None` once rules of an edge are in force.
+    pub(crate) fn local_configuration(&self) -> Option<Vec<u8>> {
+        let state = self.ingress.load();
+        let is_local = state.version == VERSION_NONE;
+        is_local.then(|| local_configuration::render(&state.ingress, &self.reported_flags))
     }
 }
 

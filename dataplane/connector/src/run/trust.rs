@@ -9,14 +9,21 @@ use rustls_pki_types::pem::PemObject as _;
 use crate::config::ConfigError;
 
 /// Reads them.
-pub(super) fn roots(cacert: Option<&Path>) -> Result<RootCertStore, ConfigError> {
+pub(crate) fn roots(cacert: Option<&Path>) -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
         tracing::debug!(%error, "A system certificate could not be read");
     }
     roots.add_parsable_certificates(system.certs);
-    let Some(path) = cacert else { return Ok(roots) };
+    if let Some(path) = cacert {
+        add(&mut roots, path)?;
+    }
+    Ok(roots)
+}
+
+/// Adds the certificates of a PEM file, which has at least one.
+pub(crate) fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), ConfigError> {
     let unusable = |why: String| ConfigError::Certificates {
         path: path.to_owned(),
         why,
@@ -33,5 +40,5 @@ pub(super) fn roots(cacert: Option<&Path>) -> Result<RootCertStore, ConfigError>
     if count == 0 {
         return Err(unusable("there is no certificate in it".to_owned()));
     }
-    Ok(roots)
+    Ok(())
 }

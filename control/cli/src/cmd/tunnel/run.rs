@@ -19,10 +19,12 @@ use crate::args::leaf::Chosen;
 use crate::args::lookup::Lookup;
 use crate::cmd::block_on;
 use crate::failure::Failure;
+use crate::output;
 
 /// Runs a tunnel.
 pub(super) fn run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(), Failure> {
     let mut flags = flags(&chosen.tunnel)?;
+    let is_check = chosen.own.switch("check")? == Some(true);
     let name = match chosen.arguments.first() {
         Some(name) => Some(name.clone()),
         None => file.text("tunnel")?,
@@ -49,6 +51,12 @@ pub(super) fn run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(), Failure>
     };
     for warning in config.warnings() {
         tracing::warn!("{warning}");
+    }
+    if is_check {
+        config
+            .check()
+            .context("cannot use the configuration of the connector")?;
+        return output::print("OK\n");
     }
     Ok(adit_connector::run(config).context("the connector stopped")?)
 }
@@ -105,6 +113,7 @@ fn flags(given: &Lookup<'_>) -> Result<Flags, Failure> {
         rpc_timeout: given.duration("rpc-timeout")?,
         grace_period: given.duration("grace-period")?,
         idle_ping_interval: given.duration("idle-ping-interval")?,
+        config_watch: given.switch("config-watch")?,
         tag: given.list("tag"),
         features: given.list("features"),
         post_quantum: given.switch("post-quantum")?,

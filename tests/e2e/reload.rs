@@ -1,0 +1,143 @@
+//! Rules that change while a connector runs: by its file, by a signal, or not at all because they are broken.
+
+use adit_tests::binary::IoMode;
+use adit_tests::deadline;
+use adit_tests::origin::scripted::Scripted;
+use adit_tests::site::connector::Connector;
+use adit_tests::site::control::{Tunnel, result};
+use adit_tests::site::{HOST, Site};
+use nix::sys::signal::Signal;
+
+fn status(site: &Site) -> u16 {
+    site.visit("/").run().status
+}
+
+/// What control shows of the rules that the connector told.
+fn told(site: &Site, tunnel: &Tunnel) -> String {
+    let path = format!("/accounts/{{account}}/cfd_tunnel/{}/configurations", tunnel.id);
+    result(&site.control.rest("GET", &path).run()).to_string()
+}
+
+fn reloads(connector: &Connector, result: &str) -> f64 {
+    connector
+        .metrics()
+        .sum("connector_config_reloads_total", &[("result", result)])
+}
+
+fn a_changed_file_is_followed_and_a_broken_one_is_not(io: IoMode) {
+    let (origin, site) = (Scripted::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let mut connector = site.serve(&tunnel, &origin.url());
+    let held = site.visit("/hold?gate=end").start();
+    origin.wait_mark("end", 1, deadline::STEP);
+
+    connector.rewrite("  - service: http_status:418\n");
+    connector
+        .process
+        .wait_line("Reloaded the configuration", deadline::STEP);
+    assert_eq!(status(&site), 418);
+    origin.open("end", 1);
+    let held = held.finish();
+    assert_eq!((held.status, held.text().as_str()), (200, "held"));
+    deadline::until_true("control to know", deadline::STEP, || {
+        told(&site, &tunnel).contains("http_status:418")
+    });
+
+    let mark = connector.process.mark();
+    connector.rewrite("  - hostname: a.test\n    service: http_status:410\n");
+    let line = connector
+        .process
+        .wait_line_after(mark, "The configuration was not reloaded", deadline::STEP);
+    for part in [
+        &connector.config().display().to_string(),
+        "The last ingress rule must match all URLs",
+        "--check",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    std::fs::write(connector.config(), "").expect("a file in the temp dir");
+    connector
+        .process
+        .wait_line_after(mark, "has become empty", deadline::STEP);
+    assert_eq!(status(&site), 418);
+
+    let mark = connector.process.mark();
+    connector.rewrite("  - service: http_status:410\n");
+    connector
+        .process
+        .wait_line_after(mark, "Reloaded the configuration", deadline::STEP);
+    assert_eq!(status(&site), 410);
+    assert!(reloads(&connector, "applied") >= 2.0 && reloads(&connector, "refused") >= 2.0);
+    assert_eq!(connector.ready().map(|(count, _)| count), Some(4));
+}
+
+fn a_signal_reloads_where_nobody_watches(io: IoMode) {
+    let site = Site::start(io);
+    let tunnel = site.tunnel("lab");
+    let mut connector = site
+        .connector(&tunnel)
+        .lines("config-watch: false\ngrace-period: 10s\n")
+        .service("http_status:418")
+        .start();
+    connector.wait_connections(4);
+    site.wait_served();
+    let lines = std::fs::read_to_string(connector.config()).expect("a file");
+    let changed = lines
+        .replace("http_status:418", "http_status:410")
+        .replace("grace-period: 10s", "grace-period: 11s");
+    std::fs::write(connector.config(), changed).expect("a file in the temp dir");
+    connector.process.signal(Signal::SIGHUP);
+    connector
+        .process
+        .wait_line("Reloaded the configuration", deadline::STEP);
+    assert_eq!(status(&site), 410);
+    let log = connector.process.log();
+    let line = log.lines().find(|line| line.contains("need a new start"));
+    assert!(line.is_some_and(|line| line.contains("grace-period")), "{log}");
+    assert_eq!(reloads(&connector, "applied"), 1.0);
+}
+
+fn a_configuration_is_checked_without_running(io: IoMode) {
+    let site = Site::start(io);
+    let tunnel = site.tunnel("lab");
+    let check = |lines: &str, rules: &str| {
+        let folder = tempfile::tempdir().expect("a temp dir");
+        let settings = site.connector(&tunnel).lines(lines).ingress(rules);
+        let mut process = settings.run_flags(["--check"]).spawn(folder.path());
+        let code = process.wait_exit(deadline::STEP).code();
+        (code, process.log())
+    };
+    let rules =
+        format!("  - hostname: {HOST}\n    service: http://127.0.0.1:1\n  - service: http_status:404\n");
+    let (code, log) = check("", &rules);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("OK"), "{log}");
+    for (lines, rules, complaint) in [
+        (
+            "retries: many\n",
+            rules.as_str(),
+            "expected int found string for retries",
+        ),
+        (
+            "",
+            "  - hostname: x\n    service: http://a\n",
+            "The last ingress rule",
+        ),
+        (
+            "originRequest: {caPool: /nonexistent.pem}\n",
+            rules.as_str(),
+            "/nonexistent.pem holds no usable certificate",
+        ),
+    ] {
+        let (code, log) = check(lines, rules);
+        assert_eq!(code, Some(1), "{complaint}: {log}");
+        assert!(log.contains(complaint), "{complaint}: {log}");
+    }
+    assert_eq!(site.control.connection_count(&tunnel), 0);
+}
+
+adit_tests::in_both_modes!(
+    a_changed_file_is_followed_and_a_broken_one_is_not,
+    a_signal_reloads_where_nobody_watches,
+    a_configuration_is_checked_without_running,
+);
