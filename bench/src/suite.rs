@@ -16,6 +16,7 @@ mod machine;
 mod wire;
 mod subject;
 mod series;
+mod sharing;
 mod kind;
 mod scenario;
 mod requests;

@@ -121,6 +121,7 @@ fn bodies_survive_loss_delay_and_reordering(io: IoMode) {
         jitter: Duration::from_millis(3),
         loss: 0.01,
         duplicate: 0.01,
+        ..Impairment::default()
     };
     let relay = Relay::start(site.edge.addresses.tunnel, 42, bad);
     let connector = site

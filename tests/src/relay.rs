@@ -1,12 +1,13 @@
 //! A bad network between a connector and an edge: a UDP relay that delays, loses, reorders and duplicates
-//! datagrams by a seed, goes dark on request, and changes a flow's source port as a rebinding NAT does.
+//! datagrams by a seed, lets only so many bytes through, goes dark on request, and changes a flow's source port as a
+//! rebinding NAT does.
 //!
 //! ```text
 //! connector ──► relay address ──► [impairment] ──► one socket per client ──► edge
 //!           ◄──               ◄── [impairment] ◄──
 //! ```
 //! One thread reads the front, one per client reads the back, one delivers what is due. Datagrams of equal due
-//! time keep their order. Does not: shape rate, or understand QUIC.
+//! time keep their order. Does not: understand QUIC.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -39,6 +40,23 @@ pub struct Impairment {
     pub loss: f64,
     /// Share of datagrams delivered twice.
     pub duplicate: f64,
+    /// The narrowest link of the way, if it has one.
+    pub link: Option<Link>,
+}
+
+/// A link with a queue before it, for each direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// UDP payload it carries per second.
+    pub bytes_per_second: u64,
+    /// Longest time a datagram waits for it; one that would wait longer is lost.
+    pub queue: Duration,
+}
+
+impl Link {
+    fn takes(self, bytes: usize) -> Duration {
+        Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64)
+    }
 }
 
 /// A running relay; dropped, it ends.
@@ -67,6 +85,8 @@ struct State {
     flows: BTreeMap<SocketAddr, Arc<UdpSocket>>,
     queue: BinaryHeap<Reverse<Held>>,
     next: u64,
+    /// When the link has sent what waits for it, towards the target and back.
+    link_free: [Option<Instant>; 2],
 }
 
 /// A datagram on its way; ordered by due time, then by arrival.
@@ -94,6 +114,7 @@ impl Relay {
             flows: BTreeMap::new(),
             queue: BinaryHeap::new(),
             next: 0,
+            link_free: [None; 2],
         };
         let shared = Arc::new(Shared {
             front,
@@ -117,7 +138,9 @@ impl Relay {
 
     /// Changes the impairment for datagrams that arrive from here on.
     pub fn set(&self, impairment: Impairment) {
-        self.shared.lock().impairment = impairment;
+        let mut state = self.shared.lock();
+        state.impairment = impairment;
+        state.link_free = [None; 2];
     }
 
     /// Loses everything while `dark`, both ways.
@@ -212,18 +235,25 @@ impl Shared {
             jitter,
             loss,
             duplicate,
+            link,
         } = state.impairment;
-        if state.dark || state.random.random::<f64>() < loss || state.queue.len() >= QUEUE_MAX {
+        let is_lost = state.dark || state.random.random::<f64>() < loss || state.queue.len() >= QUEUE_MAX;
+        let sent = match link {
+            _ if is_lost => None,
+            Some(link) => state.through(link, towards_target, bytes.len()),
+            None => Some(Instant::now()),
+        };
+        let Some(sent) = sent else {
             self.lost.fetch_add(1, Relaxed);
             return;
-        }
+        };
         let copies = if state.random.random::<f64>() < duplicate {
             2
         } else {
             1
         };
         for _ in 0..copies {
-            let due = Instant::now() + delay + jitter.mul_f64(state.random.random::<f64>());
+            let due = sent + delay + jitter.mul_f64(state.random.random::<f64>());
             let number = state.next;
             state.next += 1;
             state.queue.push(Reverse(Held {
@@ -267,6 +297,21 @@ impl Shared {
             self.forwarded.fetch_add(u64::from(sent), Relaxed);
             state = self.lock();
         }
+    }
+}
+
+impl State {
+    /// When the link has sent these bytes; none if its queue is full.
+    fn through(&mut self, link: Link, towards_target: bool, bytes: usize) -> Option<Instant> {
+        let now = Instant::now();
+        let free = &mut self.link_free[usize::from(towards_target)];
+        let begin = free.map_or(now, |free| free.max(now));
+        if begin > now + link.queue {
+            return None;
+        }
+        let sent = begin + link.takes(bytes);
+        *free = Some(sent);
+        Some(sent)
     }
 }
 
@@ -350,5 +395,32 @@ mod tests {
         deadline::until_true("the datagram to be lost", deadline::STEP, || {
             relay.counts() == (0, 1)
         });
+    }
+
+    #[test]
+    fn a_narrow_link_delays_and_then_loses() {
+        let (target, server) = echo();
+        let link = Link {
+            bytes_per_second: 1_000,
+            queue: Duration::from_millis(250),
+        };
+        let impairment = Impairment {
+            link: Some(link),
+            ..Impairment::default()
+        };
+        let relay = Relay::start(target, 1, impairment);
+        let client = socket().expect("binds");
+        let start = Instant::now();
+        // Each takes 100 ms: three find room in the queue, if they come at once, and more if they are late.
+        for _ in 0..10 {
+            client.send_to(&[0; 100], relay.address()).expect("sends");
+        }
+        let (forwarded, lost) = deadline::until("all datagrams to be decided", deadline::STEP, || {
+            let (forwarded, lost) = relay.counts();
+            (forwarded + lost == 10).then_some((forwarded, lost))
+        });
+        assert!(start.elapsed() >= Duration::from_millis(300), "{forwarded} came");
+        assert!(forwarded >= 3 && lost > 0, "{forwarded} came, {lost} lost");
+        drop(server);
     }
 }

@@ -28,6 +28,19 @@ pub(crate) struct BulkShape {
     pub(crate) is_raw: bool,
     /// Slowest transfer that is waited for, in bytes per second.
     pub(crate) rate_min: u64,
+    /// Which ways.
+    pub(crate) ways: Ways,
+}
+
+/// Which ways bytes are moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ways {
+    /// First down, then up.
+    Both,
+    /// To the visitor.
+    Down,
+    /// To the origin.
+    Up,
 }
 
 impl BulkShape {
@@ -38,6 +51,7 @@ impl BulkShape {
             bytes: 0,
             is_raw: false,
             rate_min: 5_000_000,
+            ways: Ways::Both,
         }
     }
 
@@ -57,7 +71,12 @@ impl BulkShape {
                 command.args(["--host", HOST, "--cacert"]).arg(&running.root);
             }
         }
-        command.args(["--download", &each, "--upload", &each]);
+        if self.ways != Ways::Up {
+            command.args(["--download", &each]);
+        }
+        if self.ways != Ways::Down {
+            command.args(["--upload", &each]);
+        }
         command.args(["--parallel", &self.parallel.to_string(), "--json"]);
         command
             .arg("--timeout")
@@ -97,15 +116,8 @@ pub(crate) fn measure(
         measured.figures.push(company.stop(running, &processes));
     }
     for report in &reports {
-        let way = if report.direction == "download" {
-            "down"
-        } else {
-            "up"
-        };
-        measured.figures.push(Figure::new(
-            format!("{way}.mb_per_s"),
-            report.megabytes_per_second,
-        ));
+        measured.figures.extend(rates(shape, report));
+        let way = way(report);
         measured
             .figures
             .extend(costs(way, "ms_per_gb", running, &report.processes));
@@ -117,6 +129,28 @@ pub(crate) fn measure(
     }
     measured.commands = vec![tool::line(&command)];
     Ok(measured)
+}
+
+/// How fast bytes went, and for several transfers how much faster than the slowest they went on average.
+pub(super) fn rates(shape: &BulkShape, report: &BulkReport) -> Vec<Figure> {
+    let way = way(report);
+    let mut figures = vec![Figure::new(
+        format!("{way}.mb_per_s"),
+        report.megabytes_per_second,
+    )];
+    if shape.parallel > 1 {
+        let ratio = 1.0 / report.slowest_to_mean.max(f64::MIN_POSITIVE);
+        figures.push(Figure::new(format!("{way}.mean_to_slowest"), ratio));
+    }
+    figures
+}
+
+fn way(report: &BulkReport) -> &'static str {
+    if report.direction == "download" {
+        "down"
+    } else {
+        "up"
+    }
 }
 
 /// Memory growth of each process over long transfers, down and then up, after a short one to warm it up.

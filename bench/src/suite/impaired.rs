@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use adit_tests::relay::Impairment;
+use adit_tests::relay::{Impairment, Link};
 use anyhow::{Context as _, Result};
 
 use super::Bench;
@@ -10,6 +10,7 @@ use super::bulk::{self, BulkShape};
 use super::options::Settings;
 use super::requests::{self, RequestShape};
 use super::scenario::Measured;
+use super::series::Figure;
 use super::subject::{Origin, Running, Through};
 
 /// One network.
@@ -17,6 +18,18 @@ use super::subject::{Origin, Running, Through};
 struct Network {
     round_trip_ms: u64,
     loss_percent: f64,
+    is_narrow: bool,
+}
+
+/// Payload that the narrow link carries per second: 300 Mbit/s.
+pub(super) const NARROW_BYTES_PER_SECOND: u64 = 300_000_000 / 8;
+
+/// The narrow link, with a queue of `queue`.
+pub(super) const fn narrow(queue: Duration) -> Link {
+    Link {
+        bytes_per_second: NARROW_BYTES_PER_SECOND,
+        queue,
+    }
 }
 
 impl Network {
@@ -24,18 +37,32 @@ impl Network {
         Self {
             round_trip_ms,
             loss_percent,
+            is_narrow: false,
+        }
+    }
+
+    /// A link of 300 Mbit/s.
+    const fn narrow(round_trip_ms: u64) -> Self {
+        Self {
+            is_narrow: true,
+            ..Self::new(round_trip_ms, 0.0)
         }
     }
 
     /// As figures name it.
     fn name(self) -> String {
-        format!("{} ms {} %", self.round_trip_ms, self.loss_percent)
+        let link = if self.is_narrow { " 300 Mbit/s" } else { "" };
+        format!("{} ms {} %{link}", self.round_trip_ms, self.loss_percent)
     }
 
     fn impairment(self) -> Impairment {
         Impairment {
             delay: Duration::from_millis(self.round_trip_ms) / 2,
             loss: self.loss_percent / 100.0,
+            // A queue of one round trip, as routers have.
+            link: self
+                .is_narrow
+                .then(|| narrow(Duration::from_millis(self.round_trip_ms))),
             ..Impairment::default()
         }
     }
@@ -43,7 +70,10 @@ impl Network {
     /// Bytes of a transfer that lasts some seconds: loss and a long way make it slow.
     fn bytes(self, settings: &Settings) -> u64 {
         let whole = if settings.quick { 30_000_000 } else { 150_000_000 };
-        if self.loss_percent >= 1.0 {
+        if self.is_narrow {
+            // Long enough that the beginning does not count.
+            whole * 4
+        } else if self.loss_percent >= 1.0 {
             whole / 60
         } else if self.loss_percent > 0.0 {
             whole / 10
@@ -53,13 +83,14 @@ impl Network {
     }
 }
 
-const ALL: [Network; 6] = [
+const ALL: [Network; 7] = [
     Network::new(20, 0.0),
     Network::new(20, 0.1),
     Network::new(20, 1.0),
     Network::new(100, 0.0),
     Network::new(100, 0.1),
     Network::new(100, 1.0),
+    Network::narrow(100),
 ];
 
 /// The networks of a short run: the corners.
@@ -96,6 +127,15 @@ fn one(bench: &Bench, network: Network, origin: &Origin, running: &Running) -> R
         ..BulkShape::one()
     };
     let mut measured = bulk::measure(bench, &shape, origin, running)?;
+    if network.is_narrow {
+        let unused = |figure: &Figure| {
+            let way = figure.key.name.strip_suffix(".mb_per_s")?;
+            let used = figure.value * 1e6 / NARROW_BYTES_PER_SECOND as f64;
+            Some(Figure::new(format!("{way}.unused_percent"), 100.0 * (1.0 - used)))
+        };
+        let unused: Vec<Figure> = measured.figures.iter().filter_map(unused).collect();
+        measured.figures.extend(unused);
+    }
     let requests = RequestShape::FAR;
     let rate = requests.rate().unwrap_or(1);
     let times = requests::measure(bench, &requests, origin, running, rate)?;
@@ -117,5 +157,6 @@ mod tests {
         assert_eq!(impairment.delay, Duration::from_millis(50));
         assert!((impairment.loss - 0.001).abs() < 1e-12);
         assert_eq!(Network::new(20, 0.1).name(), "20 ms 0.1 %");
+        assert_eq!(Network::narrow(100).name(), "100 ms 0 % 300 Mbit/s");
     }
 }

@@ -9,7 +9,7 @@ use super::requests::RequestShape;
 use super::scenario::Measured;
 use super::series::Figure;
 use super::subject::{Origin, Running, Way};
-use super::{Bench, bulk, calls, idle, impaired, requests, yardstick};
+use super::{Bench, bulk, calls, idle, impaired, requests, sharing, yardstick};
 
 /// How a scenario measures.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ pub(crate) enum Kind {
     IdleTunnels,
     /// Bad networks.
     Impaired,
+    /// Transfers and requests on one connection.
+    Sharing,
     /// One core and more.
     Cores(BulkShape),
 }
@@ -60,6 +62,7 @@ impl Kind {
             ScenarioName::IdleVisitors => Self::IdleVisitors,
             ScenarioName::IdleTunnels => Self::IdleTunnels,
             ScenarioName::Impaired => Self::Impaired,
+            ScenarioName::Sharing => Self::Sharing,
             ScenarioName::Cores => Self::Cores(bulk(64, settings.bulk_bytes)),
         }
     }
@@ -67,7 +70,7 @@ impl Kind {
     /// Whether each round needs subjects that have done nothing yet, or subjects of several kinds.
     pub(crate) const fn is_fresh(&self) -> bool {
         match self {
-            Self::Requests(_) | Self::Bulk(_) | Self::Raw(_) | Self::Impaired => false,
+            Self::Requests(_) | Self::Bulk(_) | Self::Raw(_) | Self::Impaired | Self::Sharing => false,
             Self::Growth(_)
             | Self::IdleConnector
             | Self::IdleVisitors
@@ -78,7 +81,7 @@ impl Kind {
 
     /// Whether a round is long enough for few of them.
     pub(crate) const fn is_long(&self) -> bool {
-        self.is_fresh() || matches!(self, Self::Impaired)
+        self.is_fresh() || matches!(self, Self::Impaired | Self::Sharing)
     }
 
     /// Whether it says anything about this subject.
@@ -94,9 +97,10 @@ impl Kind {
             (Self::Requests(_) | Self::Bulk(_), S::Direct | S::Nginx | S::Haproxy)
             | (Self::IdleVisitors | Self::Growth(_), S::Nginx | S::Haproxy) => true,
             (Self::IdleVisitors | Self::Growth(_), S::Direct) => false,
-            (Self::IdleConnector | Self::IdleTunnels | Self::Impaired, S::Direct | S::Nginx | S::Haproxy) => {
-                false
-            }
+            (
+                Self::IdleConnector | Self::IdleTunnels | Self::Impaired | Self::Sharing,
+                S::Direct | S::Nginx | S::Haproxy,
+            ) => false,
         }
     }
 
@@ -104,7 +108,7 @@ impl Kind {
     pub(crate) fn way(&self) -> Way {
         match self {
             Self::IdleConnector => Way::Counted,
-            Self::Impaired => Way::Impaired(Impairment::default()),
+            Self::Impaired | Self::Sharing => Way::Impaired(Impairment::default()),
             Self::Requests(_)
             | Self::Bulk(_)
             | Self::Raw(_)
@@ -112,6 +116,22 @@ impl Kind {
             | Self::IdleVisitors
             | Self::IdleTunnels
             | Self::Cores(_) => Way::Plain,
+        }
+    }
+
+    /// Connections from connector to edge.
+    pub(crate) const fn connections(&self) -> u32 {
+        match self {
+            Self::Sharing => 1,
+            Self::Requests(_)
+            | Self::Bulk(_)
+            | Self::Raw(_)
+            | Self::Growth(_)
+            | Self::IdleConnector
+            | Self::IdleVisitors
+            | Self::IdleTunnels
+            | Self::Impaired
+            | Self::Cores(_) => 4,
         }
     }
 
@@ -146,6 +166,7 @@ impl Kind {
             (Self::IdleVisitors, _) => idle::visitors(bench, running),
             (Self::IdleTunnels, _) => idle::tunnels(bench, running),
             (Self::Impaired, _) => impaired::measure(bench, origin, running),
+            (Self::Sharing, _) => sharing::measure(bench, origin, running),
             (Self::Cores(shape), _) => {
                 let requests = RequestShape::CORES;
                 let rate = requests.rate().unwrap_or(rate);
@@ -170,6 +191,7 @@ impl Kind {
             | Self::IdleVisitors
             | Self::IdleTunnels
             | Self::Impaired
+            | Self::Sharing
             | Self::Cores(_) => Ok(Vec::new()),
         }
     }
@@ -205,6 +227,10 @@ pub(crate) fn title(name: ScenarioName) -> &'static str {
         ScenarioName::Impaired => {
             "One transfer over TLS each way, and GET of 1 KB at 50/s, with a round trip and loss between edge and \
              connector"
+        }
+        ScenarioName::Sharing => {
+            "64 transfers over TLS, and GET of 1 KB at 50/s beside them, on one tunnel connection over a link of 300 Mbit/s \
+             with a round trip and a queue of 20 ms"
         }
         ScenarioName::Cores => {
             "GET of 1 KB at 1000/s, and 64 transfers each way; with more than one core the subject shares the load's \

@@ -82,6 +82,8 @@ pub(crate) enum ScenarioName {
     Tcp,
     /// Transfers and requests over long and lossy ways.
     Impaired,
+    /// Many transfers and small requests on one tunnel connection over a narrow link.
+    Sharing,
     /// One core against more.
     Cores,
 }

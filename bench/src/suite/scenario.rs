@@ -129,6 +129,7 @@ impl Course<'_> {
         let setup = Setup {
             cores,
             way: self.kind.way(),
+            connections: self.kind.connections(),
             is_apart: matches!(self.kind, Kind::Raw(_)),
             ..Setup::plain(&self.origin)
         };

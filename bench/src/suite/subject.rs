@@ -41,6 +41,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) cores: u16,
     /// What lies between edge and connector.
     pub(crate) way: Way,
+    /// Connections from connector to edge.
+    pub(crate) connections: u32,
     /// Whether edge and connector have different CPUs in any case: on two CPUs the connector then shares one with
     /// load and origin.
     pub(crate) is_apart: bool,
@@ -96,6 +98,7 @@ impl<'a> Setup<'a> {
             origin,
             cores: 1,
             way: Way::Plain,
+            connections: 4,
             is_apart: false,
         }
     }

@@ -15,9 +15,6 @@ use crate::suite::layout::on;
 use crate::suite::options::SubjectName;
 use crate::suite::wire::Wire;
 
-/// Connections of a connector to its edge.
-const CONNECTIONS: u64 = 4;
-
 /// An edge with its control and its tunnel, on which more connectors can be started.
 pub(crate) struct AditSite {
     site: Site,
@@ -59,8 +56,9 @@ fn run(bench: &Bench, name: SubjectName, io: IoMode, program: Program, setup: &S
     if let Some(address) = through.address() {
         connector = connector.edge(address);
     }
+    connector = connector.lines(&format!("ha-connections: {}\n", setup.connections));
     let connector = on(&connector_cpus, || connector.start())?;
-    connector.wait_connections(CONNECTIONS);
+    connector.wait_connections(u64::from(setup.connections));
     site.wait_served();
     let processes = vec![
         ("edge".to_owned(), site.edge.process.pid()),

@@ -38,6 +38,9 @@ const UP: &str = "up.cpu_ms_per_gb";
 const TCP_LAB: (f64, f64) = (1.1, 0.9);
 const TCP_RATHOLE: (f64, f64) = (1.0, 0.7);
 const CORES: (f64, f64) = (1.1, 1.1);
+const LINK: (f64, f64) = (20.0, 10.0);
+const FAIR: (f64, f64) = (2.0, 1.2);
+const BESIDE: (f64, f64) = (1.0, 0.5);
 
 const CONNECTOR_REQUEST: (f64, f64) = (1.0 / 6.0, 1.0 / 12.0);
 const CONNECTOR_BULK: (f64, f64) = (0.4, 0.25);
@@ -71,7 +74,7 @@ const STOCK: Against = Against::Ratio(SubjectName::Stock, "connector");
 const NGINX: Against = Against::Ratio(SubjectName::Nginx, TOTAL);
 
 /// Every budget; the limits are what must be kept and what is aimed at.
-pub(super) const BUDGETS: [Budget; 24] = [
+pub(super) const BUDGETS: [Budget; 30] = [
     budget(
         "edge CPU per GB of TCP down / prototype forwarder",
         TCP_LAB,
@@ -217,6 +220,60 @@ pub(super) const BUDGETS: [Budget; 24] = [
         (1.0, 1.0),
         " MB/day",
         ours(ScenarioName::IdleConnector, "wire_mb_per_day", ""),
+        Against::Alone,
+    ),
+    budget(
+        "unused of 300 Mbit/s at 100 ms round trip, one transfer down",
+        LINK,
+        " %",
+        ours(
+            ScenarioName::Impaired,
+            "100 ms 0 % 300 Mbit/s: down.unused_percent",
+            "",
+        ),
+        Against::Alone,
+    ),
+    budget(
+        "the same, up",
+        LINK,
+        " %",
+        ours(
+            ScenarioName::Impaired,
+            "100 ms 0 % 300 Mbit/s: up.unused_percent",
+            "",
+        ),
+        Against::Alone,
+    ),
+    budget(
+        "mean / slowest rate of 64 transfers down on one connection",
+        FAIR,
+        "",
+        ours(
+            ScenarioName::Sharing,
+            "beside downloads: down.mean_to_slowest",
+            "",
+        ),
+        Against::Alone,
+    ),
+    budget(
+        "the same, up",
+        FAIR,
+        "",
+        ours(ScenarioName::Sharing, "beside uploads: up.mean_to_slowest", ""),
+        Against::Alone,
+    ),
+    budget(
+        "p99 of requests beside them, down / (3 x alone + one round trip)",
+        BESIDE,
+        "",
+        ours(ScenarioName::Sharing, "beside downloads: p99_to_limit", ""),
+        Against::Alone,
+    ),
+    budget(
+        "the same, up",
+        BESIDE,
+        "",
+        ours(ScenarioName::Sharing, "beside uploads: p99_to_limit", ""),
         Against::Alone,
     ),
     budget(
