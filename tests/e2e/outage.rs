@@ -7,7 +7,7 @@ use adit_tests::deadline;
 use adit_tests::origin::nginx::Nginx;
 use adit_tests::origin::scripted::Scripted;
 use adit_tests::relay::{Impairment, Relay};
-use adit_tests::site::Site;
+use adit_tests::site::{Site, SiteSettings};
 
 /// How long a visitor may wait for the answer that a second replica gives after the first has died: a dead
 /// connection is noticed after the idle timeout of 5 s.
@@ -86,6 +86,23 @@ fn a_connector_comes_back_after_every_kind_of_end(io: IoMode) {
     deadline::until_true("the page", deadline::STEP, || site.visit("/").run().status == 200);
 }
 
+fn visitors_wait_for_a_connector_that_is_restarted(io: IoMode) {
+    let (nginx, site) = (Nginx::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let mut connector = site.serve(&tunnel, &nginx.url());
+    assert!(connector.process.terminate(deadline::STEP).success());
+    let visits: Vec<_> = (0..8).map(|_| site.visit("/").post("body").start()).collect();
+    deadline::until_true("visitors to wait", deadline::STEP, || {
+        site.edge.metrics().sum("edge_exchanges_waiting", &[]) > 7.5
+    });
+    connector.start_again();
+    for visit in visits {
+        // nginx was asked: it has no use for a POST.
+        assert_eq!(visit.finish().status, 405);
+    }
+    assert!(site.edge.metrics().sum("edge_exchanges_waited_total", &[]) > 7.5);
+}
+
 fn an_edge_comes_back_after_every_kind_of_end(io: IoMode) {
     let (nginx, mut site) = (Nginx::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
@@ -131,7 +148,8 @@ fn a_path_that_returns_brings_all_connections_back(io: IoMode) {
 /// Nobody says anything on the connections when their path goes, so the first visitor finds out. The connector
 /// asks nothing and does not notice; the edge tells it once the path is back.
 fn an_idle_path_that_died_is_found_by_the_first_visitor(io: IoMode) {
-    let (nginx, site) = (Nginx::start(), Site::start(io));
+    let at_once = SiteSettings::new(io).edge_lines("limits: {reconnect-wait: 0s}\n");
+    let (nginx, site) = (Nginx::start(), at_once.start());
     let tunnel = site.tunnel("lab");
     let relay = Relay::start(site.edge.addresses.tunnel, 17, Impairment::default());
     let connector = site
@@ -183,6 +201,23 @@ fn an_idle_connector_that_moved_is_found_by_one_ping(io: IoMode) {
     assert!((registered() - before).abs() < 0.5, "no connection was made anew");
 }
 
+/// As often as they speak by default, the connections are given up before one of them tells where the connector is.
+fn a_visitor_waits_for_an_idle_connector_that_moved(io: IoMode) {
+    let (nginx, site) = (Nginx::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let relay = Relay::start(site.edge.addresses.tunnel, 23, Impairment::default());
+    let connector = site
+        .connector(&tunnel)
+        .edge(relay.address())
+        .service(&nginx.url())
+        .start();
+    connector.wait_connections(4);
+    site.wait_served();
+    assert!(relay.rebind() >= 1);
+    let response = site.visit("/").arg("--max-time").arg("40").run();
+    assert_eq!(response.status, 200, "{response:?}");
+}
+
 fn a_flapping_path_loses_no_connection_for_good(io: IoMode) {
     let (nginx, site) = (Nginx::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
@@ -213,9 +248,11 @@ adit_tests::in_both_modes!(
     a_request_moves_on_when_its_replica_dies,
     only_replayable_requests_are_asked_again,
     a_connector_comes_back_after_every_kind_of_end,
+    visitors_wait_for_a_connector_that_is_restarted,
     an_edge_comes_back_after_every_kind_of_end,
     a_path_that_returns_brings_all_connections_back,
     an_idle_path_that_died_is_found_by_the_first_visitor,
     an_idle_connector_that_moved_is_found_by_one_ping,
+    a_visitor_waits_for_an_idle_connector_that_moved,
     a_flapping_path_loses_no_connection_for_good,
 );

@@ -78,6 +78,8 @@ pub(crate) struct Limits {
     pub(crate) idle_timeout: Duration,
     /// An origin must begin its answer within this.
     pub(crate) response_head_timeout: Duration,
+    /// An exchange waits this long for a tunnel that has just lost its last connection.
+    pub(crate) reconnect_wait: Duration,
     /// Bytes that exchanges in flight may take before new ones get 503.
     pub(crate) memory_bytes: u64,
     /// Visitors' connections at once; more are closed on arrival.
@@ -247,6 +249,7 @@ impl fmt::Display for Config {
             "  response-head-timeout: {}",
             units::show(self.limits.response_head_timeout)
         )?;
+        writeln!(f, "  reconnect-wait: {}", units::show(self.limits.reconnect_wait))?;
         writeln!(f, "  memory: {:?}", self.limits.memory_bytes.to_string())?;
         writeln!(f, "  visitor-connections: {}", self.limits.visitor_connections)?;
         let proxies: Vec<_> = self

@@ -135,7 +135,12 @@ pub(crate) enum Report {
 /// Runs one core until the edge has drained.
 pub(crate) async fn run(context: CoreContext, seed: Seed, shared: Shared) {
     // Spreads choices differently on every core and in every run.
-    let tunnels = Rc::new(Tunnels::new(context, shared.mailboxes.clone(), rand::random()));
+    let tunnels = Rc::new(Tunnels::new(
+        context,
+        shared.mailboxes.clone(),
+        rand::random(),
+        shared.config.limits.reconnect_wait,
+    ));
     let core = Core::new(
         context,
         shared.config.clone(),
@@ -263,6 +268,7 @@ async fn copy_gauges(core: Rc<Core>, endpoint: Endpoint) {
         metrics
             .tunnel_connections_open
             .set(core.tunnels.count_here() as u64);
+        metrics.exchanges_waiting.set(core.tunnels.waiting() as u64);
         metrics.handshakes_half_open.set(stats.half_open as u64);
         metrics.handshakes_refused.set(stats.refused);
         metrics.quic_retries_sent.set(stats.retries_sent);

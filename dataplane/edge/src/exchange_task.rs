@@ -26,7 +26,7 @@ use adit_proto::exchange::edge::{
     authority, tunnel_request,
 };
 use adit_proto::exchange::error_code::ErrorCode;
-use adit_proto::exchange::retry::{Attempted, Verdict, decide};
+use adit_proto::exchange::retry::{Attempted, Failure, Verdict, decide};
 use adit_proto::steering::{NoConnection, Tried};
 use adit_wire::TunnelId;
 use base64::Engine as _;
@@ -37,6 +37,7 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::core::Core;
 use crate::error_page::{Form, render};
+use crate::tunnels::Choice;
 use attempt::{Answer, Failed, Order, attempt};
 use body::PublicBody;
 use record::Record;
@@ -143,11 +144,7 @@ impl Sending<'_> {
         self.core.retries.set(retries);
         let mut last = None;
         loop {
-            let choice = self
-                .core
-                .tunnels
-                .choose(self.tunnel, &self.authority.hostname, &self.tried)
-                .map_err(|none| last.unwrap_or_else(|| code_of(none)))?;
+            let choice = self.next_connection(last).await?;
             record.set_attempt(&choice);
             let order = Order {
                 head: &self.sent.head,
@@ -172,17 +169,42 @@ impl Sending<'_> {
                 Verdict::OtherReplica => self.tried.barred.push(choice.connector()),
             }
             self.tried.connections.push(choice.id);
-            last = Some(failure.code());
+            last = Some(failure);
             self.core.metrics.retries.add(1);
         }
     }
 
-    fn verdict(
-        &self,
-        failure: adit_proto::exchange::retry::Failure,
-        source: Option<&Source>,
-        record: &Record,
-    ) -> Verdict {
+    /// A connection that has not seen the request. Waits for one when the tunnel has just lost its last.
+    async fn next_connection(&self, last: Option<Failure>) -> Result<Choice, ErrorCode> {
+        let tunnels = &self.core.tunnels;
+        loop {
+            let none = match tunnels.choose(self.tunnel, &self.authority.hostname, &self.tried) {
+                Ok(choice) => return Ok(choice),
+                Err(none) => none,
+            };
+            let is_absent = match none {
+                NoConnection::Down => true,
+                NoConnection::AllTried if last == Some(Failure::Lost) => {
+                    // The cores have yet to hear of the loss.
+                    tunnels.expect_back(self.tunnel);
+                    true
+                }
+                NoConnection::AllTried | NoConnection::NotServed | NoConnection::Full => false,
+            };
+            let is_back = is_absent
+                && tokio::select! {
+                    biased;
+                    () = self.core.drain.begun() => false,
+                    is_back = tunnels.returned(self.tunnel) => is_back,
+                };
+            if !is_back {
+                return Err(last.map_or_else(|| code_of(none), Failure::code));
+            }
+            self.core.metrics.exchanges_waited.add(1);
+        }
+    }
+
+    fn verdict(&self, failure: Failure, source: Option<&Source>, record: &Record) -> Verdict {
         let attempted = Attempted {
             method: &self.sent.method,
             held: Source::held(source),

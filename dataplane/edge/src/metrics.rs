@@ -76,6 +76,8 @@ pub(crate) struct CoreMetrics {
     // Exchanges.
     pub(crate) exchanges_started: Counter,
     pub(crate) exchanges_in_flight: Counter,
+    pub(crate) exchanges_waiting: Counter,
+    pub(crate) exchanges_waited: Counter,
     pub(crate) memory_bytes: Counter,
     /// By [`ErrorCode::index`].
     pub(crate) errors: [Counter; ErrorCode::COUNT],

@@ -5,6 +5,7 @@
 //! takes no lock. A connection is owned by one core; the others reach it by mailbox (see
 //! [`cross_core`](crate::cross_core)).
 
+mod absence;
 pub(crate) mod routes;
 pub(crate) mod stream;
 
@@ -12,16 +13,19 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use adit_driver::core::{CoreContext, CoreId};
 use adit_driver::mailbox;
 use adit_driver::pipe::pipe;
 use adit_driver::quic;
+use adit_driver::time::{now, timeout_at};
 use adit_proto::directory::{Directory, Live, ServedHosts, Slot};
 use adit_proto::steering::{Ask, NoConnection, Tried, choose};
 use adit_wire::{ConnIndex, ConnectionId, ConnectorId, Hostname, TunnelId};
 
 use crate::cross_core::{CoreMessage, Courier};
+use absence::{Absences, WAITING_MAX};
 use routes::Routes;
 use stream::{ExchangeStream, InFlight, RecvHalf, SendHalf};
 
@@ -44,6 +48,9 @@ pub(crate) struct Tunnels {
     /// Ways to all cores by index, this one included.
     cores: Vec<Courier>,
     seed: Cell<u64>,
+    absences: RefCell<Absences>,
+    /// Exchanges that wait for an absent tunnel.
+    waiting: Cell<usize>,
 }
 
 /// A connection picked for an exchange.
@@ -75,7 +82,13 @@ pub(crate) enum OpenError {
 }
 
 impl Tunnels {
-    pub(crate) fn new(context: CoreContext, cores: Vec<mailbox::Sender<CoreMessage>>, seed: u64) -> Self {
+    /// `reconnect_wait` is how long exchanges wait for a tunnel that has just lost its last connection.
+    pub(crate) fn new(
+        context: CoreContext,
+        cores: Vec<mailbox::Sender<CoreMessage>>,
+        seed: u64,
+        reconnect_wait: Duration,
+    ) -> Self {
         Self {
             context,
             routes: RefCell::default(),
@@ -83,6 +96,8 @@ impl Tunnels {
             here: RefCell::default(),
             cores: cores.into_iter().map(Courier::new).collect(),
             seed: Cell::new(seed),
+            absences: RefCell::new(Absences::new(reconnect_wait, now())),
+            waiting: Cell::new(0),
         }
     }
 
@@ -115,6 +130,29 @@ impl Tunnels {
             core: CoreId(live.core),
             load: live.handle.clone(),
         })
+    }
+
+    /// Waits for a tunnel that has just lost its last connection; true once it has one again, false if it is
+    /// not expected, has not come in time, or too many wait.
+    pub(crate) async fn returned(&self, tunnel: TunnelId) -> bool {
+        let Some(absence) = self.absences.borrow_mut().of(tunnel, now()) else {
+            return false;
+        };
+        if self.waiting.get() >= WAITING_MAX {
+            return false;
+        }
+        let _waiting = Waiting::enter(&self.waiting);
+        timeout_at(absence.until, absence.back.notified()).await.is_ok()
+    }
+
+    /// Expects a tunnel back whose last connection is lost, though the directory may not know it yet.
+    pub(crate) fn expect_back(&self, tunnel: TunnelId) {
+        self.absences.borrow_mut().begin(tunnel, now());
+    }
+
+    /// Exchanges that wait for an absent tunnel.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.get()
     }
 
     /// Opens a data stream on the chosen connection, here or on the core that owns it.
@@ -189,15 +227,25 @@ impl Tunnels {
     pub(crate) fn on_news(&self, news: CoreNews) {
         match news {
             CoreNews::Joined(live) => {
+                let tunnel = live.slot.tunnel;
                 let loser = self.directory.borrow_mut().join(live);
+                self.absences.borrow_mut().end(tunnel);
                 if let Some(loser) = loser {
                     self.close_here(loser.id, b"replaced by a newer connection");
                 }
             }
             CoreNews::Left(id) => {
-                self.directory.borrow_mut().leave(id);
+                let left = self.directory.borrow_mut().leave(id);
+                if let Some(left) = left {
+                    self.miss(left.slot.tunnel);
+                }
             }
-            CoreNews::Draining(id) => self.directory.borrow_mut().drain(id),
+            CoreNews::Draining(id) => {
+                let drained = self.directory.borrow_mut().drain(id);
+                if let Some(slot) = drained {
+                    self.miss(slot.tunnel);
+                }
+            }
             CoreNews::Doubted { tunnel, connector } => self.check_here(tunnel, connector),
             CoreNews::Hosts {
                 tunnel,
@@ -246,6 +294,18 @@ impl Tunnels {
         }
     }
 
+    /// Expects a tunnel back if it has no connection any more that takes exchanges.
+    fn miss(&self, tunnel: TunnelId) {
+        let is_present = self
+            .directory
+            .borrow()
+            .of(tunnel, None)
+            .any(|live| !live.is_draining);
+        if !is_present {
+            self.expect_back(tunnel);
+        }
+    }
+
     fn check_here(&self, tunnel: TunnelId, connector: ConnectorId) {
         for live in self.directory.borrow().of(tunnel, Some(connector)) {
             if let Some(connection) = self.here(live.id) {
@@ -258,6 +318,22 @@ impl Tunnels {
         if let Some(connection) = self.here(id) {
             connection.close(0, reason);
         }
+    }
+}
+
+/// Counts one exchange that waits, for as long as it does.
+struct Waiting<'a>(&'a Cell<usize>);
+
+impl<'a> Waiting<'a> {
+    fn enter(waiting: &'a Cell<usize>) -> Self {
+        waiting.set(waiting.get() + 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 

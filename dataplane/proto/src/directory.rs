@@ -163,17 +163,13 @@ impl<T> Directory<T> {
     }
 
     /// Lets a connection finish what it has and take nothing new. Never undone: a replica that comes back
-    /// does so with a new connection.
-    pub fn drain(&mut self, id: ConnectionId) {
-        let Some(slot) = self.slots.get(&id) else { return };
-        if let Some(live) = self
-            .tunnels
-            .get_mut(&slot.tunnel)
-            .and_then(|replicas| replicas.get_mut(&slot.connector))
-            .and_then(|replica| replica.slots.get_mut(&slot.index))
-        {
-            live.is_draining = true;
-        }
+    /// does so with a new connection. Returns its slot, if it holds one.
+    pub fn drain(&mut self, id: ConnectionId) -> Option<Slot> {
+        let slot = *self.slots.get(&id)?;
+        let replicas = self.tunnels.get_mut(&slot.tunnel)?;
+        let live = replicas.get_mut(&slot.connector)?.slots.get_mut(&slot.index)?;
+        live.is_draining = true;
+        Some(slot)
     }
 
     /// Sets what a replica serves; ignored for a replica that is not connected.

@@ -23,6 +23,9 @@ const REGION_DEFAULT: &str = "local";
 const IDLE_TIMEOUT_DEFAULT: &str = "75s";
 /// What visitors of such services are used to; a slower origin is taken for silent.
 const RESPONSE_HEAD_TIMEOUT_DEFAULT: &str = "100s";
+/// A connector of ours that an address translator has cut off speaks up within 11 s; one that is restarted is
+/// back sooner.
+const RECONNECT_WAIT_DEFAULT: &str = "12s";
 const GRACE_PERIOD_DEFAULT: &str = "30s";
 /// When the machine does not say how much memory it has.
 const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
@@ -33,6 +36,8 @@ const VISITOR_CONNECTIONS_DEFAULT: usize = 100_000;
 const NAME_BYTES_MAX: usize = 63;
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// More would hold visitors for a tunnel that does not come back.
+const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(300);
 const GRACE_PERIOD_MAX: Duration = Duration::from_secs(3_600);
 const LISTENERS_MAX: usize = 16;
 
@@ -226,6 +231,15 @@ impl Resolver<'_> {
                 head,
                 TIMEOUT_MIN,
                 TIMEOUT_MAX,
+            )?,
+            reconnect_wait: self.duration(
+                "limits.reconnect-wait",
+                written
+                    .reconnect_wait
+                    .as_deref()
+                    .unwrap_or(RECONNECT_WAIT_DEFAULT),
+                Duration::ZERO,
+                RECONNECT_WAIT_MAX,
             )?,
             memory_bytes,
             visitor_connections,

@@ -38,7 +38,7 @@ impl Kind {
 use Kind::{Counter as C, Gauge as G};
 
 /// Shown per core, so that an uneven load is seen.
-const PER_CORE: [PerCore; 25] = [
+const PER_CORE: [PerCore; 27] = [
     (
         "edge_visitor_connections_total",
         C,
@@ -75,6 +75,18 @@ const PER_CORE: [PerCore; 25] = [
     ("edge_exchanges_in_flight", G, "Exchanges under way.", |m| {
         &m.exchanges_in_flight
     }),
+    (
+        "edge_exchanges_waiting",
+        G,
+        "Exchanges that wait for a tunnel that has just lost its last connection.",
+        |m| &m.exchanges_waiting,
+    ),
+    (
+        "edge_exchanges_waited_total",
+        C,
+        "Exchanges that waited for a tunnel and went on when it was back.",
+        |m| &m.exchanges_waited,
+    ),
     (
         "edge_memory_bytes",
         G,

@@ -119,7 +119,7 @@ impl Core {
         let index = usize::from(context.id.0);
         let (socket, inbox) = rig.parts.lock().unwrap()[index].take().unwrap();
         let endpoint = Endpoint::listen(socket, rig.server.clone(), EndpointOptions::new(context)).unwrap();
-        let tunnels = Rc::new(Tunnels::new(context, rig.senders.clone(), 1));
+        let tunnels = Rc::new(Tunnels::new(context, rig.senders.clone(), 1, Duration::ZERO));
         let strays = tunnels.clone();
         endpoint.set_stray_sink(move |core, packet| strays.pass_stray(core, packet));
         spawn_local(cross_core::run(inbox, tunnels.clone(), endpoint.clone(), || {}));

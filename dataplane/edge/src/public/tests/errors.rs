@@ -217,3 +217,53 @@ fn heads_above_the_limits_are_refused_and_the_connection_survives_over_http2() {
         );
     });
 }
+
+#[test]
+fn a_request_waits_for_a_tunnel_that_was_just_lost() {
+    run(async {
+        let lab = Lab::start_with(Duration::from_secs(15));
+        let waits = |lab: &Lab| lab.core.tunnels.waiting();
+        // An edge that has just started expects every tunnel. One that drains does not wait any longer.
+        let asked = async { ask(&lab, "POST", "app.example").await };
+        let joins = async {
+            until(|| waits(&lab) == 1).await;
+            lab.connector(1, Script::Lose);
+        };
+        assert_eq!(tokio::join!(asked, joins).0, (502, "tunnel-lost".to_owned()));
+        // The connection is lost with the request on it: a GET goes on with the next one.
+        let asked = async { ask(&lab, "GET", "app.example").await };
+        let joins = async {
+            until(|| waits(&lab) == 1).await;
+            lab.connector(2, Script::Echo);
+        };
+        assert_eq!(tokio::join!(asked, joins).0.0, 200);
+        assert_eq!((waits(&lab), lab.core.metrics.exchanges_waited.get()), (0, 2));
+        lab.disconnect(1);
+        lab.disconnect(2);
+        let asked = async { ask(&lab, "GET", "app.example").await };
+        let drains = async {
+            until(|| waits(&lab) == 1).await;
+            lab.core.drain.begin();
+        };
+        let answer = tokio::join!(asked, drains).0;
+        assert_eq!(answer, (503, "tunnel-no-connection".to_owned()));
+    });
+}
+
+#[test]
+fn a_wait_for_a_tunnel_ends() {
+    run(async {
+        let lab = Lab::start_with(Duration::from_millis(50));
+        let answer = ask(&lab, "GET", "app.example").await;
+        assert_eq!(answer, (503, "tunnel-no-connection".to_owned()));
+        // Nobody waits for a tunnel that has been away for so long, whoever has waited before.
+        assert!(!lab.core.tunnels.returned(super::lab::TUNNEL).await);
+        assert_eq!(lab.core.tunnels.waiting(), 0);
+    });
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        tokio::task::yield_now().await;
+    }
+}

@@ -42,7 +42,7 @@ use crate::tunnels::{CoreNews, Tunnels};
 /// No test takes this long.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-const TUNNEL: TunnelId = TunnelId(Uuid::from_u128(1));
+pub(super) const TUNNEL: TunnelId = TunnelId(Uuid::from_u128(1));
 
 pub(super) type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
@@ -89,7 +89,12 @@ pub(super) struct Lab {
 }
 
 impl Lab {
+    /// A core whose visitors do not wait for a tunnel without connection.
     pub(super) fn start() -> Self {
+        Self::start_with(Duration::ZERO)
+    }
+
+    pub(super) fn start_with(reconnect_wait: Duration) -> Self {
         let config = Config::parse(Path::new("edge.yml"), "control: {socket: s}\ncolo: lab01").unwrap();
         let (mailboxes, mut inboxes): (Vec<_>, Vec<_>) =
             (0..2).map(|_| mailbox::mailbox::<CoreMessage>(64)).unzip();
@@ -98,7 +103,7 @@ impl Lab {
             count: 2,
             io: IoMode::Portable,
         };
-        let tunnels = Rc::new(Tunnels::new(context, mailboxes, 7));
+        let tunnels = Rc::new(Tunnels::new(context, mailboxes, 7, reconnect_wait));
         let mut snapshot = RouteSnapshot {
             generation: 1,
             ..Default::default()
@@ -172,6 +177,12 @@ impl Lab {
             handle: Arc::new(AtomicU32::new(0)),
         }));
         given
+    }
+
+    /// Takes a connection away again.
+    pub(super) fn disconnect(&self, number: u8) {
+        let id = ConnectionId(Uuid::from_u128(u128::from(number)));
+        self.core.tunnels.on_news(CoreNews::Left(id));
     }
 
     /// Heads that connectors received.

@@ -1,0 +1,175 @@
+//! Tunnels whose last connection went a moment ago, and the exchanges that wait for the next one.
+//!
+//! ```text
+//! last connection lost or draining, or edge just started ─► absent for `limits.reconnect-wait`
+//!                                                             ├► a connection joins: all that wait choose again
+//!                                                             └► time is over: they fail, and later ones at once
+//! ```
+//! Most losses are short: a connector is restarted, a path is moved, an address translator forgets. A visitor
+//! who waits a second for that sees nothing of it. A tunnel that has been away for longer fails fast.
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use adit_driver::time::Instant;
+use adit_wire::TunnelId;
+use tokio::sync::Notify;
+
+/// Exchanges that may wait on one core; more fail at once.
+pub(crate) const WAITING_MAX: usize = 4_096;
+
+/// One core's absent tunnels.
+///
+/// Bounded by the connections that can be lost within one [`limit`](Absences::new): entries leave by joining or
+/// by age.
+#[derive(Debug)]
+pub(crate) struct Absences {
+    limit: Duration,
+    started: Instant,
+    absent: HashMap<TunnelId, Absence>,
+    /// Ends in the order in which they come.
+    ends: VecDeque<(Instant, TunnelId)>,
+}
+
+/// A tunnel is expected back until `until`.
+#[derive(Clone, Debug)]
+pub(crate) struct Absence {
+    pub(crate) until: Instant,
+    pub(crate) back: Rc<Notify>,
+}
+
+impl Absences {
+    /// `limit` is how long a tunnel is expected back; zero turns waiting off.
+    pub(crate) fn new(limit: Duration, now: Instant) -> Self {
+        Self {
+            limit,
+            started: now,
+            absent: HashMap::new(),
+            ends: VecDeque::new(),
+        }
+    }
+
+    /// The last usable connection of `tunnel` is gone. One that is absent already keeps its end.
+    pub(crate) fn begin(&mut self, tunnel: TunnelId, now: Instant) {
+        self.insert(tunnel, now, now + self.limit);
+    }
+
+    /// A connection of `tunnel` has joined: wakes all that wait for it.
+    pub(crate) fn end(&mut self, tunnel: TunnelId) {
+        if let Some(absence) = self.absent.remove(&tunnel) {
+            absence.back.notify_waiters();
+        }
+    }
+
+    /// What to wait for, if a tunnel without connection is expected back. In its first moments an edge expects
+    /// every tunnel.
+    pub(crate) fn of(&mut self, tunnel: TunnelId, now: Instant) -> Option<Absence> {
+        if now < self.started + self.limit {
+            self.insert(tunnel, now, self.started + self.limit);
+        }
+        self.absent
+            .get(&tunnel)
+            .filter(|absence| now < absence.until)
+            .cloned()
+    }
+
+    fn insert(&mut self, tunnel: TunnelId, now: Instant, until: Instant) {
+        self.forget_old(now);
+        if until <= now || self.absent.contains_key(&tunnel) {
+            return;
+        }
+        let back = Rc::new(Notify::new());
+        self.absent.insert(tunnel, Absence { until, back });
+        self.ends.push_back((until, tunnel));
+    }
+
+    /// `ends` is in order but for those of the start, which may come behind later ones by as much as `limit`.
+    fn forget_old(&mut self, now: Instant) {
+        while let Some((until, tunnel)) = self.ends.front().copied() {
+            if now < until {
+                break;
+            }
+            self.ends.pop_front();
+            if self
+                .absent
+                .get(&tunnel)
+                .is_some_and(|absence| absence.until == until)
+            {
+                self.absent.remove(&tunnel);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn tunnel(number: u128) -> TunnelId {
+        TunnelId(uuid::Uuid::from_u128(number))
+    }
+
+    /// Absences of an edge that started long ago, and the present.
+    fn settled() -> (Absences, Instant) {
+        let start = Instant::now();
+        (Absences::new(LIMIT, start), start + 2 * LIMIT)
+    }
+
+    #[test]
+    fn a_tunnel_is_expected_for_a_while_after_its_loss() {
+        let (mut absences, now) = settled();
+        assert!(absences.of(tunnel(1), now).is_none(), "never seen");
+        absences.begin(tunnel(1), now);
+        absences.begin(tunnel(1), now + LIMIT / 2);
+        let absence = absences.of(tunnel(1), now + LIMIT / 2).unwrap();
+        assert_eq!(absence.until, now + LIMIT, "the first loss counts");
+        assert!(absences.of(tunnel(2), now).is_none());
+        assert!(absences.of(tunnel(1), now + LIMIT).is_none());
+    }
+
+    #[test]
+    fn who_waits_is_woken_by_the_return() {
+        let (mut absences, now) = settled();
+        absences.begin(tunnel(1), now);
+        let absence = absences.of(tunnel(1), now).unwrap();
+        let mut back = std::pin::pin!(absence.back.notified());
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(back.as_mut().poll(&mut cx).is_pending());
+        absences.end(tunnel(1));
+        assert!(back.as_mut().poll(&mut cx).is_ready());
+        assert!(absences.of(tunnel(1), now).is_none());
+    }
+
+    #[test]
+    fn a_young_edge_expects_every_tunnel() {
+        let start = Instant::now();
+        let mut absences = Absences::new(LIMIT, start);
+        let absence = absences.of(tunnel(1), start + LIMIT / 2).unwrap();
+        assert_eq!(absence.until, start + LIMIT);
+        assert!(absences.of(tunnel(2), start + LIMIT).is_none());
+    }
+
+    #[test]
+    fn zero_turns_it_off() {
+        let start = Instant::now();
+        let mut absences = Absences::new(Duration::ZERO, start);
+        absences.begin(tunnel(1), start);
+        assert!(absences.of(tunnel(1), start).is_none());
+    }
+
+    #[test]
+    fn old_absences_take_no_memory() {
+        let (mut absences, mut now) = settled();
+        for number in 0..1_000 {
+            absences.begin(tunnel(number), now);
+            if number % 2 == 0 {
+                absences.end(tunnel(number));
+            }
+            now += LIMIT / 10;
+        }
+        assert!(absences.absent.len() <= 10 && absences.ends.len() <= 10);
+    }
+}
