@@ -5,6 +5,7 @@
 //! authority()      which host is asked for            ─► route, choose (not here)
 //! tunnel_request() what the connector is sent         ─► one data stream
 //! public_response() what the visitor is answered      ◄─ first bytes of that stream
+//! http2_request(), http2_response()  the same heads for a connector reached over HTTP/2
 //! ```
 //! Rules: connection headers of either side stay on their side (RFC 9110 §7.6.1). What a visitor says
 //! about itself (X-Forwarded-For, Forwarded, Cf-Connecting-IP, …) counts only from trusted proxies.
@@ -13,6 +14,7 @@
 //! Does not: read bodies, choose connections, render error pages.
 
 mod forwarded;
+mod http2;
 mod hop_by_hop;
 mod request;
 mod response;
@@ -23,6 +25,9 @@ use std::net::IpAddr;
 use http::{HeaderMap, Method, Uri, Version};
 
 pub use crate::cidr::{Cidr, CidrError};
+pub use http2::{
+    Http2Request, Http2RequestError, Http2Response, http2_failure, http2_request, http2_response,
+};
 pub use request::{Authority, TunnelRequest, authority, tunnel_request};
 pub use response::{PublicResponse, ResponseBody, ResponseError, public_response};
 

@@ -1,0 +1,226 @@
+//! Translates the heads of an exchange for a connector that is reached over HTTP/2.
+//!
+//! ```text
+//! ConnectRequest  ─► http2_request()  ─► HEADERS towards the connector
+//! ConnectResponse ◄─ http2_response() ◄─ HEADERS from it
+//! ```
+//! So the rest of the edge knows one form of heads only, that of data streams.
+//!
+//! On HTTP/2 the kind of a request is told by headers, and a visitor must have no say in it: no header of that family
+//! passes. Source: protocol/transport-http2.md §2 to §4.
+
+use adit_wire::connect::{ConnectRequest, ConnectionType, Entry, HeadError, encode_response};
+use adit_wire::http2::{
+    Headers, HeadersError, PROXY_SRC, RESPONSE_HEADERS, RESPONSE_META, ResponseMeta, TRACE_ID, UPGRADE,
+    WEBSOCKET,
+};
+use adit_wire::metadata::{FLOW_CONNECT_RATE_LIMITED, HTTP_HOST, HTTP_METHOD, HTTP_STATUS, TRUE};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, StatusCode, Uri, Version, response};
+
+use crate::exchange::names;
+
+/// Headers of this family steer the connector (what it is asked for, what it answers).
+const STEERING_PREFIX: &str = "cf-cloudflared-";
+
+/// What stands in [`PROXY_SRC`]: connectors look at its presence only.
+const PROXY_SRC_VALUE: HeaderValue = HeaderValue::from_static("edge");
+
+/// A request as HTTP/2 carries it.
+#[derive(Debug)]
+pub struct Http2Request {
+    /// Its head.
+    pub request: Request<()>,
+    /// Whether anything follows the head.
+    pub has_body: bool,
+}
+
+/// A head cannot be said in HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the request cannot be sent over HTTP/2: its {0} is invalid")]
+pub struct Http2RequestError(&'static str);
+
+/// Writes the head of a data stream as a request.
+///
+/// # Errors
+/// [`Http2RequestError`] for what no visitor can make the edge write.
+pub fn http2_request(head: &ConnectRequest) -> Result<Http2Request, Http2RequestError> {
+    let mut request = Request::new(());
+    *request.version_mut() = Version::HTTP_2;
+    if head.kind == ConnectionType::Tcp {
+        let authority = Authority::from_maybe_shared(head.dest.clone());
+        let authority = authority.map_err(|_| Http2RequestError("destination"))?;
+        *request.uri_mut() = uri(Scheme::HTTPS, authority, PathAndQuery::from_static("/"))?;
+        let headers = request.headers_mut();
+        headers.insert(HeaderName::from_static(PROXY_SRC), PROXY_SRC_VALUE);
+        let trace = head.metadata.iter().find(|(key, _)| *key == TRACE_ID.as_bytes());
+        if let Some(trace) = trace.and_then(|(_, value)| HeaderValue::from_bytes(value).ok()) {
+            headers.insert(HeaderName::from_static(TRACE_ID), trace);
+        }
+        return Ok(Http2Request {
+            request,
+            has_body: true,
+        });
+    }
+    let mut host = None;
+    let mut is_announced = false;
+    for (key, value) in head.metadata.iter() {
+        if key == HTTP_METHOD.as_bytes() {
+            *request.method_mut() = Method::from_bytes(value).map_err(|_| Http2RequestError("method"))?;
+        } else if key == HTTP_HOST.as_bytes() {
+            let authority = Authority::from_maybe_shared(head.metadata.share(value));
+            host = Some(authority.map_err(|_| Http2RequestError("host"))?);
+        } else if let Some(name) = names::header(key).map_err(|_| Http2RequestError("header name"))? {
+            is_announced |= name == TRANSFER_ENCODING || (name == CONTENT_LENGTH && value != b"0");
+            if !stays_here(&name) {
+                let value = HeaderValue::from_maybe_shared(head.metadata.share(value));
+                let value = value.map_err(|_| Http2RequestError("header value"))?;
+                request
+                    .headers_mut()
+                    .try_append(name, value)
+                    .map_err(|_| Http2RequestError("number of headers"))?;
+            }
+        }
+    }
+    let asked = Uri::from_maybe_shared(head.dest.clone()).map_err(|_| Http2RequestError("destination"))?;
+    let asked = asked.into_parts();
+    let path = asked
+        .path_and_query
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    let authority = host.or(asked.authority).ok_or(Http2RequestError("host"))?;
+    *request.uri_mut() = uri(asked.scheme.unwrap_or(Scheme::HTTPS), authority, path)?;
+    let is_websocket = head.kind == ConnectionType::WebSocket;
+    if is_websocket {
+        let (name, value) = (
+            HeaderName::from_static(UPGRADE),
+            HeaderValue::from_static(WEBSOCKET),
+        );
+        request.headers_mut().insert(name, value);
+    }
+    Ok(Http2Request {
+        request,
+        has_body: is_websocket || is_announced,
+    })
+}
+
+fn uri(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Result<Uri, Http2RequestError> {
+    let built = Uri::builder()
+        .scheme(scheme)
+        .authority(authority)
+        .path_and_query(path);
+    built.build().map_err(|_| Http2RequestError("destination"))
+}
+
+/// Headers that HTTP/2 forbids or says otherwise, and those that steer connectors.
+fn stays_here(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        name,
+        "connection" | "host" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
+    ) || name.starts_with(STEERING_PREFIX)
+}
+
+/// The connector's answer is none.
+#[derive(Debug, thiserror::Error)]
+enum AnswerError {
+    #[error("the connector does not say whose answer it is")]
+    Unsigned,
+    #[error("the connector has no answer from the origin")]
+    NoOrigin,
+    #[error("the connector has too many TCP flows open")]
+    RateLimited,
+    #[error("the connector answers a TCP flow with status {0}")]
+    Flow(StatusCode),
+    #[error("the origin's headers are missing from the connector's answer")]
+    NoHeaders,
+    #[error(transparent)]
+    Headers(#[from] HeadersError),
+    #[error(transparent)]
+    Head(#[from] HeadError),
+}
+
+/// An answer as a data stream carries it.
+#[derive(Debug)]
+pub struct Http2Response {
+    /// Its first bytes.
+    pub head: Bytes,
+    /// Whether what follows the answer's head belongs to it.
+    pub has_body: bool,
+}
+
+/// Writes an answer as the head of a data stream. One that is none becomes a connector's report of an error.
+///
+/// Its own headers are not looked at: the connector's HTTP library has its hand in them.
+#[must_use]
+pub fn http2_response(answer: &response::Parts, kind: ConnectionType) -> Http2Response {
+    match translated(answer, kind) {
+        Ok(head) => Http2Response { head, has_body: true },
+        Err(error) => Http2Response {
+            head: report(&error, matches!(error, AnswerError::RateLimited)),
+            has_body: false,
+        },
+    }
+}
+
+/// The head of a data stream that tells why there is no answer.
+#[must_use]
+pub fn http2_failure(error: &Http2RequestError) -> Bytes {
+    report(error, false)
+}
+
+fn report(error: &dyn std::error::Error, is_rate_limited: bool) -> Bytes {
+    let limited = [Entry::new(FLOW_CONNECT_RATE_LIMITED, TRUE)];
+    let metadata = if is_rate_limited { &limited[..] } else { &[] };
+    // A short text fits.
+    encode_response(error.to_string().as_bytes(), metadata).unwrap_or_default()
+}
+
+fn translated(answer: &response::Parts, kind: ConnectionType) -> Result<Bytes, AnswerError> {
+    let meta = answer.headers.get(RESPONSE_META).map(HeaderValue::as_bytes);
+    match meta.and_then(ResponseMeta::parse).ok_or(AnswerError::Unsigned)? {
+        ResponseMeta::Origin => {}
+        ResponseMeta::Connector {
+            is_rate_limited: true,
+        } => return Err(AnswerError::RateLimited),
+        ResponseMeta::Connector {
+            is_rate_limited: false,
+        } => return Err(AnswerError::NoOrigin),
+    }
+    if kind == ConnectionType::Tcp {
+        return match answer.status {
+            StatusCode::OK => Ok(encode_response(b"", &[])?),
+            status => Err(AnswerError::Flow(status)),
+        };
+    }
+    let serialised = answer
+        .headers
+        .get(RESPONSE_HEADERS)
+        .ok_or(AnswerError::NoHeaders)?;
+    let headers = Headers::decode(serialised.as_bytes())?;
+    // A switch of protocols comes as 200; the origin's 200 has no proof of the switch with it.
+    let is_switch = answer.status == StatusCode::OK
+        && kind == ConnectionType::WebSocket
+        && headers
+            .iter()
+            .any(|(name, value)| tells_of_websocket(name, value));
+    let status = if is_switch {
+        StatusCode::SWITCHING_PROTOCOLS
+    } else {
+        answer.status
+    };
+    let mut metadata = Vec::with_capacity(1 + headers.len());
+    metadata.push(Entry::new(HTTP_STATUS, status.as_str()));
+    metadata.extend(headers.iter().map(|(name, value)| Entry::header(name, value)));
+    Ok(encode_response(b"", &metadata)?)
+}
+
+/// Some services behind a connector switch without the proof, which only a visitor's key makes.
+fn tells_of_websocket(name: &[u8], value: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"sec-websocket-accept")
+        || (name.eq_ignore_ascii_case(b"upgrade") && value.eq_ignore_ascii_case(b"websocket"))
+}
+
+#[cfg(test)]
+mod tests;
