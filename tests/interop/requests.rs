@@ -7,13 +7,15 @@ use adit_tests::origin::scripted::Scripted;
 use adit_tests::site::connector::{Credentials, Program};
 use adit_tests::site::{HOST, Site, SiteSettings};
 
-fn four_connections_register_and_requests_pass(io: IoMode) {
+use crate::{Over, over_both};
+
+fn four_connections_register_and_requests_pass(io: IoMode, over: Over) {
     let Some(stock) = crate::stock("four_connections_register_and_requests_pass") else {
         return;
     };
     let (nginx, site) = (Nginx::start(), SiteSettings::new(io).cores(2).start());
     let tunnel = site.tunnel("lab");
-    let mut connector = crate::serve(stock, &site, &tunnel, &nginx.url());
+    let mut connector = crate::serve(stock, &site, &tunnel, &nginx.url(), over);
     for index in 0..4 {
         connector.process.wait_line(
             &format!("Registered tunnel connection connIndex={index}"),
@@ -59,13 +61,13 @@ fn four_connections_register_and_requests_pass(io: IoMode) {
     assert_eq!((load.succeeded, load.failed), (2000, 0), "{}", load.text);
 }
 
-fn big_bodies_pass_both_ways(io: IoMode) {
+fn big_bodies_pass_both_ways(io: IoMode, over: Over) {
     let Some(stock) = crate::stock("big_bodies_pass_both_ways") else {
         return;
     };
     let (origin, site) = (Scripted::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
-    let _connector = crate::serve(stock, &site, &tunnel, &origin.url());
+    let _connector = crate::serve(stock, &site, &tunnel, &origin.url(), over);
     let mebibytes = std::env::var("ADIT_BULK_MIB")
         .ok()
         .and_then(|text| text.parse::<u64>().ok())
@@ -97,7 +99,7 @@ fn big_bodies_pass_both_ways(io: IoMode) {
     assert_eq!((up.word("bytes"), up.word("sha256")), (bytes.to_string(), sha256));
 }
 
-fn tokens_and_refusals(io: IoMode) {
+fn tokens_and_refusals(io: IoMode, over: Over) {
     let Some(stock) = crate::stock("tokens_and_refusals") else {
         return;
     };
@@ -108,6 +110,7 @@ fn tokens_and_refusals(io: IoMode) {
     let by_token = site
         .connector_of(program.clone(), &tunnel)
         .credentials(Credentials::Token(token));
+    let by_token = by_token.run_flags(over.flags());
     let connector = by_token.run_flags(["--url", &nginx.url()]).start();
     connector.wait_connections(4);
     site.wait_served();
@@ -120,7 +123,7 @@ fn tokens_and_refusals(io: IoMode) {
     let thief = site
         .connector_of(program, &tunnel)
         .credentials(Credentials::File(forged));
-    let mut thief = thief.service("http_status:418").start();
+    let mut thief = thief.run_flags(over.flags()).service("http_status:418").start();
     thief
         .process
         .wait_line("Retrying connection in up to", adit_tests::deadline::STEP);
@@ -130,7 +133,7 @@ fn tokens_and_refusals(io: IoMode) {
     }
 }
 
-adit_tests::in_both_modes!(
+over_both!(
     four_connections_register_and_requests_pass,
     big_bodies_pass_both_ways,
     tokens_and_refusals,

@@ -8,16 +8,18 @@ use adit_tests::origin::scripted::Scripted;
 use adit_tests::site::Site;
 use nix::sys::signal::Signal;
 
+use crate::{Over, over_both};
+
 /// How long the stock connector's back-off may keep it away.
 const BACK_LIMIT: Duration = Duration::from_secs(60);
 
-fn a_connector_restarts(io: IoMode) {
+fn a_connector_restarts(io: IoMode, over: Over) {
     let Some(stock) = crate::stock("a_connector_restarts") else {
         return;
     };
     let (origin, site) = (Scripted::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
-    let mut connector = crate::serve(stock, &site, &tunnel, &origin.url());
+    let mut connector = crate::serve(stock, &site, &tunnel, &origin.url(), over);
     // It finishes what it has, and leaves early because the edge closes what it has given back.
     let held = site.visit("/hold?gate=slow").start();
     origin.wait_mark("slow", 1, deadline::STEP);
@@ -39,13 +41,13 @@ fn a_connector_restarts(io: IoMode) {
     });
 }
 
-fn an_edge_restarts(io: IoMode) {
+fn an_edge_restarts(io: IoMode, over: Over) {
     let Some(stock) = crate::stock("an_edge_restarts") else {
         return;
     };
     let (origin, mut site) = (Scripted::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
-    let connector = crate::serve(stock, &site, &tunnel, &origin.url());
+    let connector = crate::serve(stock, &site, &tunnel, &origin.url(), over);
     for kill in [false, true] {
         if kill {
             site.edge.process.kill();
@@ -58,13 +60,13 @@ fn an_edge_restarts(io: IoMode) {
     }
 }
 
-fn control_restarts_and_nobody_notices(io: IoMode) {
+fn control_restarts_and_nobody_notices(io: IoMode, over: Over) {
     let Some(stock) = crate::stock("control_restarts_and_nobody_notices") else {
         return;
     };
     let (origin, mut site) = (Scripted::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
-    let mut connector = crate::serve(stock, &site, &tunnel, &origin.url());
+    let mut connector = crate::serve(stock, &site, &tunnel, &origin.url(), over);
     site.control.process.kill();
     assert_eq!(site.visit("/seen").run().status, 200);
     connector.process.kill();
@@ -77,7 +79,7 @@ fn control_restarts_and_nobody_notices(io: IoMode) {
     });
 }
 
-adit_tests::in_both_modes!(
+over_both!(
     a_connector_restarts,
     an_edge_restarts,
     control_restarts_and_nobody_notices

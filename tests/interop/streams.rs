@@ -7,13 +7,15 @@ use adit_tests::site::{HOST, Site};
 use adit_tests::visitor::raw::Raw;
 use adit_tests::visitor::websocket::Client;
 
-fn websockets_echo(io: IoMode) {
+use crate::{Over, over_both};
+
+fn websockets_echo(io: IoMode, over: Over) {
     let Some(stock) = crate::stock("websockets_echo") else {
         return;
     };
     let (origin, site) = (Scripted::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
-    let _connector = crate::serve(stock, &site, &tunnel, &origin.url());
+    let _connector = crate::serve(stock, &site, &tunnel, &origin.url(), over);
     let mut client = Client::open(site.edge.http(), HOST, "/ws-first", "").expect("an upgrade");
     assert_eq!(client.receive(), b"hello");
     for size in [1, 126, 65_536, 1_000_000] {
@@ -32,13 +34,13 @@ fn websockets_echo(io: IoMode) {
     );
 }
 
-fn events_arrive_one_by_one(io: IoMode) {
+fn events_arrive_one_by_one(io: IoMode, over: Over) {
     let Some(stock) = crate::stock("events_arrive_one_by_one") else {
         return;
     };
     let (origin, site) = (Scripted::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
-    let _connector = crate::serve(stock, &site, &tunnel, &origin.url());
+    let _connector = crate::serve(stock, &site, &tunnel, &origin.url(), over);
     let mut visitor = Raw::connect(site.edge.http());
     visitor.send(format!(
         "GET /drip?gate=events&count=5&sse HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
@@ -50,13 +52,13 @@ fn events_arrive_one_by_one(io: IoMode) {
     visitor.read_until("\r\n0\r\n\r\n", deadline::STEP);
 }
 
-fn ends_and_errors_are_passed_on(io: IoMode) {
+fn ends_and_errors_are_passed_on(io: IoMode, over: Over) {
     let Some(stock) = crate::stock("ends_and_errors_are_passed_on") else {
         return;
     };
     let (origin, site) = (Scripted::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
-    let _connector = crate::serve(stock, &site, &tunnel, &origin.url());
+    let _connector = crate::serve(stock, &site, &tunnel, &origin.url(), over);
     let flood = site.visit("/flood?mark=gone").start();
     deadline::until_true("the flood to arrive", deadline::STEP, || {
         flood.received() > 1_000_000
@@ -76,7 +78,7 @@ fn ends_and_errors_are_passed_on(io: IoMode) {
     assert_eq!(site.visit("/seen").run().status, 200);
 }
 
-adit_tests::in_both_modes!(
+over_both!(
     websockets_echo,
     events_arrive_one_by_one,
     ends_and_errors_are_passed_on

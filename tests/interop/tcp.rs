@@ -6,6 +6,8 @@ use adit_tests::origin::tcp::{self, Manner};
 use adit_tests::site::{HOST, Site};
 use adit_tests::visitor::access::{client, listen, pipe};
 
+use crate::{Over, over_both};
+
 fn ssh_runs_through_the_stock_client(io: IoMode) {
     let Some(stock) = crate::stock("ssh_runs_through_the_stock_client") else {
         return;
@@ -26,7 +28,7 @@ fn ssh_runs_through_the_stock_client(io: IoMode) {
     assert_eq!(bulk.len(), 3_000_000);
 }
 
-fn our_client_speaks_with_the_stock_connector(io: IoMode) {
+fn our_client_speaks_with_the_stock_connector(io: IoMode, over: Over) {
     let Some(stock) = crate::stock("our_client_speaks_with_the_stock_connector") else {
         return;
     };
@@ -34,6 +36,7 @@ fn our_client_speaks_with_the_stock_connector(io: IoMode) {
     let tunnel = site.tunnel("lab");
     let connector = site
         .connector_of(adit_tests::site::connector::Program::Stock(stock), &tunnel)
+        .run_flags(over.flags())
         .service("bastion")
         .start();
     connector.wait_connections(4);
@@ -56,7 +59,5 @@ fn our_client_speaks_with_the_stock_connector(io: IoMode) {
     );
 }
 
-adit_tests::in_both_modes!(
-    ssh_runs_through_the_stock_client,
-    our_client_speaks_with_the_stock_connector
-);
+adit_tests::in_both_modes!(ssh_runs_through_the_stock_client);
+over_both!(our_client_speaks_with_the_stock_connector);

@@ -50,7 +50,7 @@ fn a_tunnel_lives_from_create_to_delete(io: IoMode) {
     );
     assert!(text(&["list"]).contains(&id.to_string()));
 
-    let connector = crate::serve(stock.clone(), &site, &tunnel, &nginx.url());
+    let connector = crate::serve(stock.clone(), &site, &tunnel, &nginx.url(), crate::Over::Quic);
     let (_, replica) = connector.ready().expect("an answer");
     deadline::until_true("the connections", deadline::STEP, || {
         text(&["list"]).contains("4xtst01")

@@ -58,7 +58,10 @@ pub struct Config {
 /// Where the edge listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listeners {
+    /// Over UDP.
     pub(crate) tunnel: SocketAddr,
+    /// Over TCP; one that is equal to `tunnel` gets the same port also if any will do.
+    pub(crate) tunnel_http2: Vec<SocketAddr>,
     pub(crate) http: Vec<SocketAddr>,
     pub(crate) https: Vec<SocketAddr>,
     pub(crate) admin: SocketAddr,
@@ -216,6 +219,7 @@ impl fmt::Display for Config {
         )?;
         writeln!(f, "location: {:?}\nlisteners:", self.location)?;
         writeln!(f, "  tunnel: {:?}", self.listeners.tunnel.to_string())?;
+        writeln!(f, "  tunnel-http2: [{}]", list(&self.listeners.tunnel_http2))?;
         writeln!(f, "  http: [{}]", list(&self.listeners.http))?;
         writeln!(f, "  https: [{}]", list(&self.listeners.https))?;
         writeln!(

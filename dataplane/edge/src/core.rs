@@ -26,6 +26,7 @@ use crate::metrics::CoreMetrics;
 use crate::public::listen;
 use crate::public::tls::PublicTls;
 use crate::registration;
+use crate::tunnel_http2::accept::{self, Places, TunnelTls};
 use crate::tunnels::Tunnels;
 
 /// How often gauges of the endpoint are copied.
@@ -98,11 +99,17 @@ impl Core {
     }
 }
 
-/// What one core is given at its start.
-pub(crate) struct Seed {
+/// The sockets that were bound for one core.
+pub(crate) struct Sockets {
     pub(crate) tunnel: UdpSocket,
+    pub(crate) tunnel_http2: Vec<TcpListener>,
     pub(crate) http: Vec<TcpListener>,
     pub(crate) https: Vec<TcpListener>,
+}
+
+/// What one core is given at its start.
+pub(crate) struct Seed {
+    pub(crate) sockets: Sockets,
     pub(crate) inbox: mailbox::Receiver<CoreMessage>,
     pub(crate) metrics: Arc<CoreMetrics>,
 }
@@ -114,6 +121,7 @@ pub(crate) struct Shared {
     pub(crate) mailboxes: Vec<mailbox::Sender<CoreMessage>>,
     pub(crate) service: ServiceHandle,
     pub(crate) quic: quic::ServerConfig,
+    pub(crate) tunnel_tls: TunnelTls,
     pub(crate) tls: PublicTls,
     pub(crate) log: AccessLog,
     pub(crate) reports: mpsc::Sender<Report>,
@@ -148,8 +156,7 @@ pub(crate) async fn run(context: CoreContext, seed: Seed, shared: Shared) {
         seed.metrics.clone(),
         shared.log.clone(),
     );
-    let listening = Listening::open(&core, seed.tunnel, &shared, seed.http, seed.https);
-    let listening = match listening {
+    let listening = match Listening::open(&core, seed.sockets, &shared) {
         Ok(listening) => listening,
         Err(error) => {
             // The service thread ends the process.
@@ -186,34 +193,31 @@ pub(crate) async fn run(context: CoreContext, seed: Seed, shared: Shared) {
     // An error means that the service thread is gone, and with it all reason to wait.
     let _ = may_close.wait_for(|may_close| *may_close).await;
     endpoint.close(CLOSE_CODE, b"edge shutting down");
-    // Whatever is not out by then, connectors notice by their idle timeout.
-    let _ = timeout(CLOSE_TIME, endpoint.idle()).await;
+    let closed = async { tokio::join!(endpoint.idle(), core.tunnels.close_http2("edge shutting down")) };
+    // Whatever is not out by then, connectors notice by their idle timeout, or by the end of the process.
+    let _ = timeout(CLOSE_TIME, closed).await;
 }
 
 /// The open sockets of a core.
 struct Listening {
     endpoint: Endpoint,
+    tunnel_http2: Vec<Listener>,
     http: Vec<Listener>,
     https: Vec<Listener>,
 }
 
 impl Listening {
-    fn open(
-        core: &Rc<Core>,
-        tunnel: UdpSocket,
-        shared: &Shared,
-        http: Vec<TcpListener>,
-        https: Vec<TcpListener>,
-    ) -> std::io::Result<Self> {
+    fn open(core: &Rc<Core>, sockets: Sockets, shared: &Shared) -> std::io::Result<Self> {
         let context = core.context;
         let options = EndpointOptions::new(context);
-        let endpoint = Endpoint::listen(tunnel, shared.quic.clone(), options)?;
+        let endpoint = Endpoint::listen(sockets.tunnel, shared.quic.clone(), options)?;
         let tunnels = core.tunnels.clone();
         endpoint.set_stray_sink(move |owner, packet| tunnels.pass_stray(owner, packet));
         Ok(Self {
             endpoint,
-            http: open(http, context)?,
-            https: open(https, context)?,
+            tunnel_http2: open(sockets.tunnel_http2, context)?,
+            http: open(sockets.http, context)?,
+            https: open(sockets.https, context)?,
         })
     }
 
@@ -242,6 +246,13 @@ impl Listening {
             colo: core.config.location.clone(),
             grace_period: core.config.grace_period,
         });
+        let places = Rc::<Places>::default();
+        for listener in self.tunnel_http2 {
+            let draining = core.clone();
+            let drained = async move { draining.drain.begun().await };
+            let (tls, places) = (shared.tunnel_tls.clone(), places.clone());
+            spawn_local(accept::run(listener, tls, places, state.clone(), drained));
+        }
         spawn_local(accept_connectors(self.endpoint, state));
     }
 }

@@ -2,7 +2,8 @@
 //! one another.
 //!
 //! An exchange whose visitor is on core A and whose connection lives on core B crosses by two pipes under
-//! credit. B opens the stream and copies nothing: the same `Bytes` travel from QUIC to the visitor's socket.
+//! credit. B opens the stream and copies nothing: the same `Bytes` travel from QUIC to the visitor's socket. Over HTTP/2
+//! even an exchange of B itself travels by pipes.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,6 +17,8 @@ use adit_driver::quic::{self, ReadError, RecvStream, SendStream, StrayPacket, Wr
 use adit_wire::{ConnectionId, ConnectorId, TunnelId};
 use tokio::task::spawn_local;
 
+use crate::tunnel_http2;
+use crate::tunnels::connection::Connection;
 use crate::tunnels::routes::Routes;
 use crate::tunnels::stream::{LOST, NOT_OPENED};
 use crate::tunnels::{CoreNews, Tunnels};
@@ -152,9 +155,12 @@ impl Courier {
     }
 }
 
-async fn carry(connection: Option<quic::Connection>, mut request: PipeReader, mut response: PipeWriter) {
+async fn carry(connection: Option<Connection>, mut request: PipeReader, mut response: PipeWriter) {
     let opened = match connection {
-        Some(connection) => connection.open_bi().await.ok(),
+        Some(Connection::Quic(connection)) => connection.open_bi().await.ok(),
+        Some(Connection::Http2(connection)) => {
+            return tunnel_http2::exchange::carry(connection, request, response).await;
+        }
         None => None,
     };
     let Some((send, recv)) = opened else {

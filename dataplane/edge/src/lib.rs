@@ -1,8 +1,8 @@
 //! The edge: takes visitors' requests in and sends them down the tunnels that connectors opened.
 //!
 //! ```text
-//! visitor ─► public ─► exchange_task ─► tunnels ─► QUIC stream here, or pipes to the owning core
-//! connector ─► registration ─► tunnels            control ◄─► control_link ─► every core
+//! visitor ─► public ─► exchange_task ─► tunnels ─► QUIC stream here, or pipes to the owning core or to tunnel_http2
+//! connector ─► (tunnel_http2 ─►) registration ─► tunnels            control ◄─► control_link ─► every core
 //! ```
 //! Everything but the service thread (`control_link`, `admin`, signals) lives on a core and is not `Send`.
 //! Nothing a visitor waits for leaves the cores.
@@ -19,6 +19,7 @@ mod exchange_task;
 mod error_page;
 mod tunnels;
 mod cross_core;
+mod tunnel_http2;
 mod registration;
 mod control_link;
 mod state;

@@ -94,6 +94,9 @@ pub(crate) struct CoreMetrics {
     pub(crate) registrations_accepted: Counter,
     pub(crate) registrations_refused: Counter,
     pub(crate) registrations_timed_out: Counter,
+    pub(crate) tunnel_http2_connections_open: Counter,
+    pub(crate) tunnel_http2_refused: Counter,
+    pub(crate) tunnel_tls_failed: Counter,
     pub(crate) side_streams: Counter,
     pub(crate) datagrams_dropped: Counter,
     // The QUIC endpoint, copied from it once a second.

@@ -4,7 +4,8 @@
 //! handshake ─► first stream = control stream ─► registered ─► serving ─► unregistered ─► drained ─► closed
 //!                 └ 5 s without registration: closed        └ connection lost: forgotten
 //! ```
-//! Beside the control stream a connector may open RPC streams (see [`side`]) and send datagrams.
+//! Over QUIC the connector opens the control stream, and may open RPC streams beside it (see [`side`]) and send
+//! datagrams. Over HTTP/2 the edge opens every stream.
 
 mod control_stream;
 mod gated;
@@ -21,17 +22,21 @@ use std::time::Duration;
 use adit_control_api::edge_link::ConnectionKey;
 use adit_driver::quic;
 use adit_driver::time::{Instant, sleep, timeout, timeout_at};
+use adit_proto::directory::Slot;
 use adit_proto::limits::REGISTRATION_DEADLINE;
 use adit_wire::{ConnectionId, alpn};
 use tokio::task::JoinHandle;
 
 use crate::control_link::ServiceHandle;
 use crate::metrics::CoreMetrics;
+use crate::tunnel_http2;
+use crate::tunnel_http2::accept::Place;
+use crate::tunnels::connection::{Connection, Transport};
 use crate::tunnels::{CoreNews, LiveConnection, Tunnels};
 use control_stream::Session;
 
-/// Close code of our own closes; the protocol knows no other (protocol/transport-quic.md §6).
-const CLOSE_CODE: u32 = 0;
+/// Why a connection is closed that has not registered after its time.
+const LATE: &str = "no registration in time";
 
 /// Time for a refused connector to read the cause and close by itself.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
@@ -56,7 +61,7 @@ pub(crate) struct CoreState {
     pub(crate) grace_period: Duration,
 }
 
-/// Serves `connection` until it is closed.
+/// Serves a connection over QUIC until it is closed.
 pub(crate) async fn serve(connection: quic::Connection, core: Rc<CoreState>) {
     core.metrics.tunnel_connections_accepted.add(1);
     if connection.alpn().as_deref() == Some(alpn::ADIT) {
@@ -72,50 +77,109 @@ pub(crate) async fn serve(connection: quic::Connection, core: Rc<CoreState>) {
             return;
         }
     };
+    let either = Connection::Quic(connection.clone());
     let Ok(Ok((send, recv))) = opened else {
         core.metrics.registrations_timed_out.add(1);
-        connection.close(CLOSE_CODE, b"no registration in time");
-        return;
+        return either.close(LATE);
     };
-    let session = Session::new(core.clone(), connection.clone());
+    let session = Session::new(core.clone(), either.clone());
     let mut rpc = control_stream::spawn(&session, send, recv);
-    if !await_registration(&session, &mut rpc, &connection, deadline).await {
+    if !await_registration(&session, &mut rpc, &either, deadline).await {
         rpc.abort();
         return;
     }
     let streams = side::spawn_streams(connection.clone(), core.clone());
-    let datagrams = side::spawn_datagrams(connection.clone(), core.clone(), session.speaks_datagrams_v3());
-    let reason = tokio::select! {
-        reason = connection.closed() => reason,
-        never = tell_doubts(&session, &connection, &core) => match never {},
-    };
+    let datagrams = side::spawn_datagrams(connection, core.clone(), session.speaks_datagrams_v3());
+    until_lost(&session, &either, &core).await;
     for task in [rpc, streams, datagrams] {
         task.abort();
     }
-    if let Some(live) = session.take_live() {
-        tracing::info!(
-            tunnel = %live.slot.tunnel, replica = %live.slot.connector, conn_index = live.slot.index.0,
-            core = %core.tunnels.context().id, %reason, "tunnel connection ended"
-        );
-        core.tunnels.disown(live.id);
-        core.service.left(ConnectionKey {
-            tunnel: live.slot.tunnel,
-            connector: live.slot.connector,
-            index: live.slot.index,
-            connection: live.id,
-        });
+}
+
+/// Serves a connection over HTTP/2 until it is closed. Its place among the unregistered is given back once it has
+/// registered.
+pub(crate) async fn serve_http2(
+    connection: tunnel_http2::Connection,
+    unregistered: Place,
+    core: Rc<CoreState>,
+) {
+    core.metrics.tunnel_connections_accepted.add(1);
+    let deadline = Instant::now() + REGISTRATION_DEADLINE;
+    let opened = tokio::select! {
+        opened = timeout_at(deadline, connection.open_control()) => opened,
+        // Pre-check probes say nothing but TLS.
+        _ = connection.closed() => return,
+    };
+    let (recv, send) = match opened {
+        Ok(Ok(control)) => control,
+        Ok(Err(error)) => {
+            tracing::debug!(remote = %connection.remote_address(), %error, "control stream not opened");
+            return connection.close("control stream not opened");
+        }
+        Err(_) => {
+            core.metrics.registrations_timed_out.add(1);
+            return connection.close(LATE);
+        }
+    };
+    let connection = Connection::Http2(connection);
+    let session = Session::new(core.clone(), connection.clone());
+    let mut rpc = control_stream::spawn(&session, send, recv);
+    if await_registration(&session, &mut rpc, &connection, deadline).await {
+        drop(unregistered);
+        core.metrics.tunnel_http2_connections_open.add(1);
+        until_lost(&session, &connection, &core).await;
+        core.metrics.tunnel_http2_connections_open.take();
+    }
+    rpc.abort();
+}
+
+/// From the registration to the end of the connection, which is then forgotten.
+async fn until_lost(session: &Rc<Session>, connection: &Connection, core: &CoreState) {
+    let reason = tokio::select! {
+        reason = connection.closed() => reason,
+        never = tell_doubts(session, connection, core) => match never {},
+        never = drain_leaving(session, connection) => match never {},
+    };
+    let Some(live) = session.take_live() else { return };
+    let slot = live.slot;
+    tracing::info!(
+        tunnel = %slot.tunnel, replica = %slot.connector, conn_index = slot.index.0,
+        transport = connection.transport().as_str(), core = %core.tunnels.context().id, %reason,
+        "tunnel connection ended"
+    );
+    core.tunnels.disown(live.id);
+    core.service.left(ConnectionKey {
+        tunnel: slot.tunnel,
+        connector: slot.connector,
+        index: slot.index,
+        connection: live.id,
+    });
+    if reason.is_silence() && connection.transport() == Transport::Http2 {
+        announce_doubt(slot, core);
     }
 }
 
 /// What kept one connection of a replica from answering may have hit the others, which nobody asks: they are
 /// asked too, so that a visitor does not find them dead one after the other.
-async fn tell_doubts(session: &Session, connection: &quic::Connection, core: &CoreState) -> Infallible {
+async fn tell_doubts(session: &Session, connection: &Connection, core: &CoreState) -> Infallible {
     loop {
         connection.doubted().await;
         if let Some(slot) = session.slot() {
-            let (tunnel, connector) = (slot.tunnel, slot.connector);
-            core.tunnels.announce(&CoreNews::Doubted { tunnel, connector });
+            announce_doubt(slot, core);
         }
+    }
+}
+
+fn announce_doubt(slot: Slot, core: &CoreState) {
+    let (tunnel, connector) = (slot.tunnel, slot.connector);
+    core.tunnels.announce(&CoreNews::Doubted { tunnel, connector });
+}
+
+/// A connector that takes no more exchanges without a word on its control stream is treated as if it had unregistered.
+async fn drain_leaving(session: &Rc<Session>, connection: &Connection) -> Infallible {
+    loop {
+        connection.leaving().await;
+        session.drain();
     }
 }
 
@@ -123,10 +187,10 @@ async fn tell_doubts(session: &Session, connection: &quic::Connection, core: &Co
 async fn await_registration(
     session: &Session,
     rpc: &mut JoinHandle<()>,
-    connection: &quic::Connection,
+    connection: &Connection,
     deadline: Instant,
 ) -> bool {
-    let reason: &[u8] = tokio::select! {
+    let reason = tokio::select! {
         biased;
         decided = timeout_at(deadline, session.decided()) => match decided {
             Ok(true) => return true,
@@ -135,26 +199,22 @@ async fn await_registration(
                 if timeout(REFUSAL_TIME, connection.closed()).await.is_ok() {
                     return false;
                 }
-                b"registration refused"
+                "registration refused"
             }
             Err(_) => {
                 session.count_timeout();
-                b"no registration in time"
+                LATE
             }
         },
         _ = connection.closed() => return false,
-        _ = rpc => b"control stream ended before registration",
+        _ = rpc => "control stream ended before registration",
     };
-    connection.close(CLOSE_CODE, reason);
+    connection.close(reason);
     false
 }
 
 /// A new connection's entry for the directory.
-pub(crate) fn live_connection(
-    core: &CoreState,
-    slot: adit_proto::directory::Slot,
-    id: ConnectionId,
-) -> LiveConnection {
+pub(crate) fn live_connection(core: &CoreState, slot: Slot, id: ConnectionId) -> LiveConnection {
     LiveConnection {
         id,
         slot,
@@ -166,7 +226,7 @@ pub(crate) fn live_connection(
 }
 
 /// Stops new exchanges on a connection and closes it once the running ones are done.
-pub(crate) async fn drain(core: Rc<CoreState>, live: LiveConnection, connection: quic::Connection) {
+pub(crate) async fn drain(core: Rc<CoreState>, live: LiveConnection, connection: Connection) {
     core.tunnels.announce(&CoreNews::Draining(live.id));
     sleep(UNREGISTER_ANSWER_TIME).await;
     let finished = async {
@@ -181,7 +241,7 @@ pub(crate) async fn drain(core: Rc<CoreState>, live: LiveConnection, connection:
         },
         _ = connection.closed() => return,
     }
-    connection.close(CLOSE_CODE, b"unregistered");
+    connection.close("unregistered");
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ use crate::cross_core::{CoreMessage, MAILBOX_MESSAGES_MAX};
 use crate::metrics::CoreMetrics;
 use crate::public::tls::{Certificates, PublicTls};
 use crate::state::{SnapshotFile, write_atomically};
+use crate::tunnel_http2::accept::TunnelTls;
 use bind::Bound;
 
 /// Streams a connector may open at once: its control stream and short RPC streams.
@@ -176,7 +177,8 @@ impl Process {
             config: config.clone(),
             mailboxes,
             service: handle,
-            quic: quic_config(tunnel)?,
+            quic: quic_config(tunnel.clone())?,
+            tunnel_tls: TunnelTls::new(tunnel)?,
             tls: PublicTls::new(certificates.clone())?,
             log: log.clone(),
             reports: report,
@@ -223,8 +225,8 @@ impl Process {
             path: self.config.state_dir.clone(),
             source: io::Error::other(error),
         })?;
-        tracing::info!(tunnel = %addresses.tunnel, http = ?addresses.http, https = ?addresses.https,
-            admin = %addresses.admin, "edge serves");
+        tracing::info!(tunnel = %addresses.tunnel, tunnel_http2 = ?addresses.tunnel_http2,
+            http = ?addresses.http, https = ?addresses.https, admin = %addresses.admin, "edge serves");
         // Ends with the process.
         spawn_local(watch::certificates(self.certificates.clone()));
         loop {

@@ -6,6 +6,7 @@
 //! [`cross_core`](crate::cross_core)).
 
 mod absence;
+pub(crate) mod connection;
 pub(crate) mod routes;
 pub(crate) mod stream;
 
@@ -17,20 +18,23 @@ use std::time::Duration;
 
 use adit_driver::core::{CoreContext, CoreId};
 use adit_driver::mailbox;
-use adit_driver::pipe::pipe;
+use adit_driver::pipe::{PipeReader, PipeWriter, pipe};
 use adit_driver::quic;
 use adit_driver::time::{now, timeout_at};
 use adit_proto::directory::{Directory, Live, ServedHosts, Slot};
 use adit_proto::steering::{Ask, NoConnection, Tried, choose};
 use adit_wire::{ConnIndex, ConnectionId, ConnectorId, Hostname, TunnelId};
+use tokio::task::spawn_local;
 
 use crate::cross_core::{CoreMessage, Courier};
+use crate::tunnel_http2;
 use absence::{Absences, WAITING_MAX};
+use connection::Connection;
 use routes::Routes;
 use stream::{ExchangeStream, InFlight, RecvHalf, SendHalf};
 
-/// Bytes of one direction of an exchange that may wait between two cores.
-const CROSS_CORE_CREDIT_BYTES: usize = 256 << 10;
+/// Bytes of one direction of an exchange that may wait between two cores, or before HTTP/2.
+const PIPE_CREDIT_BYTES: usize = 256 << 10;
 
 /// What every core knows of a connection beside its place: the exchanges in flight on it.
 pub(crate) type Load = Arc<AtomicU32>;
@@ -44,7 +48,7 @@ pub(crate) struct Tunnels {
     routes: RefCell<Arc<Routes>>,
     directory: RefCell<Directory<Load>>,
     /// Connections that live on this core.
-    here: RefCell<HashMap<ConnectionId, quic::Connection>>,
+    here: RefCell<HashMap<ConnectionId, Connection>>,
     /// Ways to all cores by index, this one included.
     cores: Vec<Courier>,
     seed: Cell<u64>,
@@ -165,6 +169,15 @@ impl Tunnels {
                 .get(&choice.id)
                 .cloned()
                 .ok_or(OpenError::Gone)?;
+            let connection = match connection {
+                Connection::Quic(connection) => connection,
+                Connection::Http2(connection) => {
+                    let (stream, request, response) = piped(guard);
+                    // Ends with the exchange: both pipes report their ends.
+                    spawn_local(tunnel_http2::exchange::carry(connection, request, response));
+                    return Ok(stream);
+                }
+            };
             let (send, recv) = connection.open_bi().await.map_err(|_| OpenError::Gone)?;
             return Ok(ExchangeStream {
                 send: SendHalf::Here(send),
@@ -176,19 +189,14 @@ impl Tunnels {
             .cores
             .get(usize::from(choice.core.0))
             .ok_or(OpenError::Gone)?;
-        let (request, request_there) = pipe(CROSS_CORE_CREDIT_BYTES);
-        let (response_there, response) = pipe(CROSS_CORE_CREDIT_BYTES);
+        let (stream, request, response) = piped(guard);
         let message = CoreMessage::Open {
             id: choice.id,
-            request: request_there,
-            response: response_there,
+            request,
+            response,
         };
         owner.try_send(message).map_err(|_| OpenError::MailboxFull)?;
-        Ok(ExchangeStream {
-            send: SendHalf::There(request),
-            recv: RecvHalf::There(response),
-            guard,
-        })
+        Ok(stream)
     }
 
     pub(crate) fn context(&self) -> CoreContext {
@@ -202,7 +210,7 @@ impl Tunnels {
     }
 
     /// Takes over a connection that registered on this core and announces it to all.
-    pub(crate) fn own(&self, live: &LiveConnection, connection: quic::Connection) {
+    pub(crate) fn own(&self, live: &LiveConnection, connection: Connection) {
         self.here.borrow_mut().insert(live.id, connection);
         self.announce(&CoreNews::Joined(live.clone()));
     }
@@ -231,7 +239,7 @@ impl Tunnels {
                 let loser = self.directory.borrow_mut().join(live);
                 self.absences.borrow_mut().end(tunnel);
                 if let Some(loser) = loser {
-                    self.close_here(loser.id, b"replaced by a newer connection");
+                    self.close_here(loser.id, "replaced by a newer connection");
                 }
             }
             CoreNews::Left(id) => {
@@ -272,13 +280,28 @@ impl Tunnels {
             .map(|live| live.id)
             .collect();
         for id in ids {
-            self.close_here(id, b"disconnected by control");
+            self.close_here(id, "disconnected by control");
         }
     }
 
     /// The connection, if it lives on this core.
-    pub(crate) fn here(&self, id: ConnectionId) -> Option<quic::Connection> {
+    pub(crate) fn here(&self, id: ConnectionId) -> Option<Connection> {
         self.here.borrow().get(&id).cloned()
+    }
+
+    /// Closes the connections of this core that came over HTTP/2 and waits until they are gone.
+    pub(crate) async fn close_http2(&self, reason: &'static str) {
+        let here: Vec<_> = self.here.borrow().values().cloned().collect();
+        for connection in &here {
+            if let Connection::Http2(connection) = connection {
+                connection.close(reason);
+            }
+        }
+        for connection in here {
+            if let Connection::Http2(connection) = connection {
+                connection.closed().await;
+            }
+        }
     }
 
     /// Connections that live on this core.
@@ -314,9 +337,9 @@ impl Tunnels {
         }
     }
 
-    fn close_here(&self, id: ConnectionId, reason: &[u8]) {
+    fn close_here(&self, id: ConnectionId, reason: &'static str) {
         if let Some(connection) = self.here(id) {
-            connection.close(0, reason);
+            connection.close(reason);
         }
     }
 }
@@ -335,6 +358,18 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.set(self.0.get().saturating_sub(1));
     }
+}
+
+/// A stream whose other ends are given to whoever carries the exchange.
+fn piped(guard: InFlight) -> (ExchangeStream, PipeReader, PipeWriter) {
+    let (request, request_there) = pipe(PIPE_CREDIT_BYTES);
+    let (response_there, response) = pipe(PIPE_CREDIT_BYTES);
+    let stream = ExchangeStream {
+        send: SendHalf::There(request),
+        recv: RecvHalf::There(response),
+        guard,
+    };
+    (stream, request_there, response_there)
 }
 
 /// What every core must know about a connection.

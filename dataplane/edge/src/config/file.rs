@@ -64,6 +64,7 @@ impl CpuPart {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Listeners {
     pub(super) tunnel: Option<String>,
+    pub(super) tunnel_http2: Option<Vec<String>>,
     pub(super) http: Option<Vec<String>>,
     pub(super) https: Option<Vec<String>>,
     pub(super) admin: Option<String>,

@@ -159,11 +159,11 @@ impl Resolver<'_> {
     }
 
     fn listeners(&self, written: file::Listeners) -> Result<Listeners, ConfigError> {
+        let tunnel = written.tunnel.as_deref().unwrap_or(TUNNEL_DEFAULT);
         Ok(Listeners {
-            tunnel: self.address(
-                "listeners.tunnel",
-                written.tunnel.as_deref().unwrap_or(TUNNEL_DEFAULT),
-            )?,
+            tunnel: self.address("listeners.tunnel", tunnel)?,
+            // A connector has one address for both ways.
+            tunnel_http2: self.addresses("listeners.tunnel-http2", written.tunnel_http2, tunnel)?,
             http: self.addresses("listeners.http", written.http, HTTP_DEFAULT)?,
             https: self.addresses("listeners.https", written.https, HTTPS_DEFAULT)?,
             admin: self.address(

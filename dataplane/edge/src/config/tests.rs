@@ -13,6 +13,7 @@ region: eu
 location: Frankfurt
 listeners:
   tunnel: "0.0.0.0:7844"
+  tunnel-http2: ["0.0.0.0:7846"]
   http: ["0.0.0.0:80", "[::1]:8080"]
   https: []
   admin: "127.0.0.1:9000"
@@ -39,6 +40,7 @@ grace-period: 1500ms
 #[test]
 fn every_key_is_understood_and_paths_count_from_the_file() {
     let config = parse(FULL).unwrap();
+    assert_eq!(config.listeners.tunnel_http2, ["0.0.0.0:7846".parse().unwrap()]);
     assert_eq!(config.listeners.http.len(), 2);
     assert!(config.listeners.https.is_empty());
     assert_eq!(config.certificates[0].cert, Path::new("/etc/adit/tls/site.pem"));
@@ -66,8 +68,31 @@ fn the_dump_is_a_file_with_the_same_meaning() {
 fn a_short_file_gets_defaults() {
     let config = parse("control: {socket: edge.sock}").unwrap();
     assert_eq!(config.listeners.tunnel.port(), 7844);
+    assert_eq!(config.listeners.tunnel_http2, [config.listeners.tunnel]);
     assert_eq!(config.location, config.colo);
     assert!(config.access_log.is_none());
+}
+
+#[test]
+fn connectors_over_http2_are_welcome_where_those_over_quic_are_unless_said_otherwise() {
+    for (listeners, expected) in [
+        ("tunnel: '127.0.0.1:9'", vec!["127.0.0.1:9"]),
+        ("tunnel: '127.0.0.1:0'", vec!["127.0.0.1:0"]),
+        ("tunnel-http2: []", vec![]),
+        (
+            "tunnel-http2: ['127.0.0.1:1', '[::1]:2']",
+            vec!["127.0.0.1:1", "[::1]:2"],
+        ),
+    ] {
+        let config = parse(&format!("listeners: {{{listeners}}}\ncontrol: {{socket: s}}")).unwrap();
+        let found: Vec<_> = config
+            .listeners
+            .tunnel_http2
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found, expected);
+    }
 }
 
 #[test]

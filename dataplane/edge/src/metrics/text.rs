@@ -38,7 +38,7 @@ impl Kind {
 use Kind::{Counter as C, Gauge as G};
 
 /// Shown per core, so that an uneven load is seen.
-const PER_CORE: [PerCore; 27] = [
+const PER_CORE: [PerCore; 30] = [
     (
         "edge_visitor_connections_total",
         C,
@@ -128,6 +128,24 @@ const PER_CORE: [PerCore; 27] = [
         G,
         "Registered tunnel connections.",
         |m| &m.tunnel_connections_open,
+    ),
+    (
+        "edge_tunnel_http2_connections",
+        G,
+        "Registered tunnel connections over HTTP/2.",
+        |m| &m.tunnel_http2_connections_open,
+    ),
+    (
+        "edge_tunnel_http2_refused_total",
+        C,
+        "Connectors over TCP turned away at a limit.",
+        |m| &m.tunnel_http2_refused,
+    ),
+    (
+        "edge_tunnel_tls_handshakes_failed_total",
+        C,
+        "TLS handshakes of connectors over TCP that failed or took too long.",
+        |m| &m.tunnel_tls_failed,
     ),
     (
         "edge_registrations_accepted_total",

@@ -8,8 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use adit_control_api::digest::SecretDigest;
-use adit_control_api::edge_link::{Connection, ConnectionKey, RegisterOutcome};
-use adit_driver::quic::{self, RecvStream, SendStream};
+use adit_control_api::edge_link::{self, ConnectionKey, RegisterOutcome};
 use adit_proto::directory::Slot;
 use adit_wire::ConnectionId;
 use adit_wire::framing::{FrameGate, MESSAGE_BYTES_MAX, RPC_READER_OPTIONS, UNREGISTERED_MESSAGE_BYTES_MAX};
@@ -19,6 +18,7 @@ use adit_wire::registration::{
 use adit_wire::tunnelrpc_capnp::registration_server;
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{RpcSystem, twoparty};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
@@ -28,6 +28,7 @@ use super::gated::Gated;
 use super::local_config::served_hosts;
 use super::{CoreState, drain, live_connection, push};
 use crate::control_link::ServiceHandle;
+use crate::tunnels::connection::Connection;
 use crate::tunnels::{CoreNews, LiveConnection};
 
 /// How far a connection has come with its registration. Each moves on once, and only forwards.
@@ -43,7 +44,7 @@ enum Phase {
 /// What a connection's control stream has brought about.
 pub(super) struct Session {
     core: Rc<CoreState>,
-    connection: quic::Connection,
+    connection: Connection,
     phase: Cell<Phase>,
     live: RefCell<Option<LiveConnection>>,
     datagrams_v3: Cell<bool>,
@@ -52,7 +53,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(core: Rc<CoreState>, connection: quic::Connection) -> Rc<Self> {
+    pub(super) fn new(core: Rc<CoreState>, connection: Connection) -> Rc<Self> {
         Rc::new(Self {
             core,
             connection,
@@ -89,6 +90,17 @@ impl Session {
         self.live.borrow().as_ref().map(|live| live.slot)
     }
 
+    /// Lets a registered connection finish what runs on it and closes it then; further calls change nothing.
+    pub(super) fn drain(&self) {
+        let live = self.live.borrow().clone();
+        if let Some(live) = live.filter(|_| self.phase.replace(Phase::Draining) == Phase::Registered) {
+            tracing::info!(tunnel = %live.slot.tunnel, replica = %live.slot.connector,
+                conn_index = live.slot.index.0, "connection unregistered and draining");
+            // Ends when the connection is closed, which it does itself.
+            spawn_local(drain(self.core.clone(), live, self.connection.clone()));
+        }
+    }
+
     fn decide(&self, phase: Phase) {
         self.phase.set(phase);
         self.is_decided.notify_one();
@@ -96,7 +108,11 @@ impl Session {
 }
 
 /// Starts the RPC server; the task ends with the stream and is aborted with the connection.
-pub(super) fn spawn(session: &Rc<Session>, send: SendStream, recv: RecvStream) -> JoinHandle<()> {
+pub(super) fn spawn<W, R>(session: &Rc<Session>, send: W, recv: R) -> JoinHandle<()>
+where
+    W: AsyncWrite + Unpin + 'static,
+    R: AsyncRead + Unpin + 'static,
+{
     let (recv, gate) = Gated::new(recv, UNREGISTERED_MESSAGE_BYTES_MAX);
     *session.gate.borrow_mut() = Some(gate);
     let network = twoparty::VatNetwork::new(
@@ -138,18 +154,7 @@ impl registration_server::Server for Server {
         _: registration_server::UnregisterConnectionParams,
         _: registration_server::UnregisterConnectionResults,
     ) -> Result<(), capnp::Error> {
-        let live = self.session.live.borrow().clone();
-        if let Some(live) = live.filter(|_| self.session.phase.replace(Phase::Draining) == Phase::Registered)
-        {
-            tracing::info!(tunnel = %live.slot.tunnel, replica = %live.slot.connector,
-                conn_index = live.slot.index.0, "connection unregistered and draining");
-            // Ends when the connection is closed, which it does itself.
-            spawn_local(drain(
-                self.session.core.clone(),
-                live,
-                self.session.connection.clone(),
-            ));
-        }
+        self.session.drain();
         Ok(())
     }
 
@@ -224,7 +229,8 @@ async fn register(session: &Rc<Session>, request: &RegisterRequest) -> RegisterR
     session.decide(Phase::Registered);
     core.metrics.registrations_accepted.add(1);
     tracing::info!(tunnel = %slot.tunnel, replica = %slot.connector, conn_index = slot.index.0,
-        core = %core.tunnels.context().id, remote = %session.connection.remote_address(),
+        transport = session.connection.transport().as_str(), core = %core.tunnels.context().id,
+        remote = %session.connection.remote_address(),
         version = request.options.client.version, "tunnel connection registered");
     if accepted.remotely_managed {
         // Ends after one exchange with the connector or its deadline.
@@ -252,9 +258,14 @@ impl Drop for Pending<'_> {
     }
 }
 
-fn record(session: &Session, request: &RegisterRequest, slot: Slot, id: ConnectionId) -> Connection {
+fn record(
+    session: &Session,
+    request: &RegisterRequest,
+    slot: Slot,
+    id: ConnectionId,
+) -> edge_link::Connection {
     let client = &request.options.client;
-    Connection {
+    edge_link::Connection {
         key: ConnectionKey {
             tunnel: slot.tunnel,
             connector: slot.connector,

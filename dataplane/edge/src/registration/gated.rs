@@ -11,7 +11,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use adit_driver::quic::RecvStream;
 use adit_wire::framing::{FrameError, FrameGate, WORD_SIZE};
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -28,13 +27,13 @@ enum GateError {
 }
 
 /// A stream whose messages are limited; the limit of their size is shared with whoever raises it.
-pub(crate) struct Gated {
-    stream: RecvStream,
+pub(crate) struct Gated<R> {
+    stream: R,
     counted: Counted,
 }
 
-impl Gated {
-    pub(crate) fn new(stream: RecvStream, limit: usize) -> (Self, Rc<RefCell<FrameGate>>) {
+impl<R> Gated<R> {
+    pub(crate) fn new(stream: R, limit: usize) -> (Self, Rc<RefCell<FrameGate>>) {
         let gate = Rc::new(RefCell::new(FrameGate::new(limit)));
         (
             Self {
@@ -46,7 +45,7 @@ impl Gated {
     }
 }
 
-impl AsyncRead for Gated {
+impl<R: AsyncRead + Unpin> AsyncRead for Gated<R> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

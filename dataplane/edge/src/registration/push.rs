@@ -1,6 +1,7 @@
 //! Pushes a remotely managed tunnel's configuration to a connector that has just registered.
 //!
-//! Source: protocol/remote-config.md. The stream carries one RPC exchange: signature, bootstrap, one call.
+//! Source: protocol/remote-config.md. Over QUIC a stream carries one RPC exchange: signature, bootstrap, one call. Over
+//! HTTP/2 it is a request with its answer.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,12 +21,13 @@ use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 
 use super::CoreState;
 use super::gated::Gated;
+use crate::tunnels::connection::Connection;
 
 /// Connectors end such a stream after 5 s by themselves.
 const PUSH_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Sends the configuration that control holds, if it holds one, and logs what became of it.
-pub(super) async fn push(core: Rc<CoreState>, connection: quic::Connection, tunnel: TunnelId) {
+pub(super) async fn push(core: Rc<CoreState>, connection: Connection, tunnel: TunnelId) {
     let Some(configuration) = core.service.configuration(tunnel).await else {
         return;
     };
@@ -33,7 +35,17 @@ pub(super) async fn push(core: Rc<CoreState>, connection: quic::Connection, tunn
         version: configuration.version,
         config: Bytes::from(configuration.config),
     };
-    match timeout(PUSH_DEADLINE, send(&connection, &update)).await {
+    let sent = async {
+        match &connection {
+            Connection::Quic(connection) => {
+                send(connection, &update).await.map_err(|error| error.to_string())
+            }
+            Connection::Http2(connection) => {
+                connection.push(&update).await.map_err(|error| error.to_string())
+            }
+        }
+    };
+    match timeout(PUSH_DEADLINE, sent).await {
         Ok(Ok(applied)) if applied.error.is_empty() => {
             tracing::info!(%tunnel, version = applied.latest_version, "configuration applied by connector");
         }

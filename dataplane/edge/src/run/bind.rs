@@ -3,6 +3,8 @@
 //! Listeners share their port between cores (SO_REUSEPORT), and the kernel would let a second process of the
 //! same user join in and take half of the visitors. So each address is first bound alone, which fails while
 //! anybody else has it.
+//!
+//! Connectors know one port for both of their transports, so TCP gets the number that UDP has.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -13,8 +15,8 @@ use adit_driver::{mailbox, tcp, udp};
 use serde::Serialize;
 
 use super::EdgeError;
-use crate::config::Config;
-use crate::core::Seed;
+use crate::config::{Config, Listeners};
+use crate::core::{Seed, Sockets};
 use crate::cross_core::CoreMessage;
 use crate::metrics::CoreMetrics;
 
@@ -22,6 +24,7 @@ use crate::metrics::CoreMetrics;
 #[derive(Debug, Serialize)]
 pub(super) struct Addresses {
     pub(super) tunnel: SocketAddr,
+    pub(super) tunnel_http2: Vec<SocketAddr>,
     pub(super) http: Vec<SocketAddr>,
     pub(super) https: Vec<SocketAddr>,
     pub(super) admin: SocketAddr,
@@ -42,9 +45,13 @@ impl Addresses {
 const FREED_WITHIN: Duration = Duration::from_secs(3);
 const FREED_LOOK: Duration = Duration::from_millis(50);
 
+/// Ports that are tried to find one free for UDP and TCP.
+const SAME_PORT_TRIES: usize = 32;
+
 /// All listeners, each group in the order of the cores.
 pub(super) struct Bound {
     tunnel: Vec<UdpSocket>,
+    tunnel_http2: Vec<Vec<TcpListener>>,
     http: Vec<Vec<TcpListener>>,
     https: Vec<Vec<TcpListener>>,
     admin: tokio::net::TcpListener,
@@ -71,23 +78,28 @@ impl Bound {
             };
             addresses.iter().map(bind).collect::<Result<Vec<_>, _>>()
         };
-        let tunnel_role = "listeners.tunnel";
-        let tunnel = freed_soon(|| {
-            alone(listeners.tunnel, UdpSocket::bind)?;
-            udp::bind_group(listeners.tunnel, cores)
-        })
-        .map_err(refused(listeners.tunnel, tunnel_role))?;
+        let tunnel = freed_soon(|| bind_tunnel(listeners, cores))
+            .map_err(refused(listeners.tunnel, "listeners.tunnel"))?;
+        let tunnel_address = first(tunnel.first().map(UdpSocket::local_addr), listeners.tunnel);
+        let beside = |address: &SocketAddr| match *address == listeners.tunnel {
+            true => tunnel_address,
+            false => *address,
+        };
+        let asked: Vec<_> = listeners.tunnel_http2.iter().map(beside).collect();
+        let tunnel_http2 = group(&asked, "listeners.tunnel-http2")?;
         let http = group(&listeners.http, "listeners.http")?;
         let https = group(&listeners.https, "listeners.https")?;
         let admin = bind_admin(listeners.admin).map_err(refused(listeners.admin, "listeners.admin"))?;
         let addresses = Addresses {
-            tunnel: first(tunnel.first().map(UdpSocket::local_addr), listeners.tunnel),
+            tunnel: tunnel_address,
+            tunnel_http2: resolved(&tunnel_http2, &asked),
             http: resolved(&http, &listeners.http),
             https: resolved(&https, &listeners.https),
             admin: admin.local_addr().unwrap_or(listeners.admin),
         };
         Ok(Self {
             tunnel,
+            tunnel_http2,
             http,
             https,
             admin,
@@ -98,6 +110,7 @@ impl Bound {
     pub(super) fn addresses(&self) -> Addresses {
         Addresses {
             tunnel: self.addresses.tunnel,
+            tunnel_http2: self.addresses.tunnel_http2.clone(),
             http: self.addresses.http.clone(),
             https: self.addresses.https.clone(),
             admin: self.addresses.admin,
@@ -110,13 +123,17 @@ impl Bound {
         inboxes: Vec<mailbox::Receiver<CoreMessage>>,
         metrics: Vec<Arc<CoreMetrics>>,
     ) -> (Vec<Seed>, tokio::net::TcpListener) {
+        let mut tunnel_http2 = deal(self.tunnel_http2, inboxes.len());
         let mut http = deal(self.http, inboxes.len());
         let mut https = deal(self.https, inboxes.len());
         let seeds = self.tunnel.into_iter().zip(inboxes).zip(metrics);
         let seeds = seeds.map(|((tunnel, inbox), metrics)| Seed {
-            tunnel,
-            http: http.next().unwrap_or_default(),
-            https: https.next().unwrap_or_default(),
+            sockets: Sockets {
+                tunnel,
+                tunnel_http2: tunnel_http2.next().unwrap_or_default(),
+                http: http.next().unwrap_or_default(),
+                https: https.next().unwrap_or_default(),
+            },
             inbox,
             metrics,
         });
@@ -135,6 +152,25 @@ fn freed_soon<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
             other => return other,
         }
     }
+}
+
+/// Binds UDP for connectors. Where any port will do, for TCP as well, it is one that is free for both.
+fn bind_tunnel(listeners: &Listeners, cores: usize) -> io::Result<Vec<UdpSocket>> {
+    let address = listeners.tunnel;
+    alone(address, UdpSocket::bind)?;
+    let mut taken = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..SAME_PORT_TRIES {
+        let sockets = udp::bind_group(address, cores)?;
+        let bound = first(sockets.first().map(UdpSocket::local_addr), address);
+        if address.port() != 0 || !listeners.tunnel_http2.contains(&address) {
+            return Ok(sockets);
+        }
+        match alone(bound, TcpListener::bind) {
+            Ok(()) => return Ok(sockets),
+            Err(error) => taken = error,
+        }
+    }
+    Err(taken)
 }
 
 /// Fails if anybody has the address; port 0 is always free.
@@ -177,6 +213,22 @@ fn first(address: Option<io::Result<SocketAddr>>, asked: SocketAddr) -> SocketAd
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_any_port_will_do_tcp_gets_the_one_of_udp() {
+        let text = "listeners: {tunnel: '127.0.0.1:0', http: [], https: [], admin: '127.0.0.1:0'}\ncores: 2\n\
+                    control: {socket: s}";
+        let config = Config::parse("edge.yml".as_ref(), text).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _entered = runtime.enter();
+        let bound = Bound::bind(&config).unwrap();
+        assert_ne!(bound.addresses.tunnel.port(), 0);
+        assert_eq!(bound.addresses.tunnel_http2, [bound.addresses.tunnel]);
+        assert_eq!(bound.tunnel_http2[0].len(), 2);
+    }
 
     #[test]
     fn an_address_shared_by_somebody_else_counts_as_taken() {

@@ -1,0 +1,211 @@
+//! Tunnel connections over HTTP/2: what a connector dials when UDP does not get through.
+//!
+//! ```text
+//! connector ── TCP ─► TLS ─► accept ─► registration          the connector is HTTP/2's server, we are its client
+//!                                 └─► exchange  (one request per exchange)
+//! ```
+//! The connector has dialled, and yet the edge opens every stream: the control stream first, on which the connector
+//! registers, then one for each exchange. Heads are translated (proto, `exchange::edge`), so that the rest of the edge
+//! sees pipes with the bytes of a QUIC data stream, as it does for connections of other cores.
+//!
+//! Costs per exchange: two pipes and a task. No byte is copied between TLS and the visitor's socket.
+//!
+//! Does not: carry datagrams, which HTTP/2 has not.
+//!
+//! Source: protocol/transport-http2.md.
+
+pub(crate) mod accept;
+mod byte_stream;
+mod call;
+pub(crate) mod exchange;
+mod keeper;
+mod watched;
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use adit_driver::time::timeout;
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+use watched::{Pulse, Watched};
+
+/// Bytes a connector may send ahead per stream and per connection: what QUIC's windows allow, at the round-trip times
+/// of another continent.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+
+/// Largest frame we take. Stock connectors fill 4 KiB, ours as much as they have.
+const FRAME_BYTES_MAX: u32 = 64 << 10;
+
+/// Bytes of one request that wait for the connector's window.
+const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
+
+/// Headers of an answer: the largest head of a data stream in base64, and what is around it.
+const HEAD_LIST_BYTES_MAX: u32 = 128 << 10;
+
+/// Streams we have reset whose frames are still ignored without a word, and for how long. Visitors that leave in the
+/// middle of a download make them.
+const RESET_STREAMS_MAX: usize = 1_024;
+const RESET_STREAMS_TIME: Duration = Duration::from_secs(10);
+
+/// Frames for streams that are forgotten, over the life of a connection: each is answered, and an honest connector
+/// hardly ever sends one. Beyond, the connection is closed.
+const STRAY_FRAMES_MAX: usize = 16_384;
+
+/// Time for what is written to leave when we close.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+/// Why a connection has ended.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Lost {
+    #[error("closed by this edge: {0}")]
+    Closed(&'static str),
+    #[error("closed by the connector")]
+    ByConnector,
+    #[error("no sign of life from the connector")]
+    Silent,
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A connection's handle; clones are of the same connection. Lives on one core.
+#[derive(Clone)]
+pub(crate) struct Connection(Rc<Shared>);
+
+struct Shared {
+    requests: SendRequest<Bytes>,
+    remote: SocketAddr,
+    pulse: Rc<Pulse>,
+    /// What we close for.
+    closing: Cell<Option<&'static str>>,
+    is_closing: Notify,
+    lost: RefCell<Option<Lost>>,
+    is_lost: Notify,
+    /// The connector takes no more requests.
+    is_leaving: Notify,
+}
+
+impl Connection {
+    /// Says HTTP/2's first words on a stream over which a connector has dialled. The future that comes with the handle
+    /// carries the connection, and ends with it.
+    ///
+    /// # Errors
+    /// What the stream says.
+    pub(crate) async fn over<S>(
+        stream: S,
+        remote: SocketAddr,
+    ) -> Result<(Self, impl Future<Output = ()> + use<S>), h2::Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let pulse = Rc::<Pulse>::default();
+        let (requests, mut connection) = Builder::new()
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES_MAX)
+            .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
+            .max_header_list_size(HEAD_LIST_BYTES_MAX)
+            .max_concurrent_reset_streams(RESET_STREAMS_MAX)
+            .reset_stream_duration(RESET_STREAMS_TIME)
+            .max_local_error_reset_streams(Some(STRAY_FRAMES_MAX))
+            .enable_push(false)
+            .handshake(Watched::new(stream, pulse.clone()))
+            .await?;
+        let shared = Rc::new(Shared {
+            requests,
+            remote,
+            pulse,
+            closing: Cell::new(None),
+            is_closing: Notify::new(),
+            lost: RefCell::default(),
+            is_lost: Notify::new(),
+            is_leaving: Notify::new(),
+        });
+        let handle = Self(shared.clone());
+        let carried = async move {
+            let pings = connection.ping_pong();
+            let mut connection = std::pin::pin!(connection);
+            let lost = tokio::select! {
+                biased;
+                reason = shared.told_to_close() => {
+                    shared.pulse.end();
+                    // A connector that takes nothing more is dropped with what it was to be sent.
+                    let _ = timeout(CLOSE_TIME, connection).await;
+                    Lost::Closed(reason)
+                }
+                ended = &mut connection => match ended {
+                    Ok(()) => Lost::ByConnector,
+                    Err(error) => Lost::Failed(error.to_string()),
+                },
+                () = keeper::until_silent(pings, &shared.pulse) => Lost::Silent,
+            };
+            *shared.lost.borrow_mut() = Some(lost);
+            shared.is_lost.notify_waiters();
+        };
+        Ok((handle, carried))
+    }
+
+    pub(crate) fn remote_address(&self) -> SocketAddr {
+        self.0.remote
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.closing.get().is_some() || self.0.lost.borrow().is_some()
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn closed(&self) -> Lost {
+        loop {
+            let lost = self.0.is_lost.notified();
+            if let Some(lost) = &*self.0.lost.borrow() {
+                return lost.clone();
+            }
+            lost.await;
+        }
+    }
+
+    /// Ends the connection once what is written has left. The first reason stays.
+    pub(crate) fn close(&self, reason: &'static str) {
+        if self.0.closing.get().is_none() {
+            self.0.closing.set(Some(reason));
+            self.0.is_closing.notify_one();
+        }
+    }
+
+    /// Waits until the connector is found to take no more requests although the connection lives.
+    pub(crate) async fn leaving(&self) {
+        self.0.is_leaving.notified().await;
+    }
+
+    /// Asks for a sign of life now.
+    pub(crate) fn check(&self) {
+        self.0.pulse.ask();
+    }
+}
+
+impl Shared {
+    async fn told_to_close(&self) -> &'static str {
+        loop {
+            if let Some(reason) = self.closing.get() {
+                return reason;
+            }
+            self.is_closing.notified().await;
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("remote", &self.0.remote)
+            .field("lost", &self.0.lost)
+            .finish_non_exhaustive()
+    }
+}

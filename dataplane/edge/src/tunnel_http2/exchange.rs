@@ -1,0 +1,214 @@
+//! Carries one exchange over HTTP/2: pipes with the bytes of a data stream on one side, a request and its answer on the
+//! other.
+//!
+//! ```text
+//! request pipe:  ConnectRequest  │ body …   ─►  HEADERS │ DATA …
+//! response pipe: ConnectResponse │ body …   ◄─  HEADERS │ DATA …
+//! ```
+//! Back-pressure is whole: a chunk leaves the request pipe when the connector's window has room for it, and the
+//! connector's window grows again when the response pipe has taken the bytes.
+//!
+//! HTTP/2 cannot stop one direction of a stream alone. A visitor who gives up either gives the exchange up.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+
+use adit_driver::pipe::{PipeReader, PipeWriter};
+use adit_proto::exchange::edge::{Http2Request, http2_failure, http2_request, http2_response};
+use adit_wire::connect::{ConnectRequest, ConnectionType, decode_request};
+use bytes::{Bytes, BytesMut};
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+
+use super::Connection;
+use super::byte_stream::poll_granted;
+use crate::tunnels::stream::{LOST, NOT_OPENED};
+
+/// The code of all resets and stops that are the connector's.
+const BY_CONNECTOR: u32 = 0;
+
+/// Carries the exchange whose pipes these are until both directions have ended.
+pub(crate) async fn carry(connection: Connection, mut request: PipeReader, mut response: PipeWriter) {
+    let _awaited = connection.0.pulse.enter();
+    // Whoever opened the pipes is gone before the head was there: nothing to tell anybody.
+    let Some((head, rest)) = read_head(&mut request).await else {
+        return;
+    };
+    let Http2Request {
+        request: translated,
+        has_body,
+    } = match http2_request(&head) {
+        Ok(translated) => translated,
+        Err(error) => {
+            request.stop(BY_CONNECTOR);
+            if response.write(http2_failure(&error)).await.is_ok() {
+                response.finish();
+            }
+            return;
+        }
+    };
+    let ready = tokio::select! {
+        biased;
+        _ = response.closed() => return,
+        ready = connection.0.requests.clone().ready() => ready,
+    };
+    let opened = ready.and_then(|mut requests| requests.send_request(translated, !has_body));
+    let (answer, send) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::debug!(%error, "request not sent");
+            connection.0.is_leaving.notify_one();
+            request.stop(NOT_OPENED);
+            return response.abort(NOT_OPENED);
+        }
+    };
+    let sending = send_request(request, rest, send, has_body);
+    let answering = answer_request(answer, head.kind, response);
+    both(sending, answering).await;
+}
+
+/// Runs both directions to their ends, but drops the request's once nobody wants the answer: with the last handle of
+/// the stream dropped, HTTP/2 cancels it.
+async fn both(sending: impl Future<Output = ()>, answering: impl Future<Output = Answered>) {
+    let (mut sending, mut answering) = (pin!(sending), pin!(answering));
+    tokio::select! {
+        biased;
+        answered = &mut answering => if answered == Answered::ToTheEnd {
+            sending.await;
+        },
+        () = &mut sending => {
+            answering.await;
+        }
+    }
+}
+
+/// The head, and the bytes that came with it.
+async fn read_head(request: &mut PipeReader) -> Option<(ConnectRequest, Bytes)> {
+    let mut received = Bytes::new();
+    loop {
+        let chunk = request.read().await.ok()??;
+        received = if received.is_empty() {
+            chunk
+        } else {
+            let mut joined = BytesMut::from(received);
+            joined.extend_from_slice(&chunk);
+            joined.freeze()
+        };
+        if let Some(head) = decode_request(&mut received).ok()? {
+            return Some((head, received));
+        }
+    }
+}
+
+/// Pipe to connector.
+async fn send_request(
+    mut request: PipeReader,
+    mut chunk: Bytes,
+    mut send: SendStream<Bytes>,
+    has_body: bool,
+) {
+    loop {
+        while has_body && !chunk.is_empty() {
+            match poll_fn(|cx| poll_granted(&mut send, cx, chunk.len())).await {
+                Ok(granted) => {
+                    if send.send_data(chunk.split_to(granted), false).is_err() {
+                        return request.stop(BY_CONNECTOR);
+                    }
+                }
+                Err(error) => return request.stop(code_of(&error)),
+            }
+        }
+        let read = tokio::select! {
+            biased;
+            // A connector that has answered in full may want no more of the request.
+            reset = poll_fn(|cx| send.poll_reset(cx)), if has_body => {
+                return request.stop(reset.map_or_else(|error| code_of(&error), |_| BY_CONNECTOR));
+            }
+            read = request.read() => read,
+        };
+        match read {
+            Ok(Some(next)) => chunk = next,
+            Ok(None) => {
+                if has_body {
+                    // Fails if the connector has reset the stream, which the answer's side tells.
+                    let _ = send.send_data(Bytes::new(), true);
+                }
+                return;
+            }
+            Err(_) => return send.send_reset(Reason::CANCEL),
+        }
+    }
+}
+
+/// How the answer's direction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answered {
+    /// As the connector ended it.
+    ToTheEnd,
+    /// Nobody reads it any more.
+    InVain,
+}
+
+/// Connector to pipe.
+async fn answer_request(answer: ResponseFuture, kind: ConnectionType, mut response: PipeWriter) -> Answered {
+    let answer = tokio::select! {
+        biased;
+        _ = response.closed() => return Answered::InVain,
+        answer = answer => answer,
+    };
+    let (parts, body) = match answer {
+        Ok(answer) => answer.into_parts(),
+        Err(error) => {
+            // Refused streams were not looked at (RFC 9113 §8.7).
+            let is_refused = error.reason() == Some(Reason::REFUSED_STREAM);
+            response.abort(if is_refused { NOT_OPENED } else { code_of(&error) });
+            return Answered::ToTheEnd;
+        }
+    };
+    let translated = http2_response(&parts, kind);
+    if response.write(translated.head).await.is_err() {
+        return Answered::InVain;
+    }
+    if !translated.has_body {
+        response.finish();
+        return Answered::ToTheEnd;
+    }
+    answer_body(body, response).await
+}
+
+async fn answer_body(mut body: RecvStream, mut response: PipeWriter) -> Answered {
+    loop {
+        let data = tokio::select! {
+            biased;
+            _ = response.closed() => return Answered::InVain,
+            data = body.data() => data,
+        };
+        match data {
+            Some(Ok(data)) => {
+                let size = data.len();
+                if response.write(data).await.is_err() {
+                    return Answered::InVain;
+                }
+                // Fails for more than was received only.
+                let _ = body.flow_control().release_capacity(size);
+            }
+            Some(Err(error)) => {
+                response.abort(code_of(&error));
+                return Answered::ToTheEnd;
+            }
+            // Trailers may follow, for which data streams have no place.
+            None => {
+                response.finish();
+                return Answered::ToTheEnd;
+            }
+        }
+    }
+}
+
+fn code_of(error: &h2::Error) -> u32 {
+    if error.is_io() || error.is_go_away() {
+        LOST
+    } else {
+        BY_CONNECTOR
+    }
+}

@@ -1,0 +1,117 @@
+//! A tunnel connection, whichever way the connector came.
+
+use std::future::pending;
+use std::net::SocketAddr;
+
+use adit_driver::quic;
+
+use crate::tunnel_http2;
+
+/// Close code of our own closes; the protocol knows no other (protocol/transport-quic.md §6).
+const CLOSE_CODE: u32 = 0;
+
+/// How a connector reaches the edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Quic,
+    Http2,
+}
+
+impl Transport {
+    /// As connectors call it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::Http2 => "http2",
+        }
+    }
+}
+
+/// A connection's handle; clones are of the same connection. Lives on one core.
+#[derive(Clone, Debug)]
+pub(crate) enum Connection {
+    Quic(quic::Connection),
+    Http2(tunnel_http2::Connection),
+}
+
+/// Why a connection has ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Lost {
+    #[error(transparent)]
+    Quic(quic::ConnectionError),
+    #[error(transparent)]
+    Http2(tunnel_http2::Lost),
+}
+
+impl Lost {
+    /// Whether the connector was not heard for too long.
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            Self::Quic(error) => error.is_timeout(),
+            Self::Http2(lost) => *lost == tunnel_http2::Lost::Silent,
+        }
+    }
+}
+
+impl Connection {
+    pub(crate) fn transport(&self) -> Transport {
+        match self {
+            Self::Quic(_) => Transport::Quic,
+            Self::Http2(_) => Transport::Http2,
+        }
+    }
+
+    pub(crate) fn remote_address(&self) -> SocketAddr {
+        match self {
+            Self::Quic(connection) => connection.remote_address(),
+            Self::Http2(connection) => connection.remote_address(),
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Self::Quic(connection) => connection.is_closed(),
+            Self::Http2(connection) => connection.is_closed(),
+        }
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn closed(&self) -> Lost {
+        match self {
+            Self::Quic(connection) => Lost::Quic(connection.closed().await),
+            Self::Http2(connection) => Lost::Http2(connection.closed().await),
+        }
+    }
+
+    /// Ends it. The reason is for logs, and over QUIC for the connector.
+    pub(crate) fn close(&self, reason: &'static str) {
+        match self {
+            Self::Quic(connection) => connection.close(CLOSE_CODE, reason.as_bytes()),
+            Self::Http2(connection) => connection.close(reason),
+        }
+    }
+
+    /// Asks for a sign of life now.
+    pub(crate) fn check(&self) {
+        match self {
+            Self::Quic(connection) => connection.check(),
+            Self::Http2(connection) => connection.check(),
+        }
+    }
+
+    /// Waits until the connector is late with an answer although the connection may live.
+    pub(crate) async fn doubted(&self) {
+        match self {
+            Self::Quic(connection) => connection.doubted().await,
+            Self::Http2(_) => pending().await,
+        }
+    }
+
+    /// Waits until the connector takes no more exchanges although the connection lives.
+    pub(crate) async fn leaving(&self) {
+        match self {
+            Self::Quic(_) => pending().await,
+            Self::Http2(connection) => connection.leaving().await,
+        }
+    }
+}
