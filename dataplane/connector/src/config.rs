@@ -20,6 +20,7 @@ use adit_proto::ingress::Ingress;
 use adit_proto::ingress::service::OriginService;
 use adit_proto::ingress::settings::OriginSettings;
 use adit_proto::limits::{IDLE_PING_INTERVAL, IDLE_PING_INTERVAL_MAX};
+use adit_proto::supervisor::Transport;
 use adit_wire::registration::feature;
 use http::{HeaderName, HeaderValue};
 use rustls::RootCertStore;
@@ -27,6 +28,7 @@ use rustls::RootCertStore;
 use self::file::File;
 use self::identity::Identity;
 use self::source::Source;
+use self::transport::IpVersion;
 
 mod duration;
 mod error;
@@ -38,6 +40,7 @@ mod keys;
 pub(crate) mod remote;
 mod rules;
 pub(crate) mod source;
+pub(crate) mod transport;
 
 use crate::run::trust;
 
@@ -80,6 +83,9 @@ pub struct Config {
     pub(crate) edges: Vec<String>,
     pub(crate) cacert: Option<PathBuf>,
     pub(crate) bind: Option<IpAddr>,
+    pub(crate) ip_version: IpVersion,
+    pub(crate) transport: Transport,
+    pub(crate) dial_failures_max: u32,
     pub(crate) connections: usize,
     pub(crate) retries: u32,
     pub(crate) rpc_timeout: Duration,
@@ -133,7 +139,7 @@ impl Config {
             file: file.clone(),
         };
         let flags = file.complete(flags).map_err(|error| file.blame(error))?;
-        check_protocol(flags.protocol.as_deref())?;
+        let transport = transport::transport(flags.protocol.as_deref(), &mut warnings)?;
         let identity = Identity::find(&flags)?;
         let mut ignored_keys = Vec::new();
         let from_file =
@@ -154,6 +160,9 @@ impl Config {
             edges: edges(&flags.edge)?,
             cacert: flags.cacert.as_deref().map(file::expand),
             bind: flags.edge_bind_address,
+            ip_version: transport::ip_version(flags.edge_ip_version.as_deref(), flags.edge_bind_address)?,
+            transport,
+            dial_failures_max: transport::dial_failures(flags.max_edge_addr_retries),
             connections: at_least_one("ha-connections", flags.ha_connections)?.unwrap_or(CONNECTIONS),
             retries: flags.retries.unwrap_or(RETRIES),
             rpc_timeout: flags.rpc_timeout.unwrap_or(RPC_TIMEOUT),
@@ -210,16 +219,6 @@ fn check_pools(ingress: &Ingress) -> Result<(), ConfigError> {
     distinct
         .into_iter()
         .try_for_each(|pool| trust::add(&mut RootCertStore::empty(), pool))
-}
-
-fn check_protocol(protocol: Option<&str>) -> Result<(), ConfigError> {
-    match protocol {
-        None | Some("quic" | "auto") => Ok(()),
-        Some(other @ ("http2" | "h2mux")) => Err(ConfigError::Unsupported {
-            what: format!("--protocol {other}"),
-        }),
-        Some(other) => Err(invalid("protocol", other, "it must be quic or auto")),
-    }
 }
 
 /// What is served when no file has rules.

@@ -7,7 +7,8 @@
 //!            ── Command::Drain ───────► unregister ─► finish what runs ─► close
 //!            ◄─ Event::Ended ─────────────────────────────────────────────────┘
 //! ```
-//! Slot i lives on core i modulo the number of cores for as long as the process runs; its connection, its
+//! An attempt over another transport may run beside a slot's connection, which leaves when that one is about to
+//! register. Slot i lives on core i modulo the number of cores for as long as the process runs; its connection, its
 //! exchanges and their origin connections never leave that core.
 //!
 //! Does not: decide when and where to dial (`adit_proto::supervisor` does), know what an exchange carries.
@@ -26,7 +27,7 @@ use adit_driver::quic::{
 };
 use adit_driver::time::{interval, timeout};
 use adit_proto::limits::{SILENCE_MAX, idle_timeout};
-use adit_proto::supervisor::End;
+use adit_proto::supervisor::{AttemptId, End, Protocol};
 use adit_wire::{ConnIndex, alpn};
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, spawn_local};
@@ -39,8 +40,14 @@ use crate::status::Registered;
 
 pub(crate) mod edge_calls;
 pub(crate) mod gated;
+mod http2;
+mod in_flight;
+mod link;
 mod slot;
 mod streams;
+mod tether;
+
+use tether::Tether;
 
 /// What the edge's certificate must be for, whatever its address (protocol/transport-quic.md §2).
 const SERVER_NAME: &str = "quic.cftunnel.com";
@@ -63,13 +70,17 @@ const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 pub(crate) enum Command {
     /// Start an attempt.
     Dial {
+        id: AttemptId,
         index: ConnIndex,
         address: SocketAddr,
+        protocol: Protocol,
+        /// The slot's connection so far.
+        replaces: Option<AttemptId>,
         /// Failures of this slot before this attempt.
         previous_attempts: u8,
     },
     /// Give an attempt up, or unregister the connection and finish what runs on it.
-    Drain { index: ConnIndex },
+    Drain { id: AttemptId },
     /// Ask the edges of this core's connections for a sign of life.
     Check,
 }
@@ -79,13 +90,18 @@ pub(crate) enum Command {
 pub(crate) enum Event {
     /// The edge has registered a slot's connection.
     Registered {
+        id: AttemptId,
         index: ConnIndex,
         connection: Registered,
     },
     /// An edge is late with an answer.
     Doubted,
     /// An attempt has failed, or a connection is over.
-    Ended { index: ConnIndex, end: End },
+    Ended {
+        id: AttemptId,
+        index: ConnIndex,
+        end: End,
+    },
 }
 
 /// What the slots of a core share.
@@ -97,6 +113,8 @@ pub(crate) struct Core {
     quic_own: ClientConfig,
     /// Towards any other edge, exactly as a stock connector speaks.
     quic_stock: ClientConfig,
+    /// TLS towards any edge when it is spoken to over HTTP/2.
+    http2: Arc<rustls::ClientConfig>,
     /// The edges are not ours until then.
     foreign_until: Cell<Option<Instant>>,
     /// Rung when every connection shall be checked.
@@ -130,6 +148,8 @@ pub(crate) async fn run_core(
         context,
         quic_own: quic_config(&settings, &[alpn::ADIT, alpn::STOCK])?,
         quic_stock: quic_config(&settings, &[alpn::STOCK])?,
+        // Without a name in ALPN: an edge knows the transport by the port, and stock ones take none.
+        http2: Arc::new(tls_config(&settings, &[])?),
         foreign_until: Cell::default(),
         checks: Notify::new(),
         exchanges: Rc::new(ExchangeCore {
@@ -144,28 +164,36 @@ pub(crate) async fn run_core(
     // Ends with the process: the pools of a core live as long as it does.
     spawn_local(expire(core.exchanges.clone()));
     let mut slots = JoinSet::new();
-    let mut drains: BTreeMap<ConnIndex, Rc<Notify>> = BTreeMap::new();
+    let mut tethers: BTreeMap<AttemptId, Rc<Tether>> = BTreeMap::new();
     while let Some(command) = commands.recv().await {
         while slots.try_join_next().is_some() {}
         match command {
             Command::Dial {
+                id,
                 index,
                 address,
+                protocol,
+                replaces,
                 previous_attempts,
             } => {
-                let drain = Rc::new(Notify::new());
-                drains.insert(index, drain.clone());
+                // Those that nobody else holds are of attempts that have ended.
+                tethers.retain(|_, tether| Rc::strong_count(tether) > 1);
+                let tether = Rc::new(Tether::default());
+                tethers.insert(id, tether.clone());
                 let attempt = slot::Attempt {
+                    id,
                     index,
                     address,
+                    protocol,
                     previous_attempts,
-                    drain,
+                    tether,
+                    replaces: replaces.and_then(|id| tethers.get(&id).cloned()),
                 };
                 slots.spawn_local(attempt.run(core.clone()));
             }
-            Command::Drain { index } => {
-                if let Some(drain) = drains.get(&index) {
-                    drain.notify_one();
+            Command::Drain { id } => {
+                if let Some(tether) = tethers.get(&id) {
+                    tether.drain();
                 }
             }
             Command::Check => core.checks.notify_waiters(),
@@ -177,6 +205,12 @@ pub(crate) async fn run_core(
 }
 
 impl Core {
+    /// The local address to reach `address` from, if the operator wants one.
+    fn bind(&self, address: SocketAddr) -> Option<IpAddr> {
+        let wanted = self.settings.bind;
+        wanted.filter(|bind| bind.is_ipv6() == address.is_ipv6())
+    }
+
     /// The endpoint that can reach `address`.
     fn endpoint(&self, address: SocketAddr) -> std::io::Result<Endpoint> {
         let mut endpoints = self.endpoints.borrow_mut();
@@ -188,11 +222,7 @@ impl Core {
         } else {
             Ipv4Addr::UNSPECIFIED.into()
         };
-        let wanted = self
-            .settings
-            .bind
-            .filter(|bind| bind.is_ipv6() == address.is_ipv6());
-        let bind = SocketAddr::new(wanted.unwrap_or(any), 0);
+        let bind = SocketAddr::new(self.bind(address).unwrap_or(any), 0);
         let endpoint = Endpoint::client(bind, EndpointOptions::new(self.context))?;
         endpoints.insert(address.is_ipv6(), endpoint.clone());
         Ok(endpoint)
@@ -220,7 +250,7 @@ impl Core {
         endpoint.dial(&self.quic_stock, address, SERVER_NAME).await
     }
 
-    /// Tells the supervisor. Its mailbox has room for three events per slot, and a slot has no more at once.
+    /// Tells the supervisor. Its mailbox has room for three events per attempt, and an attempt has no more at once.
     fn tell(&self, event: Event) {
         if self.events.try_send(event).is_err() {
             tracing::error!("the supervisor does not listen");
@@ -237,7 +267,7 @@ impl Core {
     }
 }
 
-fn quic_config(settings: &Settings, protocols: &[&[u8]]) -> Result<ClientConfig, CoreError> {
+fn tls_config(settings: &Settings, protocols: &[&[u8]]) -> Result<rustls::ClientConfig, rustls::Error> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     if settings.is_post_quantum {
         provider.kx_groups = vec![rustls::crypto::aws_lc_rs::kx_group::X25519MLKEM768];
@@ -249,6 +279,11 @@ fn quic_config(settings: &Settings, protocols: &[&[u8]]) -> Result<ClientConfig,
     tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     // Every connection registers anew, so a ticket would save nothing that matters.
     tls.resumption = rustls::client::Resumption::disabled();
+    Ok(tls)
+}
+
+fn quic_config(settings: &Settings, protocols: &[&[u8]]) -> Result<ClientConfig, CoreError> {
+    let tls = tls_config(settings, protocols)?;
     let is_for_ours = protocols.contains(&alpn::ADIT);
     let transport = TransportSettings {
         idle_timeout: if is_for_ours {

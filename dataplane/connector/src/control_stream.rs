@@ -1,6 +1,6 @@
 //! The connector's end of a control stream: registers the connection, tells what it serves, leaves.
 //!
-//! The stream is the first one of a connection and carries Cap'n Proto RPC from its first byte. Bootstrap
+//! The stream is the first one of a QUIC connection, or the one an edge opens over HTTP/2, and carries Cap'n Proto RPC from its first byte. Bootstrap
 //! and registration leave in one flight: the call is pipelined on the bootstrap's answer.
 //!
 //! Source: protocol/rpc.md §2, §5, §6; cloudflared `tunnelrpc/registration_client.go`.
@@ -17,6 +17,7 @@ use adit_wire::registration::{
 use adit_wire::tunnelrpc_capnp::registration_server;
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{RpcSystem, twoparty};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 
@@ -62,6 +63,16 @@ impl ControlStream {
         metrics: Arc<CoreMetrics>,
     ) -> Result<Self, ControlError> {
         let (send, recv) = connection.open_bi().await?;
+        Ok(Self::over(recv, send, limit, metrics))
+    }
+
+    /// Speaks over a stream that is open.
+    pub(crate) fn over(
+        recv: impl AsyncRead + Unpin + 'static,
+        send: impl AsyncWrite + Unpin + 'static,
+        limit: Duration,
+        metrics: Arc<CoreMetrics>,
+    ) -> Self {
         let network = twoparty::VatNetwork::new(
             Gated::new(recv).compat(),
             send.compat_write(),
@@ -76,12 +87,12 @@ impl ControlStream {
                 tracing::debug!(%error, "control stream ended");
             }
         });
-        Ok(Self {
+        Self {
             server,
             rpc,
             limit,
             metrics,
-        })
+        }
     }
 
     /// Registers the connection.

@@ -1,27 +1,25 @@
-//! Serves one exchange: one request of the edge on one data stream, and its response.
+//! Serves one exchange: one request of the edge, and its response.
 //!
 //! ```text
-//! head ─► rule ─► origin ─► response head ─► body … ─► FIN + STOP_SENDING(0)
-//!   │       │        └ failed: ConnectResponse.error     └ origin broke off: RESET_STREAM(0)
-//!   └ unreadable: RESET_STREAM(0)
+//! head ─► rule ─► origin ─► response head ─► body … ─► end
+//!   │       │        └ failed: an answer that says so     └ origin broke off: reset
+//!   └ unreadable: reset
 //! ```
+//! What these are on the wire is in [`edge_stream`](crate::edge_stream), and how a head is read depends on the
+//! transport; between the two, an exchange is the same over both.
+//!
 //! Bodies pass chunk by chunk and are never collected: a chunk is read from one side only after the other
 //! has taken the one before. An edge that resets or stops the stream cancels the request at the origin.
 //!
 //! Does not: retry for the visitor (the edge does), parse heads (`adit_proto::exchange::connector` does).
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_driver::quic::{RecvStream, SendStream};
-use adit_driver::time::{Instant, sleep_until, timeout};
-use adit_proto::exchange::connector::{
-    self, HeadRules, RequestError, RequestHead, encode_error, encode_response_head,
-};
+use adit_driver::time::{Instant, sleep_until};
+use adit_proto::exchange::connector::{self, HeadRules, RequestError, RequestHead};
 use adit_wire::ConnIndex;
-use adit_wire::connect::{ConnectRequest, ConnectionType, HeadError, decode_request};
-use adit_wire::signature::DATA_STREAM;
+use adit_wire::connect::HeadError;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_KEY};
 use http::{HeaderMap, Method, StatusCode};
@@ -29,6 +27,7 @@ use http_body_util::BodyExt;
 use time::OffsetDateTime;
 
 use crate::config::remote::chain;
+use crate::edge_stream::{FromEdge, Gone, SendHeadError, ToEdge};
 use crate::metrics::CoreMetrics;
 use crate::origin::body::{Progress, RequestBody, StreamBody};
 use crate::origin::builtin::{self, Answer, AnswerBody};
@@ -39,7 +38,12 @@ use crate::origin::websocket::{self, Early, End, Upgrade};
 use crate::origin::{CoreOrigins, OriginError, Service, echo, handshake};
 use crate::run::settings::Settings;
 
+mod http2;
+mod quic;
 mod tcp;
+
+pub(crate) use http2::serve_http2;
+pub(crate) use quic::serve_quic;
 
 /// An edge writes the head in one go, so a head that takes longer is none.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -77,7 +81,7 @@ enum ExchangeError {
     #[error(transparent)]
     Conversation(#[from] ConversationError),
     #[error("the origin's response head cannot be passed on")]
-    ResponseHead(#[source] HeadError),
+    ResponseHead(#[source] SendHeadError),
     #[error("the origin switched protocols without being asked")]
     Unasked,
     #[error("the origin broke off its response")]
@@ -108,25 +112,47 @@ impl ExchangeError {
     }
 }
 
-/// The visitor's side of an exchange.
-struct Stream<'a> {
-    metrics: &'a CoreMetrics,
-    send: SendStream,
-    /// Taken by a request body.
-    recv: Option<RecvStream>,
+impl From<SendHeadError> for ExchangeError {
+    fn from(error: SendHeadError) -> Self {
+        match error {
+            SendHeadError::Gone(Gone) => Self::Cancelled,
+            SendHeadError::Head(_) | SendHeadError::TooLarge(_) => Self::ResponseHead(error),
+        }
+    }
 }
 
-/// Serves a data stream whose signature has been read.
-pub(crate) async fn serve(core: Rc<ExchangeCore>, index: ConnIndex, send: SendStream, recv: RecvStream) {
+impl From<Gone> for ExchangeError {
+    fn from(Gone: Gone) -> Self {
+        Self::Cancelled
+    }
+}
+
+/// What an edge asks for.
+enum Asked {
+    Request(RequestHead),
+    /// A flow to this destination.
+    Flow(Bytes),
+}
+
+/// The visitor's side of an exchange.
+struct Stream<'a, S, R> {
+    metrics: &'a CoreMetrics,
+    send: S,
+    /// Taken by a request body.
+    recv: Option<R>,
+}
+
+/// Counts an exchange, whose work is `served`, and ends it on the wire according to how that went.
+async fn conclude<S: ToEdge, R: FromEdge>(
+    core: &ExchangeCore,
+    index: ConnIndex,
+    mut stream: Stream<'_, S, R>,
+    served: impl AsyncFnOnce(&mut Stream<'_, S, R>, &mut Bytes) -> Result<(), ExchangeError>,
+) {
     core.metrics.requests.add(1);
     core.metrics.concurrent_requests.inc();
-    let mut stream = Stream {
-        metrics: &core.metrics,
-        send,
-        recv: Some(recv),
-    };
     let mut dest = Bytes::new();
-    let served = exchange(&core, &mut stream, &mut dest).await;
+    let served = served(&mut stream, &mut dest).await;
     core.metrics.concurrent_requests.dec();
     let Err(error) = served else {
         stream.send.finish();
@@ -139,29 +165,20 @@ pub(crate) async fn serve(core: Rc<ExchangeCore>, index: ConnIndex, send: SendSt
         core.metrics.request_errors.add(1);
         tracing::error!(connIndex = index.0, %dest, error = chain(&error), "Request failed");
     }
-    match error.text().map(|text| encode_error(&text)) {
-        Some(Ok(head)) => {
-            // The edge may have gone meanwhile; there is nobody else to tell.
-            if stream.send.write(head).await.is_ok() {
-                stream.send.finish();
-            }
-        }
-        Some(Err(_)) | None => stream.send.reset(0),
-    }
+    stream.send.fail(error.text().as_deref()).await;
 }
 
-async fn exchange(
+/// Does what was asked for; `first` came along with it.
+async fn exchange<S: ToEdge, R: FromEdge>(
     core: &ExchangeCore,
-    stream: &mut Stream<'_>,
-    dest: &mut Bytes,
+    asked: Asked,
+    first: Bytes,
+    stream: &mut Stream<'_, S, R>,
 ) -> Result<(), ExchangeError> {
-    let (request, first) = stream.read_head().await?;
-    dest.clone_from(&request.dest);
-    if request.kind == ConnectionType::Tcp {
-        return tcp::flow(core, &request, first, stream).await;
-    }
-    let head = RequestHead::parse(&request)?;
-    drop(request);
+    let head = match asked {
+        Asked::Flow(dest) => return tcp::flow(core, &dest, first, stream).await,
+        Asked::Request(head) => head,
+    };
     let rules = core.origins.rules(&core.settings.ingress.load());
     // Every ingress ends with a rule for all, so there is a service.
     let service = rules
@@ -194,12 +211,12 @@ async fn exchange(
 }
 
 /// Forwards a request with its body, and the answer with its.
-async fn http(
+async fn http<S: ToEdge, R: FromEdge>(
     core: &ExchangeCore,
     origin: &HttpOrigin,
     head: RequestHead,
     first: Bytes,
-    stream: &mut Stream<'_>,
+    stream: &mut Stream<'_, S, R>,
 ) -> Result<(), ExchangeError> {
     let server_name = origin.server_name(head.host()).map(str::to_owned);
     let rules: HeadRules<'_> = origin.head_rules(&core.settings.added_headers);
@@ -234,12 +251,12 @@ async fn http(
 }
 
 /// Asks for an upgrade and relays what follows it.
-async fn websocket(
+async fn websocket<S: ToEdge, R: FromEdge>(
     core: &ExchangeCore,
     origin: &HttpOrigin,
     head: RequestHead,
     first: Bytes,
-    stream: &mut Stream<'_>,
+    stream: &mut Stream<'_, S, R>,
 ) -> Result<(), ExchangeError> {
     let server_name = origin.server_name(head.host()).map(str::to_owned);
     let (request, _) = head.into_origin(&origin.head_rules(&core.settings.added_headers))?;
@@ -248,7 +265,7 @@ async fn websocket(
     let upgraded = tokio::select! {
         biased;
         upgraded = websocket::upgrade(origin, &core.origins, server_name.as_deref(), request) => upgraded?,
-        _ = stream.send.stopped() => return Err(ExchangeError::Cancelled),
+        () = stream.send.stopped() => return Err(ExchangeError::Cancelled),
     };
     match upgraded {
         Upgrade::Answered(reply) => pass_on(origin, reply, stream).await,
@@ -273,7 +290,11 @@ async fn websocket(
 }
 
 /// Agrees to an upgrade and echoes.
-async fn converse(headers: &HeaderMap, first: Bytes, stream: &mut Stream<'_>) -> Result<(), ExchangeError> {
+async fn converse<S: ToEdge, R: FromEdge>(
+    headers: &HeaderMap,
+    first: Bytes,
+    stream: &mut Stream<'_, S, R>,
+) -> Result<(), ExchangeError> {
     stream
         .write_head(StatusCode::SWITCHING_PROTOCOLS, headers)
         .await?;
@@ -288,7 +309,11 @@ async fn converse(headers: &HeaderMap, first: Bytes, stream: &mut Stream<'_>) ->
 }
 
 /// Writes an origin's response and gives its connection back.
-async fn pass_on(origin: &HttpOrigin, reply: Reply, stream: &mut Stream<'_>) -> Result<(), ExchangeError> {
+async fn pass_on<S: ToEdge, R: FromEdge>(
+    origin: &HttpOrigin,
+    reply: Reply,
+    stream: &mut Stream<'_, S, R>,
+) -> Result<(), ExchangeError> {
     let (response, connection, progress) = reply.into_parts();
     let (head, mut body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -302,12 +327,14 @@ async fn pass_on(origin: &HttpOrigin, reply: Reply, stream: &mut Stream<'_>) -> 
             () = stream.gone() => return Err(ExchangeError::Cancelled),
         };
         match frame {
-            // Trailers have no place on the stream.
-            Some(Ok(frame)) => {
-                if let Ok(chunk) = frame.into_data() {
-                    stream.write(chunk).await?;
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(chunk) => stream.send.write(chunk).await?,
+                Err(frame) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        stream.send.set_trailers(trailers);
+                    }
                 }
-            }
+            },
             Some(Err(_)) if progress.is_failed() => return Err(ExchangeError::Cancelled),
             Some(Err(error)) => return Err(ExchangeError::ResponseBody(error)),
             None => break,
@@ -320,10 +347,13 @@ async fn pass_on(origin: &HttpOrigin, reply: Reply, stream: &mut Stream<'_>) -> 
 }
 
 /// Writes an answer that no origin gave.
-async fn answer_ourselves(answer: Answer, stream: &mut Stream<'_>) -> Result<(), ExchangeError> {
+async fn answer_ourselves<S: ToEdge, R: FromEdge>(
+    answer: Answer,
+    stream: &mut Stream<'_, S, R>,
+) -> Result<(), ExchangeError> {
     stream.write_head(answer.status, &answer.headers).await?;
     match answer.body {
-        AnswerBody::Full(bytes) => stream.write(bytes).await,
+        AnswerBody::Full(bytes) => Ok(stream.send.write(bytes).await?),
         AnswerBody::Events => {
             let mut next = Instant::now();
             for number in 0.. {
@@ -332,6 +362,7 @@ async fn answer_ourselves(answer: Answer, stream: &mut Stream<'_>) -> Result<(),
                     () = stream.gone() => return Err(ExchangeError::Cancelled),
                 }
                 stream
+                    .send
                     .write(builtin::event(number, OffsetDateTime::now_utc()))
                     .await?;
                 next += builtin::EVENT_INTERVAL;
@@ -341,45 +372,14 @@ async fn answer_ourselves(answer: Answer, stream: &mut Stream<'_>) -> Result<(),
     }
 }
 
-impl Stream<'_> {
-    /// Reads the head and what came with it.
-    async fn read_head(&mut self) -> Result<(ConnectRequest, Bytes), ExchangeError> {
-        let Some(recv) = &mut self.recv else {
-            return Err(ExchangeError::Cancelled);
-        };
-        let reading = async {
-            // A copy, so that what is kept of the head does not keep the datagrams it came in.
-            let mut buffer = BytesMut::new();
-            loop {
-                let Ok(Some(chunk)) = recv.read_chunk().await else {
-                    return Err(ExchangeError::Cancelled);
-                };
-                if buffer.is_empty() {
-                    buffer.reserve(DATA_STREAM.len() + chunk.len());
-                    buffer.extend_from_slice(&DATA_STREAM);
-                }
-                // The decoder refuses a head above its limit, which bounds the buffer.
-                buffer.extend_from_slice(&chunk);
-                let mut received = buffer.freeze();
-                if let Some(request) = decode_request(&mut received)? {
-                    return Ok((request, received));
-                }
-                buffer = BytesMut::from(received);
-            }
-        };
-        match timeout(HEAD_DEADLINE, reading).await {
-            Ok(read) => read,
-            Err(_) => Err(ExchangeError::HeadDeadline),
-        }
-    }
-
+impl<S: ToEdge, R: FromEdge> Stream<'_, S, R> {
     /// Makes the receiving half the body of a request.
     fn body(&mut self, first: Bytes, length: Option<u64>) -> (RequestBody, Progress) {
         let Some(recv) = self.recv.take() else {
             return (RequestBody::Empty, Progress::done());
         };
         let (body, progress) = StreamBody::new(first, recv, length);
-        (RequestBody::Stream(body), progress)
+        (R::into_request(body), progress)
     }
 
     /// Reads a body to its end, unless it is larger than [`COLLECTED_BYTES_MAX`].
@@ -399,20 +399,16 @@ impl Stream<'_> {
     }
 
     async fn write_head(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), ExchangeError> {
-        let head = encode_response_head(status, headers).map_err(ExchangeError::ResponseHead)?;
+        self.send.write_head(status, headers).await?;
         self.metrics.responses.add(status.as_u16());
-        self.write(head).await
-    }
-
-    async fn write(&mut self, bytes: Bytes) -> Result<(), ExchangeError> {
-        self.send.write(bytes).await.map_err(|_| ExchangeError::Cancelled)
+        Ok(())
     }
 
     /// Waits until the edge stops or resets the stream, or the connection is lost.
     async fn gone(&mut self) {
         let Self { send, recv, .. } = self;
         tokio::select! {
-            _ = send.stopped() => {}
+            () = send.stopped() => {}
             () = reset(recv.as_mut()) => {}
         }
     }
@@ -420,7 +416,7 @@ impl Stream<'_> {
 
 /// Waits for the edge to give up its sending half. What it sends after a head that announces no body is
 /// thrown away; a half that became a body is watched by whoever reads it.
-async fn reset(recv: Option<&mut RecvStream>) {
+async fn reset(recv: Option<&mut impl FromEdge>) {
     let Some(recv) = recv else {
         return std::future::pending().await;
     };

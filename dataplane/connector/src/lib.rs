@@ -21,6 +21,7 @@ mod metrics_server;
 mod local_configuration;
 mod connections;
 mod control_stream;
+mod edge_stream;
 mod exchange_task;
 mod origin;
 

@@ -27,6 +27,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, timeout};
 
 use crate::config::remote::chain;
+use crate::config::transport::IpVersion;
 use crate::config::{Config, ConfigError};
 use crate::connections::{self, Command, Event};
 use crate::metrics::CoreMetrics;
@@ -135,7 +136,7 @@ async fn serve(config: Config, io: adit_driver::kernel::IoMode) -> Result<(), Co
     if let Some(path) = &config.addresses_file {
         files::write_addresses(path, metrics_server.address())?;
     }
-    let addresses = resolve(&config.edges).await?;
+    let addresses = resolve(&config.edges, config.ip_version).await?;
     let usable = config.connections.min(addresses.len()).min(SLOTS_MAX);
     if usable < config.connections {
         tracing::warn!(
@@ -149,7 +150,10 @@ async fn serve(config: Config, io: adit_driver::kernel::IoMode) -> Result<(), Co
         connections: config.connections,
         spacing: SPACING,
         retries: config.retries,
+        transport: config.transport,
+        dial_failures_max: config.dial_failures_max,
     };
+    tracing::info!("Initial protocol {}", plan.transport.initial());
     // More cores than connections would have nothing to do.
     let core_count = config.core_count().min(usable);
     let cpus = config.cpus.clone().unwrap_or_else(Cpus::allowed);
@@ -165,6 +169,7 @@ async fn serve(config: Config, io: adit_driver::kernel::IoMode) -> Result<(), Co
     let server = tokio::task::spawn_local(metrics_server.serve(view));
     let supervisor = Supervisor::new(&plan, Instant::now().into_std(), identity::seed());
     let pidfile = config.pidfile.clone();
+    let grace_period = config.grace_period;
     let reload = Reload::new(config, settings).map_err(ConnectorError::Signals)?;
     let service = Service {
         supervisor,
@@ -179,8 +184,10 @@ async fn serve(config: Config, io: adit_driver::kernel::IoMode) -> Result<(), Co
         failed = cores.finished() => failed.map_err(ConnectorError::from),
     };
     ended?;
-    // The service and with it every sender of commands is gone: cores leave when their last packet has.
-    if timeout(FLUSH_TIME_MAX, cores.finished()).await.is_err() {
+    // The service and with it every sender of commands is gone: cores leave when their last packet has. A connection
+    // that was replaced may still have exchanges, for which its own grace period has begun.
+    let leaving = grace_period + FLUSH_TIME_MAX;
+    if timeout(leaving, cores.finished()).await.is_err() {
         tracing::warn!("Cores did not flush in time");
     }
     server.abort();
@@ -203,13 +210,13 @@ fn spawn_cores(
     settings: &Arc<Settings>,
     metrics: &[Arc<CoreMetrics>],
 ) -> Result<(Crew, Cores), ConnectorError> {
-    // A slot has at most a registration, a doubt and an end on their way.
-    let (events_in, events) = mailbox(3 * SLOTS_MAX);
+    // An attempt has at most a registration, a doubt and an end on their way, and a slot two attempts.
+    let (events_in, events) = mailbox(6 * SLOTS_MAX);
     let (failures_in, failures) = mpsc::channel(count);
     let mut commands = Vec::with_capacity(count);
     let mut parts = Vec::with_capacity(count);
     for metrics in metrics {
-        // A slot has at most a dial and a drain waiting, and has doubts no faster than they are looked into.
+        // A slot has at most two dials and drains waiting, and has doubts no faster than they are looked into.
         let (sender, receiver) = mailbox(4 * SLOTS_MAX);
         commands.push(sender);
         parts.push(Some(CoreParts {
@@ -251,11 +258,18 @@ async fn run_core(context: CoreContext, parts: Option<CoreParts>) {
 }
 
 /// The address of each edge, in the given order; names that cannot be resolved are left out.
-async fn resolve(edges: &[String]) -> Result<Vec<SocketAddr>, ConnectorError> {
+async fn resolve(edges: &[String], ip_version: IpVersion) -> Result<Vec<SocketAddr>, ConnectorError> {
     let mut addresses = Vec::with_capacity(edges.len());
     for edge in edges {
         match timeout(RESOLVE_TIME_MAX, tokio::net::lookup_host(edge.as_str())).await {
-            Ok(Ok(found)) => addresses.extend(found.take(ADDRESSES_PER_EDGE_MAX)),
+            Ok(Ok(found)) => {
+                let fit = found.filter(|address| ip_version.admits(address));
+                let before = addresses.len();
+                addresses.extend(fit.take(ADDRESSES_PER_EDGE_MAX));
+                if addresses.len() == before {
+                    tracing::error!(edge, "An edge has no address of the wanted kind");
+                }
+            }
             Ok(Err(error)) => tracing::error!(edge, %error, "Cannot resolve an edge"),
             Err(_) => tracing::error!(edge, limit = ?RESOLVE_TIME_MAX, "Resolving an edge takes too long"),
         }

@@ -2,9 +2,11 @@
 //!
 //! The service thread writes it as events come in and reads it when somebody asks: it is never shared.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use adit_proto::supervisor::AttemptId;
 use adit_wire::{ConnIndex, ConnectionId};
 
 /// A registered connection.
@@ -24,7 +26,9 @@ const EARLIER_LOCATIONS_MAX: usize = 16;
 /// All connections of the replica.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
-    registered: BTreeMap<ConnIndex, Registered>,
+    registered: BTreeMap<ConnIndex, (AttemptId, Registered)>,
+    /// Registered attempts that have not ended although another one has their slot.
+    replaced: BTreeSet<AttemptId>,
     /// Where the slots were registered before, without where they are.
     earlier: BTreeMap<ConnIndex, BTreeSet<String>>,
     registrations: u64,
@@ -42,22 +46,29 @@ pub(crate) struct Reloads {
 }
 
 impl Status {
-    /// The edge has registered a connection.
-    pub(crate) fn registered(&mut self, index: ConnIndex, connection: Registered) {
+    /// The edge has registered the connection of an attempt.
+    pub(crate) fn registered(&mut self, id: AttemptId, index: ConnIndex, connection: Registered) {
         self.registrations += 1;
         let location = connection.location.clone();
         let earlier = self.earlier.entry(index).or_default();
-        if let Some(replaced) = self.registered.insert(index, connection) {
+        if let Some((other, replaced)) = self.registered.insert(index, (id, connection)) {
+            self.replaced.insert(other);
             remember(earlier, replaced.location);
         }
         earlier.remove(&location);
     }
 
-    /// An attempt or a connection has ended.
-    pub(crate) fn ended(&mut self, index: ConnIndex) {
-        match self.registered.remove(&index) {
-            Some(ended) => remember(self.earlier.entry(index).or_default(), ended.location),
-            None => self.failures += 1,
+    /// An attempt or its connection has ended.
+    pub(crate) fn ended(&mut self, id: AttemptId, index: ConnIndex) {
+        if self.replaced.remove(&id) {
+            return;
+        }
+        match self.registered.entry(index) {
+            Entry::Occupied(held) if held.get().0 == id => {
+                let (_, ended) = held.remove();
+                remember(self.earlier.entry(index).or_default(), ended.location);
+            }
+            Entry::Occupied(_) | Entry::Vacant(_) => self.failures += 1,
         }
     }
 
@@ -91,7 +102,7 @@ impl Status {
     pub(crate) fn connections(&self) -> impl Iterator<Item = (ConnIndex, &Registered)> {
         self.registered
             .iter()
-            .map(|(index, connection)| (*index, connection))
+            .map(|(index, (_, connection))| (*index, connection))
     }
 
     /// Registrations so far.

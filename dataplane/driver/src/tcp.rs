@@ -13,7 +13,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -216,6 +216,8 @@ pub struct DialOptions {
     pub connect_timeout: Duration,
     /// Probe a silent peer this often; `None` leaves keep-alive off.
     pub keep_alive: Option<Duration>,
+    /// Local address to connect from.
+    pub bind: Option<IpAddr>,
 }
 
 impl Default for DialOptions {
@@ -224,6 +226,7 @@ impl Default for DialOptions {
         Self {
             connect_timeout: Duration::from_secs(30),
             keep_alive: Some(Duration::from_secs(30)),
+            bind: None,
         }
     }
 }
@@ -237,6 +240,9 @@ pub async fn dial(io: IoMode, addr: SocketAddr, options: &DialOptions) -> io::Re
     sockopt::no_delay(SockRef::from(&socket))?;
     if let Some(period) = options.keep_alive {
         sockopt::keep_alive(SockRef::from(&socket), period)?;
+    }
+    if let Some(local) = options.bind {
+        socket.bind(&SocketAddr::new(local, 0).into())?;
     }
     let connecting = connect(io, socket, addr);
     match crate::time::timeout(options.connect_timeout, connecting).await {

@@ -9,6 +9,8 @@
 //! ```
 //! Connection 0 goes first and alone; its first registration starts the others, `spacing` apart. A slot
 //! has at most one attempt under way, and every failure is followed by a jittered wait ([`Backoff`]).
+//! With [`Transport::Auto`] a slot falls back to HTTP/2 and later moves back (see [`transport`]): a second attempt
+//! over QUIC runs beside its connection, and takes the slot over when it has registered.
 //! Two rules bring a replica back fast without asking a broken edge often: while nothing is connected and
 //! dials fail, slot 0 keeps probing at short intervals, and any registration shortens the waits of others.
 //!
@@ -29,6 +31,13 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::backoff::{Backoff, WAIT_MIN};
 use crate::edge_addrs::EdgeAddrs;
+use slot::{Phase, Slot, index_of, slot_of};
+use transport::{Probes, Track};
+
+mod slot;
+pub mod transport;
+
+pub use transport::{Protocol, Transport};
 
 /// No wait of slot 0 between dials is longer while nothing is connected: a path that returns is found
 /// within this and one handshake.
@@ -51,7 +60,15 @@ pub struct Plan {
     pub spacing: Duration,
     /// Doublings of the back-off.
     pub retries: u32,
+    /// How edges may be reached.
+    pub transport: Transport,
+    /// Dials over QUIC that fail in a row before a slot tries HTTP/2; at least 1.
+    pub dial_failures_max: u32,
 }
+
+/// One attempt of a slot and the connection that may come of it; no other one has the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AttemptId(pub u64);
 
 /// How an attempt or a connection came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +88,16 @@ pub enum End {
 pub enum Output {
     /// Start an attempt. Ends with `handle_registered` or `handle_ended`.
     Dial {
+        /// The attempt.
+        id: AttemptId,
         /// The slot.
         index: ConnIndex,
         /// Where to.
         address: SocketAddr,
+        /// Over what.
+        protocol: Protocol,
+        /// The connection that must leave before this one registers in its place.
+        replaces: Option<AttemptId>,
         /// Failures of this slot before this attempt.
         previous_attempts: u8,
     },
@@ -85,8 +108,17 @@ pub enum Output {
         /// The wait is shorter than this.
         up_to: Duration,
     },
+    /// Tell the operator that a slot's next attempt is over another protocol.
+    Switch {
+        /// The slot.
+        index: ConnIndex,
+        /// What is tried.
+        to: Protocol,
+    },
     /// Give an attempt up or unregister and drain; ends with `handle_ended`.
     Drain {
+        /// The attempt.
+        id: AttemptId,
         /// The slot.
         index: ConnIndex,
     },
@@ -102,31 +134,14 @@ pub struct Supervisor {
     slots: Vec<Slot>,
     edges: EdgeAddrs,
     spacing: Duration,
+    transport: Transport,
+    dial_failures_max: u32,
+    probes: Probes,
+    attempts: u64,
     rng: SmallRng,
     outputs: VecDeque<Output>,
     is_draining: bool,
     has_finished: bool,
-}
-
-#[derive(Debug)]
-struct Slot {
-    phase: Phase,
-    backoff: Backoff,
-    /// Another slot has registered while this one's attempt was under way.
-    has_news: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Waits for the first connection to register.
-    Parked,
-    Waiting {
-        until: Instant,
-    },
-    Attempting,
-    Serving,
-    Draining,
-    Ended,
 }
 
 impl Supervisor {
@@ -140,6 +155,9 @@ impl Supervisor {
             } else {
                 Phase::Parked
             },
+            attempt: AttemptId(0),
+            probe: None,
+            track: Track::new(plan.transport.initial()),
             backoff: Backoff::new(plan.retries),
             has_news: false,
         };
@@ -147,6 +165,10 @@ impl Supervisor {
             slots: (0..count).map(slot).collect(),
             edges,
             spacing: plan.spacing,
+            transport: plan.transport,
+            dial_failures_max: plan.dial_failures_max,
+            probes: Probes::new(),
+            attempts: 0,
             rng: SmallRng::seed_from_u64(seed),
             outputs: VecDeque::new(),
             is_draining: false,
@@ -154,62 +176,68 @@ impl Supervisor {
         }
     }
 
-    /// The edge has registered a slot's connection.
-    pub fn handle_registered(&mut self, now: Instant, index: ConnIndex) {
-        let at = usize::from(index.0);
-        let Some(slot) = self.slots.get_mut(at) else {
+    /// The edge has registered the connection of an attempt.
+    pub fn handle_registered(&mut self, now: Instant, id: AttemptId) {
+        let Some((at, slot)) = slot_of(&mut self.slots, id) else {
             return;
         };
-        if slot.phase != Phase::Attempting {
+        let is_probe = slot.probe == Some(id);
+        if is_probe && slot.phase == Phase::Serving {
+            // The connection that was there has left, or is about to.
+            slot.attempt = id;
+            slot.probe = None;
+            slot.track = Track::new(Protocol::Quic);
+        } else if !is_probe && slot.phase == Phase::Attempting {
+            slot.phase = Phase::Serving;
+            slot.backoff.reset();
+            slot.has_news = false;
+            // It is not in doubt any more what gets through.
+            slot.track = Track::new(slot.track.protocol);
+        } else {
             return;
         }
-        slot.phase = Phase::Serving;
-        slot.backoff.reset();
-        slot.has_news = false;
-        self.start_parked(now);
+        let protocol = slot.track.protocol;
+        self.follow(at, now, protocol);
+        self.start_parked(now, protocol);
         self.shorten_waits(now);
     }
 
-    /// A slot's attempt has failed, or its connection is over.
-    pub fn handle_ended(&mut self, now: Instant, index: ConnIndex, end: End) {
-        let at = usize::from(index.0);
-        let Some(slot) = self.slots.get_mut(at) else {
+    /// An attempt has failed, or its connection is over.
+    pub fn handle_ended(&mut self, now: Instant, id: AttemptId, end: End) {
+        let Some((at, slot)) = slot_of(&mut self.slots, id) else {
             return;
         };
-        match slot.phase {
-            Phase::Attempting | Phase::Serving => {}
+        if slot.probe == Some(id) {
+            slot.probe = None;
+            self.probes.on_failed(now, &mut self.rng);
+            self.end_drained(at);
+            return;
+        }
+        let was_serving = match slot.phase {
+            Phase::Attempting => false,
+            Phase::Serving => true,
             Phase::Draining => {
-                self.end_slot(at);
+                slot.attempt = AttemptId(0);
+                self.end_drained(at);
                 return;
             }
             Phase::Parked | Phase::Waiting { .. } | Phase::Ended => return,
-        }
-        // Only after the slot has left `Serving` does this say whether anything else is connected.
-        slot.phase = Phase::Parked;
-        let slot_has_news = std::mem::take(&mut slot.has_news);
-        let is_probe = at == 0 && end == End::DialFailed && self.serving() == 0;
-        let cap = match (is_probe, slot_has_news) {
-            (true, _) => PROBE_WAIT_MAX,
-            (false, true) => RECOVERY_WAIT_MAX,
-            (false, false) => Duration::MAX,
         };
-        match end {
-            End::DialFailed | End::Silent => {
-                self.edges.leave(at, &mut self.rng);
-            }
-            End::Refused | End::Closed => {}
+        if let Some(probe) = slot.probe.take() {
+            // What was a probe is all that the slot has.
+            slot.attempt = probe;
+            slot.track = Track::new(Protocol::Quic);
+            slot.phase = Phase::Attempting;
+            self.probes.on_failed(now, &mut self.rng);
+            return;
         }
-        if let Some(slot) = self.slots.get_mut(at) {
-            let wait = slot.backoff.next_wait(cap, &mut self.rng);
-            slot.phase = Phase::Waiting { until: now + wait };
-            let up_to = slot.backoff.bound().min(cap);
-            self.outputs.push_back(Output::Retry { index, up_to });
-        }
+        self.retry(now, at, end, was_serving);
     }
 
     /// Dials no more and drains what is connected.
     pub fn handle_drain(&mut self) {
         self.is_draining = true;
+        self.probes.stop();
         for at in 0..self.slots.len() {
             let Some(slot) = self.slots.get_mut(at) else {
                 continue;
@@ -218,7 +246,10 @@ impl Supervisor {
                 Phase::Parked | Phase::Waiting { .. } => self.end_slot(at),
                 Phase::Attempting | Phase::Serving => {
                     slot.phase = Phase::Draining;
-                    self.outputs.push_back(Output::Drain { index: index_of(at) });
+                    let index = index_of(at);
+                    for id in [Some(slot.attempt), slot.probe].into_iter().flatten() {
+                        self.outputs.push_back(Output::Drain { id, index });
+                    }
                 }
                 Phase::Draining | Phase::Ended => {}
             }
@@ -240,15 +271,21 @@ impl Supervisor {
             let Some(address) = self.edges.hold(at, &mut self.rng) else {
                 continue;
             };
+            self.attempts += 1;
             slot.has_news = false;
             slot.phase = Phase::Attempting;
+            slot.attempt = AttemptId(self.attempts);
             let previous_attempts = u8::try_from(slot.backoff.failures()).unwrap_or(u8::MAX);
             self.outputs.push_back(Output::Dial {
+                id: slot.attempt,
                 index: index_of(at),
                 address,
+                protocol: slot.track.protocol,
+                replaces: None,
                 previous_attempts,
             });
         }
+        self.probe(now);
     }
 
     /// The next thing to do.
@@ -261,7 +298,8 @@ impl Supervisor {
             self.has_finished = true;
             return Output::Finished;
         }
-        Output::Wait(self.slots.iter().filter_map(Slot::deadline).min())
+        let deadlines = self.slots.iter().filter_map(Slot::deadline);
+        Output::Wait(deadlines.chain(self.probes.deadline()).min())
     }
 
     /// Slots there are.
@@ -277,10 +315,104 @@ impl Supervisor {
             .count()
     }
 
-    fn start_parked(&mut self, now: Instant) {
+    /// Schedules the next attempt of a slot that has nothing.
+    fn retry(&mut self, now: Instant, at: usize, end: End, was_serving: bool) {
+        let Some(slot) = self.slots.get_mut(at) else {
+            return;
+        };
+        // Only after the slot has left `Serving` does this say whether anything else is connected.
+        slot.phase = Phase::Parked;
+        let has_news = std::mem::take(&mut slot.has_news);
+        let switched = match self.transport {
+            Transport::Auto if !was_serving => slot.track.on_failure(end, self.dial_failures_max),
+            Transport::Auto | Transport::Only(_) => None,
+        };
+        let is_reconnaissance = at == 0 && end == End::DialFailed && self.serving() == 0;
+        let cap = if has_news || switched.is_some() {
+            RECOVERY_WAIT_MAX
+        } else if is_reconnaissance {
+            PROBE_WAIT_MAX
+        } else {
+            Duration::MAX
+        };
+        match end {
+            End::DialFailed | End::Silent => {
+                self.edges.leave(at, &mut self.rng);
+            }
+            End::Refused | End::Closed => {}
+        }
+        let index = index_of(at);
+        if let Some(slot) = self.slots.get_mut(at) {
+            let wait = slot.backoff.next_wait(cap, &mut self.rng);
+            slot.phase = Phase::Waiting { until: now + wait };
+            let up_to = slot.backoff.bound().min(cap);
+            self.outputs.push_back(Output::Retry { index, up_to });
+        }
+        if let Some(to) = switched {
+            self.outputs.push_back(Output::Switch { index, to });
+        }
+    }
+
+    /// What a registration over `protocol` means for what is tried next.
+    fn follow(&mut self, at: usize, now: Instant, protocol: Protocol) {
+        if self.transport != Transport::Auto {
+            return;
+        }
+        match protocol {
+            Protocol::Http2 => self.probes.expect(now, &mut self.rng),
+            Protocol::Quic => {
+                let is_alone = !self.slots.iter().any(Slot::is_fallen_back);
+                if is_alone {
+                    self.probes = Probes::new();
+                } else if !self.is_probing() {
+                    self.probes.on_moved(now, self.spacing);
+                }
+                // Whoever waits fell back, if it did, when QUIC did not get through.
+                for (other, slot) in self.slots.iter_mut().enumerate() {
+                    if other != at && matches!(slot.phase, Phase::Waiting { .. }) {
+                        slot.track = Track::new(Protocol::Quic);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts an attempt over QUIC beside a connection over HTTP/2 if it is time for that.
+    fn probe(&mut self, now: Instant) {
+        if self.is_draining || self.is_probing() {
+            return;
+        }
+        let slots = &self.slots;
+        let can_probe = |at: usize| slots.get(at).is_some_and(Slot::is_fallen_back);
+        let Some(at) = self.probes.due(now, slots.len(), can_probe) else {
+            return;
+        };
+        let address = self.edges.hold(at, &mut self.rng);
+        if let (Some(slot), Some(address)) = (self.slots.get_mut(at), address) {
+            self.attempts += 1;
+            let id = AttemptId(self.attempts);
+            slot.probe = Some(id);
+            self.outputs.push_back(Output::Dial {
+                id,
+                index: index_of(at),
+                address,
+                protocol: Protocol::Quic,
+                replaces: Some(slot.attempt),
+                previous_attempts: 0,
+            });
+        }
+    }
+
+    fn is_probing(&self) -> bool {
+        self.slots.iter().any(|slot| slot.probe.is_some())
+    }
+
+    /// The others go where the first one got through.
+    fn start_parked(&mut self, now: Instant, protocol: Protocol) {
         let mut until = now;
         for slot in &mut self.slots {
             if slot.phase == Phase::Parked {
+                slot.track = Track::new(protocol);
                 slot.phase = Phase::Waiting { until };
                 until += self.spacing;
             }
@@ -304,25 +436,22 @@ impl Supervisor {
         }
     }
 
+    /// Ends a draining slot that has nothing left.
+    fn end_drained(&mut self, at: usize) {
+        let is_over = |slot: &Slot| {
+            slot.phase == Phase::Draining && slot.attempt == AttemptId(0) && slot.probe.is_none()
+        };
+        if self.slots.get(at).is_some_and(is_over) {
+            self.end_slot(at);
+        }
+    }
+
     fn end_slot(&mut self, at: usize) {
         self.edges.release(at);
         if let Some(slot) = self.slots.get_mut(at) {
             slot.phase = Phase::Ended;
         }
     }
-}
-
-impl Slot {
-    fn deadline(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Waiting { until } => Some(until),
-            Phase::Parked | Phase::Attempting | Phase::Serving | Phase::Draining | Phase::Ended => None,
-        }
-    }
-}
-
-fn index_of(at: usize) -> ConnIndex {
-    ConnIndex(u8::try_from(at).expect("there are at most SLOTS_MAX slots"))
 }
 
 const _: () = assert!(SLOTS_MAX <= u8::MAX as usize);
@@ -348,18 +477,27 @@ mod tests {
             connections,
             spacing: Duration::from_secs(1),
             retries: 5,
+            transport: Transport::Only(Protocol::Quic),
+            dial_failures_max: 2,
         }
     }
 
-    fn dials(supervisor: &mut Supervisor) -> Vec<u8> {
-        let mut indices = Vec::new();
+    /// Attempts that are started, with their slots.
+    fn dials(supervisor: &mut Supervisor) -> Vec<(u8, AttemptId, Protocol)> {
+        let mut dials = Vec::new();
         loop {
             match supervisor.poll_output() {
-                Output::Dial { index, .. } => indices.push(index.0),
-                Output::Retry { .. } => {}
-                Output::Drain { .. } | Output::Finished | Output::Wait(_) => return indices,
+                Output::Dial {
+                    id, index, protocol, ..
+                } => dials.push((index.0, id, protocol)),
+                Output::Retry { .. } | Output::Switch { .. } => {}
+                Output::Drain { .. } | Output::Finished | Output::Wait(_) => return dials,
             }
         }
+    }
+
+    fn slots(dials: &[(u8, AttemptId, Protocol)]) -> Vec<u8> {
+        dials.iter().map(|(index, ..)| *index).collect()
     }
 
     #[test]
@@ -367,14 +505,114 @@ mod tests {
         let start = some_time();
         let mut supervisor = Supervisor::new(&plan(4, 4), start, 1);
         supervisor.handle_timeout(start);
-        assert_eq!(dials(&mut supervisor), [0]);
+        let first = dials(&mut supervisor);
+        assert_eq!(slots(&first), [0]);
         supervisor.handle_timeout(start + Duration::from_secs(60));
-        assert_eq!(dials(&mut supervisor), [0; 0]);
-        supervisor.handle_registered(start, ConnIndex(0));
+        assert_eq!(dials(&mut supervisor), []);
+        supervisor.handle_registered(start, first[0].1);
         for second in 0..3 {
             supervisor.handle_timeout(start + Duration::from_secs(second));
-            assert_eq!(dials(&mut supervisor), [u8::try_from(second).unwrap() + 1]);
+            let next = dials(&mut supervisor);
+            assert_eq!(slots(&next), [u8::try_from(second).unwrap() + 1]);
         }
+    }
+
+    /// Fails attempts until one is over HTTP/2, and registers that.
+    fn fall_back(supervisor: &mut Supervisor, start: Instant) -> (Instant, AttemptId) {
+        let mut now = start;
+        for _ in 0..3 {
+            supervisor.handle_timeout(now);
+            let (index, id, protocol) = dials(supervisor)[0];
+            assert_eq!(index, 0);
+            if protocol == Protocol::Http2 {
+                supervisor.handle_registered(now, id);
+                return (now, id);
+            }
+            now += Duration::from_secs(5);
+            supervisor.handle_ended(now, id, End::DialFailed);
+            now += PROBE_WAIT_MAX;
+        }
+        panic!("no attempt over HTTP/2");
+    }
+
+    #[test]
+    fn slots_move_back_to_quic_one_by_one_when_a_probe_gets_through() {
+        let start = some_time();
+        let plan = Plan {
+            transport: Transport::Auto,
+            ..plan(2, 2)
+        };
+        let mut supervisor = Supervisor::new(&plan, start, 1);
+        let (now, old) = fall_back(&mut supervisor, start);
+        supervisor.handle_timeout(now);
+        let (_, other, protocol) = dials(&mut supervisor)[0];
+        assert_eq!(protocol, Protocol::Http2, "slot 1 follows slot 0");
+        supervisor.handle_registered(now, other);
+        assert_eq!(supervisor.serving(), 2);
+
+        let now = now + transport::PROBE_INTERVAL_MIN;
+        supervisor.handle_timeout(now);
+        let Output::Dial {
+            id: probe,
+            index: ConnIndex(1),
+            protocol: Protocol::Quic,
+            replaces: Some(replaced),
+            ..
+        } = supervisor.poll_output()
+        else {
+            panic!("no probe");
+        };
+        assert_eq!(replaced, other);
+        supervisor.handle_ended(now, other, End::Closed);
+        supervisor.handle_registered(now, probe);
+        let now = now + Duration::from_secs(1);
+        supervisor.handle_timeout(now);
+        let Output::Dial {
+            id: probe,
+            replaces: Some(replaced),
+            ..
+        } = supervisor.poll_output()
+        else {
+            panic!("the other slot does not follow");
+        };
+        assert_eq!(replaced, old);
+        supervisor.handle_registered(now, probe);
+        // It had been told to leave, and says so late.
+        supervisor.handle_ended(now, old, End::Closed);
+        assert_eq!(supervisor.serving(), 2);
+        assert_eq!(supervisor.poll_output(), Output::Wait(None));
+    }
+
+    #[test]
+    fn a_probe_that_fails_leaves_the_connection_alone() {
+        let start = some_time();
+        let plan = Plan {
+            transport: Transport::Auto,
+            ..plan(1, 1)
+        };
+        let mut supervisor = Supervisor::new(&plan, start, 1);
+        let (mut now, old) = fall_back(&mut supervisor, start);
+        for _ in 0..10 {
+            let Output::Wait(Some(due)) = supervisor.poll_output() else {
+                panic!("no probe is due");
+            };
+            assert!(due > now && due <= now + transport::PROBE_INTERVAL_MAX);
+            now = due;
+            supervisor.handle_timeout(now);
+            let (_, probe, _) = dials(&mut supervisor)[0];
+            supervisor.handle_ended(now, probe, End::DialFailed);
+            assert_eq!(supervisor.serving(), 1);
+        }
+        supervisor.handle_drain();
+        assert_eq!(
+            supervisor.poll_output(),
+            Output::Drain {
+                id: old,
+                index: ConnIndex(0)
+            }
+        );
+        supervisor.handle_ended(now, old, End::Closed);
+        assert_eq!(supervisor.poll_output(), Output::Finished);
     }
 
     #[test]
@@ -389,12 +627,13 @@ mod tests {
         let start = some_time();
         let mut supervisor = Supervisor::new(&plan(4, 4), start, 1);
         supervisor.handle_timeout(start);
-        assert_eq!(dials(&mut supervisor), [0]);
-        supervisor.handle_registered(start, ConnIndex(0));
+        let (_, id, _) = dials(&mut supervisor)[0];
+        supervisor.handle_registered(start, id);
         supervisor.handle_drain();
-        assert_eq!(supervisor.poll_output(), Output::Drain { index: ConnIndex(0) });
+        let index = ConnIndex(0);
+        assert_eq!(supervisor.poll_output(), Output::Drain { id, index });
         assert_eq!(supervisor.poll_output(), Output::Wait(None));
-        supervisor.handle_ended(start, ConnIndex(0), End::Closed);
+        supervisor.handle_ended(start, id, End::Closed);
         assert_eq!(supervisor.poll_output(), Output::Finished);
         assert_eq!(supervisor.poll_output(), Output::Wait(None));
     }

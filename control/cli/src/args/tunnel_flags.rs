@@ -71,7 +71,7 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
     Flag::text("edge-ip-version", "4, 6 or auto").env(&["TUNNEL_EDGE_IP_VERSION"]),
     Flag::text("edge-bind-address", "Local address for connections to the edge")
         .env(&["TUNNEL_EDGE_BIND_ADDRESS"]),
-    Flag::text("protocol", "quic, http2 or auto")
+    Flag::text("protocol", "quic, http2, or auto for whichever gets through")
         .short('p')
         .env(&["TUNNEL_TRANSPORT_PROTOCOL"]),
     Flag::text("ha-connections", "Connections to the edge, 4 by default"),
@@ -82,7 +82,7 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
     .env(&["TUNNEL_RETRIES"]),
     Flag::text(
         "max-edge-addr-retries",
-        "Attempts before another edge address is tried, 8 by default",
+        "Dials over quic that may fail before http2 is tried, 2 by default",
     )
     .hide(),
     Flag::text("rpc-timeout", "Limit for a call to the edge, 5s by default").hide(),

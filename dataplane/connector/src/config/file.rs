@@ -64,7 +64,9 @@ const TOP_LEVEL: &[&str] = &[
     "edge",
     "cacert",
     "edge-bind-address",
+    "edge-ip-version",
     "protocol",
+    "max-edge-addr-retries",
     "ha-connections",
     "retries",
     "rpc-timeout",
@@ -84,14 +86,12 @@ const TOP_LEVEL: &[&str] = &[
     "api-url",
     "autoupdate-freq",
     "dial-edge-timeout",
-    "edge-ip-version",
     "hostname",
     "http2-origin",
     "label",
     "log-directory",
     "logfile",
     "max-active-flows",
-    "max-edge-addr-retries",
     "metrics-update-freq",
     "name",
     "no-autoupdate",
@@ -192,7 +192,16 @@ impl File {
         fill_path(&mut flags.pidfile, keys.text("pidfile")?);
         fill_path(&mut flags.addresses_file, keys.text("addresses-file")?);
         fill(&mut flags.edge_bind_address, parsed(keys, "edge-bind-address")?);
+        // As a number, 4 and 6 need no quotes.
+        fill(
+            &mut flags.edge_ip_version,
+            keys.numbers_or_texts("edge-ip-version")?,
+        );
         fill(&mut flags.protocol, keys.text("protocol")?);
+        fill(
+            &mut flags.max_edge_addr_retries,
+            count(keys, "max-edge-addr-retries")?,
+        );
         fill(&mut flags.ha_connections, count(keys, "ha-connections")?);
         fill(&mut flags.retries, count(keys, "retries")?);
         fill(&mut flags.rpc_timeout, keys.duration("rpc-timeout")?);

@@ -46,8 +46,12 @@ pub struct Flags {
     pub cacert: Option<PathBuf>,
     /// Local address of connections to the edge.
     pub edge_bind_address: Option<IpAddr>,
-    /// `quic` or `auto`; `http2` is refused.
+    /// Which addresses of an edge's name are used: `4`, `6` or `auto`.
+    pub edge_ip_version: Option<String>,
+    /// `quic`, `http2`, or `auto` for QUIC where it gets through and HTTP/2 elsewhere.
     pub protocol: Option<String>,
+    /// Dials over QUIC that fail in a row before HTTP/2 is tried.
+    pub max_edge_addr_retries: Option<u32>,
     /// Connections wanted.
     pub ha_connections: Option<usize>,
     /// Doublings of the wait between attempts.

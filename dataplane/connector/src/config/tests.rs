@@ -244,10 +244,10 @@ fn what_is_wrong_is_told() {
         ),
         (
             Flags {
-                protocol: Some("http2".to_owned()),
+                edge_ip_version: Some("5".to_owned()),
                 ..base()
             },
-            "--protocol http2 is not supported yet",
+            "invalid value \"5\" for edge-ip-version",
         ),
         (
             Flags {

@@ -7,18 +7,17 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use adit_driver::quic::RecvStream;
 use adit_wire::framing::{FrameGate, MESSAGE_BYTES_MAX};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// A stream of RPC messages of at most [`MESSAGE_BYTES_MAX`] each.
-pub(crate) struct Gated {
-    stream: RecvStream,
+pub(crate) struct Gated<S> {
+    stream: S,
     gate: FrameGate,
 }
 
-impl Gated {
-    pub(crate) fn new(stream: RecvStream) -> Self {
+impl<S> Gated<S> {
+    pub(crate) fn new(stream: S) -> Self {
         Self {
             stream,
             gate: FrameGate::new(MESSAGE_BYTES_MAX),
@@ -26,7 +25,7 @@ impl Gated {
     }
 }
 
-impl AsyncRead for Gated {
+impl<S: AsyncRead + Unpin> AsyncRead for Gated<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -9,17 +9,20 @@ use std::time::Duration;
 
 use adit_driver::quic::{Connection, DialError};
 use adit_driver::time::{Instant, sleep, timeout, timeout_at};
-use adit_proto::supervisor::End;
-use adit_wire::registration::{ConnectionOptions, RegisterRequest};
-use adit_wire::{ConnIndex, alpn};
-use tokio::sync::{Notify, oneshot};
+use adit_proto::supervisor::{AttemptId, End, Protocol};
+use adit_wire::ConnIndex;
+use adit_wire::registration::{ConnectionDetails, ConnectionOptions, RegisterRequest};
+use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
+use super::http2::{Http2Connection, Http2Error};
+use super::link::Link;
 use super::streams::Streams;
+use super::tether::Tether;
 use super::{Core, Event};
 use crate::config::remote::chain;
 use crate::control_stream::{ControlError, ControlStream};
-use crate::metrics::{CoreMetrics, Sampler, SlotMetrics};
+use crate::metrics::{CoreMetrics, Sampler};
 use crate::status::Registered;
 
 /// A handshake takes a few round trips; an edge that needs longer is as good as none.
@@ -28,19 +31,19 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a drained connection still takes exchanges that an edge sent off before it knew.
 const SETTLE_TIME: Duration = Duration::from_millis(500);
 
-/// How often a connection's numbers are looked at: as fresh as any scrape needs them.
-const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Code and reason of our closes: the protocol knows no others (protocol/transport-quic.md §6).
 pub(super) const CLOSE_CODE: u32 = 0;
 
 /// One attempt.
 pub(super) struct Attempt {
+    pub(super) id: AttemptId,
     pub(super) index: ConnIndex,
     pub(super) address: SocketAddr,
+    pub(super) protocol: Protocol,
     pub(super) previous_attempts: u8,
-    /// Rung when the slot shall end.
-    pub(super) drain: Rc<Notify>,
+    pub(super) tether: Rc<Tether>,
+    /// The slot's connection so far, which leaves when this one is about to register.
+    pub(super) replaces: Option<Rc<Tether>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,8 @@ enum AttemptError {
     HandshakeDeadline,
     #[error("failed to dial to edge with quic")]
     Dial(#[from] DialError),
+    #[error(transparent)]
+    Http2(#[from] Http2Error),
     #[error("failed to open a socket")]
     Socket(#[from] std::io::Error),
     #[error("failed to register")]
@@ -59,6 +64,9 @@ impl AttemptError {
     fn end(&self) -> End {
         match self {
             Self::HandshakeDeadline | Self::Dial(_) | Self::Socket(_) => End::DialFailed,
+            Self::Http2(error) if error.is_dial() => End::DialFailed,
+            Self::Http2(Http2Error::OpeningDeadline) => End::Silent,
+            Self::Http2(_) => End::Closed,
             Self::Register(ControlError::Refused(_)) => End::Refused,
             Self::Register(ControlError::Deadline { .. }) => End::Silent,
             Self::Register(ControlError::Open(_) | ControlError::Call(_) | ControlError::Answer(_)) => {
@@ -73,15 +81,14 @@ impl Attempt {
     pub(super) async fn run(self, core: Rc<Core>) {
         let connected = tokio::select! {
             connected = self.connect(&core) => connected,
-            () = self.drain.notified() => {
-                core.tell(Event::Ended { index: self.index, end: End::Closed });
+            () = self.tether.drained() => {
+                self.end(&core, End::Closed);
                 return;
             }
         };
         let end = match connected {
-            Ok((connection, control, is_remotely_managed)) => {
-                self.serve(&core, &connection, &control, is_remotely_managed)
-                    .await
+            Ok((link, control, is_remotely_managed)) => {
+                self.serve(&core, &link, &control, is_remotely_managed).await
             }
             Err(error) => {
                 let ip = self.address.ip();
@@ -89,22 +96,66 @@ impl Attempt {
                 error.end()
             }
         };
+        // A connection that was replaced has told so when it left.
+        if !(self.tether.is_replaced() && self.tether.has_left()) {
+            self.end(&core, end);
+        }
+    }
+
+    fn end(&self, core: &Core, end: End) {
+        self.tether.leave();
         core.tell(Event::Ended {
+            id: self.id,
             index: self.index,
             end,
         });
     }
 
     /// Dials and registers.
-    async fn connect(&self, core: &Rc<Core>) -> Result<(Connection, ControlStream, bool), AttemptError> {
-        let connection = self.dial(core).await?;
-        let mut held = Held {
-            connection: connection.clone(),
-            is_kept: false,
-        };
+    async fn connect(&self, core: &Rc<Core>) -> Result<(Link, ControlStream, bool), AttemptError> {
+        let (limit, metrics) = (core.settings.rpc_timeout, core.exchanges.metrics.clone());
+        match self.protocol {
+            Protocol::Quic => {
+                let connection = self.dial(core).await?;
+                let mut held = Held {
+                    connection: connection.clone(),
+                    is_kept: false,
+                };
+                let control = ControlStream::open(&connection, limit, metrics).await?;
+                let details = self.register(core, &control).await?;
+                held.is_kept = true;
+                let streams = Streams::serve(connection.clone(), core.exchanges.clone(), self.index);
+                let link = Link::Quic { connection, streams };
+                Ok((link, control, details.is_remotely_managed))
+            }
+            Protocol::Http2 => {
+                let dialling = Http2Connection::dial(core, self.index, self.address);
+                let (connection, (recv, send)) = dialling.await?;
+                let control = ControlStream::over(recv, send, limit, metrics);
+                let details = self.register(core, &control).await?;
+                Ok((Link::Http2(connection), control, details.is_remotely_managed))
+            }
+        }
+    }
+
+    /// Registers in the slot, and takes the place of the connection that may be there.
+    async fn register(
+        &self,
+        core: &Core,
+        control: &ControlStream,
+    ) -> Result<ConnectionDetails, AttemptError> {
         let settings = &core.settings;
         let metrics = &core.exchanges.metrics;
-        let control = ControlStream::open(&connection, settings.rpc_timeout, metrics.clone()).await?;
+        if let Some(replaced) = &self.replaces {
+            replaced.replace();
+            // An edge that keeps the old connection waiting may have it closed by the new one.
+            if timeout(settings.rpc_timeout, replaced.left()).await.is_err() {
+                tracing::debug!(
+                    connIndex = self.index.0,
+                    "the connection to be replaced does not leave"
+                );
+            }
+        }
         let request = RegisterRequest {
             auth: settings.auth.clone(),
             tunnel_id: settings.tunnel_id,
@@ -127,18 +178,18 @@ impl Attempt {
         })?;
         tracing::info!(
             connIndex = self.index.0, connection = %details.id, ip = %self.address.ip(),
-            location = details.location, protocol = "quic", "Registered tunnel connection"
+            location = details.location, protocol = %self.protocol, "Registered tunnel connection"
         );
         core.tell(Event::Registered {
+            id: self.id,
             index: self.index,
             connection: Registered {
                 id: details.id,
-                location: details.location,
+                location: details.location.clone(),
                 address: self.address,
             },
         });
-        held.is_kept = true;
-        Ok((connection, control, details.is_remotely_managed))
+        Ok(details)
     }
 
     /// Completes a handshake. One that completes after we gave up is closed at once.
@@ -171,11 +222,10 @@ impl Attempt {
     async fn serve(
         &self,
         core: &Rc<Core>,
-        connection: &Connection,
+        link: &Link,
         control: &ControlStream,
         is_remotely_managed: bool,
     ) -> End {
-        let streams = Streams::serve(connection.clone(), core.exchanges.clone(), self.index);
         let telling = async {
             let mut changes = core.settings.local_changes.subscribe();
             while self.index == ConnIndex(0)
@@ -195,39 +245,26 @@ impl Attempt {
             }
             pending::<Infallible>().await
         };
-        if connection.alpn().as_deref() == Some(alpn::ADIT) {
-            let (first, interval) = core.settings.idle_pings(self.index, Instant::now());
-            connection.ping_by_clock(first, interval);
-        }
-        let slot = core.exchanges.metrics.slot(self.index.0.into());
         let mut sampler = Sampler::default();
         let ended = tokio::select! {
-            reason = connection.closed() => Some(reason),
+            lost = link.closed() => Some(lost),
             never = telling => match never {},
-            never = tell_doubts(core, connection) => match never {},
-            never = answer_checks(core, connection) => match never {},
-            never = sample(connection, &mut sampler, slot) => match never {},
-            () = self.drain.notified() => {
-                self.leave(core, connection, control, &streams).await;
+            never = link.attend(core, self.index, &mut sampler) => match never {},
+            () = self.tether.drained() => {
+                self.leave(core, link, control).await;
                 None
             }
         };
-        if let Some(slot) = slot {
-            sampler.sample(connection.stats(), slot);
-        }
-        let Some(reason) = ended else {
+        link.sample(core, self.index, &mut sampler);
+        let Some(lost) = ended else {
             return End::Closed;
         };
-        tracing::warn!(connIndex = self.index.0, ip = %self.address.ip(), error = %reason, "Connection terminated");
-        if reason.is_timeout() {
-            End::Silent
-        } else {
-            End::Closed
-        }
+        tracing::warn!(connIndex = self.index.0, ip = %self.address.ip(), error = lost.reason, "Connection terminated");
+        if lost.is_silent { End::Silent } else { End::Closed }
     }
 
     /// Unregisters, finishes what runs within the grace period, and closes.
-    async fn leave(&self, core: &Core, connection: &Connection, control: &ControlStream, streams: &Streams) {
+    async fn leave(&self, core: &Core, link: &Link, control: &ControlStream) {
         let deadline = Instant::now() + core.settings.grace_period;
         match control.unregister().await {
             Ok(()) => tracing::info!(
@@ -239,18 +276,21 @@ impl Attempt {
                 "cannot unregister"
             ),
         }
+        if self.tether.is_replaced() {
+            self.end(core, End::Closed);
+        }
         let finishing = async {
             sleep(SETTLE_TIME).await;
-            streams.idle().await;
+            link.idle().await;
         };
         tokio::select! {
             finished = timeout_at(deadline, finishing) => if finished.is_err() {
                 tracing::warn!(connIndex = self.index.0, "exchanges outlived the grace period");
             },
             // The edge closes by itself once it has nothing left for us.
-            _ = connection.closed() => {}
+            _ = link.closed() => {}
         }
-        connection.close(CLOSE_CODE, b"");
+        link.close().await;
     }
 }
 
@@ -258,35 +298,6 @@ impl Attempt {
 async fn count_end(connection: Connection, metrics: Arc<CoreMetrics>) {
     connection.closed().await;
     metrics.connections_closed.add(1);
-}
-
-/// What kept one edge from answering may have hit the other connections, on which nothing is asked.
-async fn tell_doubts(core: &Core, connection: &Connection) -> Infallible {
-    loop {
-        connection.doubted().await;
-        core.tell(Event::Doubted);
-    }
-}
-
-async fn answer_checks(core: &Core, connection: &Connection) -> Infallible {
-    loop {
-        core.checks.notified().await;
-        connection.check();
-    }
-}
-
-/// Carries the connection's numbers over to its slot until dropped.
-async fn sample(connection: &Connection, sampler: &mut Sampler, slot: Option<&SlotMetrics>) -> Infallible {
-    let Some(slot) = slot else {
-        return pending().await;
-    };
-    loop {
-        let seen = connection.turns();
-        sampler.sample(connection.stats(), slot);
-        sleep(SAMPLE_INTERVAL).await;
-        // An idle connection must not wake its core every second.
-        connection.turned(seen).await;
-    }
 }
 
 /// Closes a connection unless it is kept, however the attempt ends.

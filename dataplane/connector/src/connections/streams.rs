@@ -4,7 +4,6 @@
 //! code 0 and disturbs nothing (protocol/transport-quic.md §5). Datagrams belong to UDP sessions, which are
 //! not offered; they are read so that they take no memory, and dropped.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,10 +12,10 @@ use adit_driver::time::timeout;
 use adit_wire::ConnIndex;
 use adit_wire::signature::{SIGNATURE_SIZE, StreamKind};
 use tokio::io::AsyncReadExt;
-use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::edge_calls;
+use super::in_flight::{Guard, InFlight};
 use crate::exchange_task::{self, ExchangeCore};
 
 /// An opener writes the signature with its first bytes.
@@ -27,16 +26,6 @@ pub(super) struct Streams {
     in_flight: Rc<InFlight>,
     tasks: [JoinHandle<()>; 2],
 }
-
-/// Streams being served.
-#[derive(Default)]
-struct InFlight {
-    count: Cell<usize>,
-    emptied: Notify,
-}
-
-/// Counts one stream for as long as it is served.
-struct Guard(Rc<InFlight>);
 
 impl Streams {
     /// Starts serving.
@@ -52,9 +41,7 @@ impl Streams {
 
     /// Waits until nothing is being served.
     pub(super) async fn idle(&self) {
-        while self.in_flight.count.get() > 0 {
-            self.in_flight.emptied.notified().await;
-        }
+        self.in_flight.idle().await;
     }
 }
 
@@ -62,23 +49,6 @@ impl Drop for Streams {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();
-        }
-    }
-}
-
-impl Guard {
-    fn new(in_flight: Rc<InFlight>) -> Self {
-        in_flight.count.set(in_flight.count.get() + 1);
-        Self(in_flight)
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let left = self.0.count.get() - 1;
-        self.0.count.set(left);
-        if left == 0 {
-            self.0.emptied.notify_one();
         }
     }
 }
@@ -109,7 +79,7 @@ async fn serve(exchanges: Rc<ExchangeCore>, index: ConnIndex, mut send: SendStre
         Ok(Err(_)) | Err(_) => None,
     };
     match kind {
-        Some(StreamKind::Data) => exchange_task::serve(exchanges, index, send, recv).await,
+        Some(StreamKind::Data) => exchange_task::serve_quic(exchanges, index, send, recv).await,
         Some(StreamKind::Rpc) => {
             edge_calls::serve(exchanges.settings.clone(), exchanges.metrics.clone(), send, recv).await;
         }

@@ -8,13 +8,13 @@
 
 use adit_proto::exchange::connector::RequestHead;
 use adit_proto::socks::Reply;
-use adit_wire::connect::{ConnectRequest, encode_response};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::SEC_WEBSOCKET_KEY;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{ExchangeCore, ExchangeError, Stream, answer_ourselves};
+use crate::edge_stream::{FromEdge, ToEdge};
 use crate::origin::io_stream::OriginIo;
 use crate::origin::tcp::carry::{HALF_CLOSE, Inward, relay};
 use crate::origin::tcp::{self, JUMP_DESTINATION, TcpOrigin, conversation};
@@ -23,12 +23,12 @@ use crate::origin::websocket::{self, Early, End};
 use crate::origin::{builtin, handshake};
 
 /// Carries TCP in a WebSocket.
-pub(super) async fn carry(
+pub(super) async fn carry<S: ToEdge, R: FromEdge>(
     core: &ExchangeCore,
     origin: &TcpOrigin,
     head: RequestHead,
     first: Bytes,
-    stream: &mut Stream<'_>,
+    stream: &mut Stream<'_, S, R>,
 ) -> Result<(), ExchangeError> {
     if !head.is_websocket() {
         return answer_ourselves(builtin::not_http(), stream).await;
@@ -45,7 +45,7 @@ pub(super) async fn carry(
             tokio::select! {
                 biased;
                 dialled = dialling => Some(dialled?),
-                _ = stream.send.stopped() => return Err(ExchangeError::Cancelled),
+                () = stream.send.stopped() => return Err(ExchangeError::Cancelled),
             }
         }
         None => None,
@@ -65,10 +65,11 @@ pub(super) async fn carry(
 }
 
 /// Speaks SOCKS5 for an origin that is chosen already.
-async fn converse<S>(io: S, first: Bytes, stream: &mut Stream<'_>) -> Result<(), ExchangeError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+async fn converse<S: ToEdge, R: FromEdge>(
+    io: impl AsyncRead + AsyncWrite + Unpin,
+    first: Bytes,
+    stream: &mut Stream<'_, S, R>,
+) -> Result<(), ExchangeError> {
     let Stream { send, recv, .. } = stream;
     let recv = recv.as_mut().ok_or(ExchangeError::Relay)?;
     let mut inward = Inward::new(recv, first);
@@ -78,11 +79,11 @@ where
 }
 
 /// Speaks SOCKS5 and goes where the visitor wants to.
-async fn proxy(
+async fn proxy<S: ToEdge, R: FromEdge>(
     core: &ExchangeCore,
     origin: &TcpOrigin,
     first: Bytes,
-    stream: &mut Stream<'_>,
+    stream: &mut Stream<'_, S, R>,
 ) -> Result<(), ExchangeError> {
     let Stream { send, recv, .. } = stream;
     let recv = recv.as_mut().ok_or(ExchangeError::Relay)?;
@@ -92,7 +93,7 @@ async fn proxy(
     let dialled = tokio::select! {
         biased;
         dialled = origin.dial_asked(core.origins.io_mode(), asked.destination) => dialled,
-        _ = send.stopped() => return Err(ExchangeError::Cancelled),
+        () = send.stopped() => return Err(ExchangeError::Cancelled),
     };
     match dialled {
         Ok(io) => {
@@ -108,23 +109,21 @@ async fn proxy(
 }
 
 /// Relays a flow to the address that the edge names.
-pub(super) async fn flow(
+pub(super) async fn flow<S: ToEdge, R: FromEdge>(
     core: &ExchangeCore,
-    request: &ConnectRequest,
+    dest: &[u8],
     first: Bytes,
-    stream: &mut Stream<'_>,
+    stream: &mut Stream<'_, S, R>,
 ) -> Result<(), ExchangeError> {
-    let dest = std::str::from_utf8(&request.dest).ok();
-    let address = dest.and_then(|dest| dest.parse().ok());
-    let address = address
-        .ok_or_else(|| ExchangeError::FlowAddress(String::from_utf8_lossy(&request.dest).into_owned()))?;
+    let address = std::str::from_utf8(dest).ok().and_then(|dest| dest.parse().ok());
+    let address =
+        address.ok_or_else(|| ExchangeError::FlowAddress(String::from_utf8_lossy(dest).into_owned()))?;
     let io = tokio::select! {
         biased;
         dialled = tcp::dial_flow(core.origins.io_mode(), address) => dialled?,
-        _ = stream.send.stopped() => return Err(ExchangeError::Cancelled),
+        () = stream.send.stopped() => return Err(ExchangeError::Cancelled),
     };
-    let ack = encode_response(b"", &[]).map_err(ExchangeError::ResponseHead)?;
-    stream.write(ack).await?;
+    stream.send.write_ack().await?;
     let early = Early {
         from_visitor: first,
         from_origin: Bytes::new(),

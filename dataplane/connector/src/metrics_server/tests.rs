@@ -4,6 +4,7 @@ use adit_driver::quic::ConnectionStats;
 use adit_proto::ingress::Ingress;
 use adit_proto::ingress::service::OriginService;
 use adit_proto::ingress::settings::OriginSettings;
+use adit_proto::supervisor::AttemptId;
 use adit_wire::registration::{ClientInfo, TunnelAuth};
 use adit_wire::secret::TunnelSecret;
 use adit_wire::{ConnIndex, ConnectionId, ConnectorId, TunnelId};
@@ -56,7 +57,9 @@ fn register(view: &View) {
         location: "fra\"01".to_owned(),
         address: ([127, 0, 0, 1], 7844).into(),
     };
-    view.status.borrow_mut().registered(ConnIndex(0), connection);
+    view.status
+        .borrow_mut()
+        .registered(AttemptId(1), ConnIndex(0), connection);
 }
 
 fn get(view: &View, path: &str) -> (u16, String) {
@@ -80,7 +83,7 @@ fn readiness_follows_the_connections() {
     assert_eq!(get(&view, "/ready"), (503, body(503, 0)));
     register(&view);
     assert_eq!(get(&view, "/ready"), (200, body(200, 1)));
-    view.status.borrow_mut().ended(ConnIndex(0));
+    view.status.borrow_mut().ended(AttemptId(1), ConnIndex(0));
     assert_eq!(get(&view, "/ready").0, 503);
 }
 
@@ -161,7 +164,9 @@ fn a_location_that_was_left_is_told_as_one_until_it_is_there_again() {
             location: location.to_owned(),
             address: ([127, 0, 0, 1], 7844).into(),
         };
-        view.status.borrow_mut().registered(ConnIndex(2), connection);
+        view.status
+            .borrow_mut()
+            .registered(AttemptId(1), ConnIndex(2), connection);
     };
     let line = |location: &str, is_now: u8| {
         format!(
@@ -169,7 +174,7 @@ fn a_location_that_was_left_is_told_as_one_until_it_is_there_again() {
         )
     };
     register("lhr01");
-    view.status.borrow_mut().ended(ConnIndex(2));
+    view.status.borrow_mut().ended(AttemptId(1), ConnIndex(2));
     check_lines(&view, &[&line("lhr01", 0)]);
     register("fra01");
     check_lines(&view, &[&line("lhr01", 0), &line("fra01", 1)]);

@@ -1,7 +1,7 @@
-//! The visitor's body on its way from a data stream into an origin request.
+//! The visitor's body on its way from the edge into an origin request.
 //!
 //! What has arrived is handed on at once, as it arrived; the stream's flow control is the only buffer. Dropping the body
-//! before its end tells the edge to stop (STOP_SENDING 0), and a reset by the edge fails the origin request.
+//! before its end tells the edge to stop, and a reset by the edge fails the origin request.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -9,25 +9,30 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use adit_driver::chunks::Chunks;
-use adit_driver::quic::{ReadError, RecvStream};
+use adit_driver::quic::RecvStream;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+
+use crate::edge_stream::http2::Http2Body;
+use crate::edge_stream::{FromEdge, ReadError};
 
 /// Body of an origin request.
 pub(crate) enum RequestBody {
     /// The request has none.
     Empty,
-    /// What the edge sends.
-    Stream(StreamBody),
+    /// What the edge sends on a data stream.
+    Quic(StreamBody<RecvStream>),
+    /// What the edge sends over HTTP/2.
+    Http2(StreamBody<Http2Body>),
     /// What the edge has sent; empty once it was handed on.
     Collected(Bytes),
 }
 
-/// Reads a data stream after its head.
-pub(crate) struct StreamBody {
+/// Reads what follows the head.
+pub(crate) struct StreamBody<R> {
     /// Arrived together with the head.
     first: Bytes,
-    recv: RecvStream,
+    recv: R,
     /// Bytes still to come, if the visitor said how many.
     left: Option<u64>,
     progress: Progress,
@@ -65,8 +70,8 @@ impl Progress {
     }
 }
 
-impl StreamBody {
-    pub(crate) fn new(first: Bytes, recv: RecvStream, length: Option<u64>) -> (Self, Progress) {
+impl<R: FromEdge> StreamBody<R> {
+    pub(crate) fn new(first: Bytes, recv: R, length: Option<u64>) -> (Self, Progress) {
         let progress = Progress::at(Phase::Reading);
         let body = Self {
             first,
@@ -95,6 +100,27 @@ impl StreamBody {
         }
         chunks
     }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunks>, ReadError>>> {
+        let chunks = ready!(self.poll_chunks(cx));
+        Poll::Ready(match chunks {
+            Ok(Some(chunks)) => {
+                let chunks = self.count(chunks);
+                if self.left == Some(0) {
+                    self.progress.0.set(Phase::Done);
+                }
+                Some(Ok(Frame::data(chunks)))
+            }
+            Ok(None) => {
+                self.progress.0.set(Phase::Done);
+                None
+            }
+            Err(error) => {
+                self.progress.0.set(Phase::Failed);
+                Some(Err(error))
+            }
+        })
+    }
 }
 
 impl Body for RequestBody {
@@ -105,48 +131,33 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunks>, ReadError>>> {
-        let body = match self.get_mut() {
-            Self::Empty => return Poll::Ready(None),
-            Self::Stream(body) => body,
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Quic(body) => body.poll_frame(cx),
+            Self::Http2(body) => body.poll_frame(cx),
             Self::Collected(bytes) => {
                 let rest = std::mem::take(bytes);
-                let frame = (!rest.is_empty()).then(|| Ok(Frame::data(rest.into())));
-                return Poll::Ready(frame);
+                Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest.into()))))
             }
-        };
-        let chunks = ready!(body.poll_chunks(cx));
-        Poll::Ready(match chunks {
-            Ok(Some(chunks)) => {
-                let chunks = body.count(chunks);
-                if body.left == Some(0) {
-                    body.progress.0.set(Phase::Done);
-                }
-                Some(Ok(Frame::data(chunks)))
-            }
-            Ok(None) => {
-                body.progress.0.set(Phase::Done);
-                None
-            }
-            Err(error) => {
-                body.progress.0.set(Phase::Failed);
-                Some(Err(error))
-            }
-        })
+        }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Stream(body) => body.left == Some(0),
+            Self::Quic(body) => body.left == Some(0),
+            Self::Http2(body) => body.left == Some(0),
             Self::Collected(rest) => rest.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Collected(rest) => SizeHint::with_exact(rest.len() as u64),
-            Self::Stream(body) => body.left.map_or_else(SizeHint::default, SizeHint::with_exact),
-        }
+        let left = match self {
+            Self::Empty => Some(0),
+            Self::Quic(body) => body.left,
+            Self::Http2(body) => body.left,
+            Self::Collected(rest) => Some(rest.len() as u64),
+        };
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

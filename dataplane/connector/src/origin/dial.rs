@@ -120,6 +120,7 @@ impl Target {
             let options = DialOptions {
                 connect_timeout: rest / u32::try_from(left).unwrap_or(1),
                 keep_alive: self.keep_alive,
+                ..DialOptions::default()
             };
             match tcp::dial(io, *address, &options).await {
                 Ok(stream) => return Ok(stream),

@@ -1,10 +1,10 @@
 //! The `/ws` of `hello_world`: a WebSocket that says back what it hears, without any origin.
 
-use adit_driver::quic::{RecvStream, SendStream};
 use adit_proto::exchange::connector::echo::Echo;
 use bytes::Bytes;
 
 use super::websocket::End;
+use crate::edge_stream::{FromEdge, ToEdge};
 
 /// Where it is.
 const PATH: &str = "/ws";
@@ -15,7 +15,7 @@ pub(crate) fn is_at(target: &str) -> bool {
 }
 
 /// Echoes until the visitor closes or goes; `first` came along with the request.
-pub(crate) async fn serve(first: Bytes, send: &mut SendStream, recv: &mut RecvStream) -> End {
+pub(crate) async fn serve(first: Bytes, send: &mut impl ToEdge, recv: &mut impl FromEdge) -> End {
     let mut echo = Echo::default();
     let mut chunk = first;
     loop {

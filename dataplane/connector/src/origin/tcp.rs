@@ -138,6 +138,7 @@ impl TcpOrigin {
             let options = DialOptions {
                 connect_timeout: self.connect_timeout / u32::try_from(allowed.len()).unwrap_or(1),
                 keep_alive: self.keep_alive,
+                ..DialOptions::default()
             };
             match tcp::dial(io, *address, &options).await {
                 Ok(stream) => return Ok(stream),
@@ -188,6 +189,7 @@ pub(crate) async fn dial_flow(io: IoMode, address: SocketAddr) -> Result<Stream,
     let options = DialOptions {
         connect_timeout: FLOW_CONNECT_TIMEOUT,
         keep_alive: Some(FLOW_KEEP_ALIVE),
+        ..DialOptions::default()
     };
     let dialled = tcp::dial(io, address, &options).await;
     dialled.map_err(|source| OriginError::Connect {

@@ -7,7 +7,6 @@
 //! exchange (protocol/data-streams.md §4).
 
 use adit_driver::chunks::Chunks;
-use adit_driver::quic::{RecvStream, SendStream};
 use adit_driver::stream::growing::GrowingBuffer;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
@@ -21,6 +20,7 @@ use super::io_stream::OriginIo;
 use super::pool::OriginConnection;
 use super::tls::Alpn;
 use super::{CoreOrigins, OriginError};
+use crate::edge_stream::{FromEdge, ToEdge};
 
 /// What an origin makes of the wish to upgrade.
 pub(crate) enum Upgrade {
@@ -103,7 +103,12 @@ pub(crate) struct Early {
 }
 
 /// Relays until either direction ends. The caller ends `send` according to the result.
-pub(crate) async fn relay(io: OriginIo, early: Early, send: &mut SendStream, recv: &mut RecvStream) -> End {
+pub(crate) async fn relay(
+    io: OriginIo,
+    early: Early,
+    send: &mut impl ToEdge,
+    recv: &mut impl FromEdge,
+) -> End {
     let (mut reader, mut writer) = tokio::io::split(io);
     let to_origin = async {
         let mut chunks = Chunks::from(early.from_visitor);

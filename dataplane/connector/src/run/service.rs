@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use adit_driver::mailbox::{Receiver, Sender};
-use adit_proto::supervisor::{Output, Supervisor};
+use adit_proto::supervisor::{Output, Protocol, Supervisor};
 use adit_wire::ConnIndex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -124,18 +124,25 @@ impl Service {
         loop {
             match self.supervisor.poll_output() {
                 Output::Dial {
+                    id,
                     index,
                     address,
+                    protocol,
+                    replaces,
                     previous_attempts,
                 } => {
                     let command = Command::Dial {
+                        id,
                         index,
                         address,
+                        protocol,
+                        replaces,
                         previous_attempts,
                     };
                     self.crew.send(index, command);
                 }
-                Output::Drain { index } => self.crew.send(index, Command::Drain { index }),
+                Output::Drain { id, index } => self.crew.send(index, Command::Drain { id }),
+                Output::Switch { index, to } => log_switch(index, to),
                 Output::Retry { index, up_to } => {
                     tracing::info!(connIndex = index.0, up_to = ?up_to, "Retrying connection");
                 }
@@ -147,9 +154,13 @@ impl Service {
 
     fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Registered { index, connection } => {
-                self.status.borrow_mut().registered(index, connection);
-                self.supervisor.handle_registered(now(), index);
+            Event::Registered {
+                id,
+                index,
+                connection,
+            } => {
+                self.status.borrow_mut().registered(id, index, connection);
+                self.supervisor.handle_registered(now(), id);
                 if let Some(path) = self.pidfile.take()
                     && let Err(error) = files::write_pid(&path)
                 {
@@ -162,11 +173,18 @@ impl Service {
                     let _asked_already = core.try_send(Command::Check);
                 }
             }
-            Event::Ended { index, end } => {
-                self.status.borrow_mut().ended(index);
-                self.supervisor.handle_ended(now(), index, end);
+            Event::Ended { id, index, end } => {
+                self.status.borrow_mut().ended(id, index);
+                self.supervisor.handle_ended(now(), id, end);
             }
         }
+    }
+}
+
+fn log_switch(index: ConnIndex, to: Protocol) {
+    match to {
+        Protocol::Http2 => tracing::info!(connIndex = index.0, "Switching to fallback protocol http2"),
+        Protocol::Quic => tracing::info!(connIndex = index.0, "Trying protocol quic again"),
     }
 }
 

@@ -1,6 +1,5 @@
 //! The edge of the test: accepts one tunnel connection, registers it and sends exchanges.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
@@ -11,25 +10,19 @@ use adit_driver::quic::{
     TransportSettings, server_config,
 };
 use adit_driver::udp;
-use adit_wire::ConnectionId;
 use adit_wire::config_push::{ConfigApplied, ConfigUpdate};
 use adit_wire::connect::{ConnectResponse, ConnectionType, Entry, decode_response, encode_request};
 use adit_wire::framing::RPC_READER_OPTIONS;
-use adit_wire::registration::{ConnectionDetails, RegisterRequest, RegisterResponse};
 use adit_wire::signature::RPC_STREAM;
-use adit_wire::tunnelrpc_capnp::{configuration_manager, registration_server};
+use adit_wire::tunnelrpc_capnp::configuration_manager;
 use bytes::{Bytes, BytesMut};
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{RpcSystem, twoparty};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
-use uuid::Uuid;
 
-pub(crate) const ACCOUNT: &str = "acct0123";
-pub(crate) const TUNNEL: &str = "11111111-2222-3333-4444-555555555555";
-pub(crate) const SECRET: [u8; 32] = [7; 32];
+use crate::registrar::{self, Registrar};
 
 /// Large enough to need many packets, and more than one stream window.
 const LARGE_BODY_BYTES: usize = 5 << 20;
@@ -80,7 +73,7 @@ pub(crate) async fn serve(context: CoreContext, server: ServerConfig, told: mpsc
         }
     };
     let registrar = Rc::new(Registrar::default());
-    serve_control(registrar.clone(), send, recv);
+    registrar::serve(registrar.clone(), send, recv);
     registrar.configured.notified().await;
     let config = registrar.local_config.borrow().clone();
     assert!(config.contains("http_status:404"), "{config}");
@@ -389,66 +382,4 @@ fn status(head: &ConnectResponse) -> String {
 
 fn has_header(head: &ConnectResponse, key: &str) -> bool {
     head.metadata.iter().any(|(found, _)| found == key.as_bytes())
-}
-
-#[derive(Default)]
-struct Registrar {
-    local_config: RefCell<String>,
-    configured: Notify,
-    unregistered: Notify,
-}
-
-fn serve_control(registrar: Rc<Registrar>, send: SendStream, recv: RecvStream) {
-    let network = twoparty::VatNetwork::new(
-        recv.compat(),
-        send.compat_write(),
-        Side::Server,
-        RPC_READER_OPTIONS,
-    );
-    let server: registration_server::Client = capnp_rpc::new_client(ControlServer(registrar));
-    // Ends with the connection.
-    spawn_local(RpcSystem::new(Box::new(network), Some(server.client)));
-}
-
-struct ControlServer(Rc<Registrar>);
-
-impl registration_server::Server for ControlServer {
-    async fn register_connection(
-        self: Rc<Self>,
-        params: registration_server::RegisterConnectionParams,
-        mut results: registration_server::RegisterConnectionResults,
-    ) -> Result<(), capnp::Error> {
-        let request = RegisterRequest::read(params.get()?).unwrap();
-        assert_eq!(request.tunnel_id.to_string(), TUNNEL);
-        assert_eq!(request.auth.account_tag.as_str(), ACCOUNT);
-        assert_eq!(request.auth.secret.as_bytes(), SECRET);
-        assert_eq!(request.conn_index.0, 0);
-        let details = ConnectionDetails {
-            id: ConnectionId(Uuid::new_v4()),
-            location: "tst01".to_owned(),
-            is_remotely_managed: false,
-        };
-        RegisterResponse::Registered(details).write(results.get().init_result());
-        Ok(())
-    }
-
-    async fn update_local_configuration(
-        self: Rc<Self>,
-        params: registration_server::UpdateLocalConfigurationParams,
-        _: registration_server::UpdateLocalConfigurationResults,
-    ) -> Result<(), capnp::Error> {
-        let config = params.get()?.get_config()?;
-        *self.0.local_config.borrow_mut() = String::from_utf8(config.to_vec()).unwrap();
-        self.0.configured.notify_one();
-        Ok(())
-    }
-
-    async fn unregister_connection(
-        self: Rc<Self>,
-        _: registration_server::UnregisterConnectionParams,
-        _: registration_server::UnregisterConnectionResults,
-    ) -> Result<(), capnp::Error> {
-        self.0.unregistered.notify_one();
-        Ok(())
-    }
 }

@@ -96,6 +96,11 @@ fn serve<S: Read + Write>(stream: &mut BufReader<S>) -> std::io::Result<()> {
                 let half = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf";
                 return stream.get_mut().write_all(half);
             }
+            "/trailers" => {
+                let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+                               5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n";
+                stream.get_mut().write_all(chunked.as_bytes())?;
+            }
             // Closes a kept-alive connection just when it is used again.
             "/fickle" if served > 0 => return Ok(()),
             "/hang" => {

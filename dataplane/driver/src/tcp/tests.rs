@@ -11,7 +11,7 @@ use tokio::task::spawn_local;
 use super::*;
 use crate::testing::{modes, on_core};
 
-const LOCALHOST: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const LOCALHOST: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 fn listen(io: IoMode) -> (Listener, SocketAddr) {
     let listener = bind_group(LOCALHOST, 1).unwrap().remove(0);
@@ -170,6 +170,7 @@ fn a_dial_without_answer_times_out_and_its_socket_is_closed() {
             let options = DialOptions {
                 connect_timeout: Duration::from_millis(50),
                 keep_alive: None,
+                ..DialOptions::default()
             };
             let started = Instant::now();
             let before = sockets_towards(address);

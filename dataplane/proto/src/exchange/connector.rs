@@ -23,6 +23,7 @@ use http::uri::{InvalidUri, PathAndQuery};
 use http::{Method, Request, Uri};
 
 pub mod echo;
+pub mod http2;
 use super::names::{self, KeyError};
 
 mod response;

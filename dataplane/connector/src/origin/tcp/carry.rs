@@ -17,7 +17,6 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use adit_driver::quic::{RecvStream, SendStream};
 use adit_driver::time::{now, sleep, sleep_until};
 use adit_proto::websocket::carrier::{self, DATA_BYTES_MAX, HEADROOM};
 use adit_proto::websocket::{Carried, Carrier, Peer};
@@ -26,6 +25,7 @@ use http::{HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
+use crate::edge_stream::{FromEdge, ToEdge};
 use crate::origin::websocket::End;
 
 /// In the 101 of a connector that takes a close as the end of one direction.
@@ -45,8 +45,8 @@ const READ_BYTES_MIN: usize = 2 << 10;
 const READ_BYTES_MAX: usize = DATA_BYTES_MAX;
 
 /// What a visitor sends, without its frames.
-pub(crate) struct Inward<'a> {
-    recv: &'a mut RecvStream,
+pub(crate) struct Inward<'a, R> {
+    recv: &'a mut R,
     carrier: Carrier,
     chunk: Bytes,
 }
@@ -61,9 +61,9 @@ pub(crate) enum Heard {
     Gone(End),
 }
 
-impl<'a> Inward<'a> {
+impl<'a, R: FromEdge> Inward<'a, R> {
     /// `first` came along with the request.
-    pub(crate) fn new(recv: &'a mut RecvStream, first: Bytes) -> Self {
+    pub(crate) fn new(recv: &'a mut R, first: Bytes) -> Self {
         Self {
             recv,
             carrier: Carrier::new(Peer::Client),
@@ -109,7 +109,12 @@ struct Shared {
 }
 
 /// Relays until both directions have ended. `early` is for the origin and came out of frames already.
-pub(crate) async fn relay<S>(io: S, early: Bytes, mut inward: Inward<'_>, send: &mut SendStream) -> End
+pub(crate) async fn relay<S>(
+    io: S,
+    early: Bytes,
+    mut inward: Inward<'_, impl FromEdge>,
+    send: &mut impl ToEdge,
+) -> End
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -144,7 +149,12 @@ async fn finish(mut direction: impl Future<Output = Direction> + Unpin, shared: 
     }
 }
 
-async fn to_origin<W>(inward: &mut Inward<'_>, early: Bytes, mut writer: W, shared: &Shared) -> Direction
+async fn to_origin<W>(
+    inward: &mut Inward<'_, impl FromEdge>,
+    early: Bytes,
+    mut writer: W,
+    shared: &Shared,
+) -> Direction
 where
     W: AsyncWrite + Unpin,
 {
@@ -172,7 +182,7 @@ where
     }
 }
 
-async fn to_visitor<R>(mut reader: R, send: &mut SendStream, shared: &Shared) -> Direction
+async fn to_visitor<R>(mut reader: R, send: &mut impl ToEdge, shared: &Shared) -> Direction
 where
     R: AsyncRead + Unpin,
 {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use adit_driver::quic::SendStream;
 use adit_driver::time::timeout;
 use adit_proto::socks::{Destination, Handshake, Reply, Said, SocksError, WELCOME};
 use adit_proto::websocket::carrier;
 use bytes::Bytes;
 
 use super::carry::{Heard, Inward};
+use crate::edge_stream::{FromEdge, ToEdge};
 
 /// A client says where to in one go, so one that takes longer says nothing.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(30);
@@ -31,7 +31,10 @@ pub(crate) struct Asked {
 }
 
 /// Greets a client and hears where it wants to go; tells it if it cannot be served. A reply is owed.
-pub(crate) async fn hear(inward: &mut Inward<'_>, send: &mut SendStream) -> Result<Asked, ConversationError> {
+pub(crate) async fn hear(
+    inward: &mut Inward<'_, impl FromEdge>,
+    send: &mut impl ToEdge,
+) -> Result<Asked, ConversationError> {
     let heard = timeout(HANDSHAKE_LIMIT, converse(inward, send)).await;
     let heard = heard.unwrap_or(Err(ConversationError::Deadline));
     if let Err(ConversationError::Socks(error)) = &heard {
@@ -41,11 +44,14 @@ pub(crate) async fn hear(inward: &mut Inward<'_>, send: &mut SendStream) -> Resu
 }
 
 /// Tells the client how its request went.
-pub(crate) async fn reply(send: &mut SendStream, reply: Reply) {
+pub(crate) async fn reply(send: &mut impl ToEdge, reply: Reply) {
     tell(send, &reply.bytes()).await;
 }
 
-async fn converse(inward: &mut Inward<'_>, send: &mut SendStream) -> Result<Asked, ConversationError> {
+async fn converse(
+    inward: &mut Inward<'_, impl FromEdge>,
+    send: &mut impl ToEdge,
+) -> Result<Asked, ConversationError> {
     let mut handshake = Handshake::default();
     let mut bytes = Bytes::new();
     loop {
@@ -70,14 +76,14 @@ async fn converse(inward: &mut Inward<'_>, send: &mut SendStream) -> Result<Aske
     }
 }
 
-async fn tell(send: &mut SendStream, text: &[u8]) {
+async fn tell(send: &mut impl ToEdge, text: &[u8]) {
     if !text.is_empty() {
         write(send, carrier::frame(text, None)).await;
     }
 }
 
 /// A visitor who cannot be told is gone, which the next thing heard of it says.
-async fn write(send: &mut SendStream, frame: Bytes) {
+async fn write(send: &mut impl ToEdge, frame: Bytes) {
     if let Err(error) = send.write(frame).await {
         tracing::trace!(%error, "the visitor of a SOCKS proxy is gone");
     }
