@@ -16,6 +16,7 @@ mod streaming;
 mod websocket;
 mod tcp_services;
 mod access;
+mod raw_ports;
 mod manage;
 mod refusal;
 mod certificate;

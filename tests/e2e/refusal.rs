@@ -159,6 +159,7 @@ fn a_second_edge_on_the_same_ports_is_refused(io: IoMode) {
             tunnel,
             http: vec![http],
             https: vec![https],
+            tcp: Vec::new(),
             admin: any,
         };
         let file = folder.join("edge.yml");

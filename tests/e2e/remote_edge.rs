@@ -98,6 +98,7 @@ impl Refusal {
                 files,
             },
             certificates: Vec::new(),
+            tcp: String::new(),
             lines: String::new(),
         };
         Self {

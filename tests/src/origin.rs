@@ -4,6 +4,7 @@ pub mod nginx;
 pub mod scripted;
 pub mod tcp;
 pub mod ssh;
+pub mod redis;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 

@@ -38,6 +38,8 @@ pub struct SiteSettings {
     pub io: IoMode,
     /// Cores of edge and connectors.
     pub cores: u16,
+    /// The value of `listeners.tcp` in `edge.yml`; nothing when empty.
+    pub tcp: String,
     /// Lines added to `edge.yml`.
     pub edge_lines: String,
     /// Lines added to `control.yml`.
@@ -65,6 +67,7 @@ impl SiteSettings {
         Self {
             io,
             cores: 1,
+            tcp: String::new(),
             edge_lines: String::new(),
             control_lines: String::new(),
             is_remote: false,
@@ -83,6 +86,14 @@ impl SiteSettings {
     /// With so many cores for edge and connectors.
     pub fn cores(self, cores: u16) -> Self {
         Self { cores, ..self }
+    }
+
+    /// With this list of raw ports, in YAML.
+    pub fn tcp(self, list: &str) -> Self {
+        Self {
+            tcp: list.to_owned(),
+            ..self
+        }
     }
 
     /// With these lines at the end of `edge.yml`.
@@ -122,6 +133,7 @@ impl SiteSettings {
             cores: self.cores,
             control: link,
             certificates: vec![certificate.clone()],
+            tcp: self.tcp.clone(),
             lines: self.edge_lines.clone(),
         });
         Site {

@@ -9,19 +9,23 @@
 //! An idle stream holds a 2 KiB receive buffer, and the last small reply (at most 8 KiB) until flushed.
 //!
 //! Ending: `shutdown` sends FIN and leaves reading open; dropping ends both directions, after what is
-//! written.
+//! written; `abort` tells the peer that this is no end in order.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::ring::stream::RingStream;
+use crate::sockopt;
 
 pub(crate) mod chunk;
 pub mod growing;
@@ -52,6 +56,45 @@ impl Stream {
     pub(crate) fn from_portable(stream: PortableStream) -> Self {
         Self {
             inner: Inner::Portable(stream),
+        }
+    }
+
+    /// The address of our end.
+    ///
+    /// # Errors
+    /// What `getsockname` says; an error for a Unix socket.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        let address = self.options().local_addr()?;
+        address
+            .as_socket()
+            .ok_or_else(|| io::Error::other("the socket has no internet address"))
+    }
+
+    /// Probes a silent peer every `period` from here on.
+    ///
+    /// # Errors
+    /// What `setsockopt` says.
+    pub fn keep_alive(&self, period: Duration) -> io::Result<()> {
+        sockopt::keep_alive(self.options(), period)
+    }
+
+    /// Ends both directions at once: a TCP peer is sent a reset, and what it was not sent yet is lost.
+    pub fn abort(mut self) {
+        if let Err(error) = self.options().set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a stream ends in order that should be reset");
+        }
+        match &mut self.inner {
+            Inner::Ring(stream) => stream.expect_reset(),
+            // Closed when it is dropped, with nothing in flight that would hold it open.
+            Inner::Portable(_) => {}
+        }
+    }
+
+    fn options(&self) -> SockRef<'_> {
+        match &self.inner {
+            Inner::Ring(stream) => stream.socket().options(),
+            Inner::Portable(PortableStream::Tcp(stream)) => SockRef::from(stream),
+            Inner::Portable(PortableStream::Unix(stream)) => SockRef::from(stream),
         }
     }
 

@@ -4,6 +4,7 @@
 //! one. `docs/configuration-edge.md` describes each key.
 
 mod file;
+mod listeners;
 mod resolve;
 mod units;
 
@@ -17,6 +18,7 @@ use adit_driver::core::{CORES_MAX, default_count};
 use adit_driver::cpus::Cpus;
 use adit_driver::kernel::IoChoice;
 use adit_proto::exchange::edge::Cidr;
+use adit_wire::Hostname;
 
 use crate::control_link::ControlAddress;
 
@@ -64,7 +66,15 @@ pub(crate) struct Listeners {
     pub(crate) tunnel_http2: Vec<SocketAddr>,
     pub(crate) http: Vec<SocketAddr>,
     pub(crate) https: Vec<SocketAddr>,
+    pub(crate) tcp: Vec<TcpEntry>,
     pub(crate) admin: SocketAddr,
+}
+
+/// A port whose bytes go to the tunnel of one hostname.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TcpEntry {
+    pub(crate) listen: SocketAddr,
+    pub(crate) hostname: Hostname,
 }
 
 /// A certificate chain and its key, PEM.
@@ -222,6 +232,10 @@ impl fmt::Display for Config {
         writeln!(f, "  tunnel-http2: [{}]", list(&self.listeners.tunnel_http2))?;
         writeln!(f, "  http: [{}]", list(&self.listeners.http))?;
         writeln!(f, "  https: [{}]", list(&self.listeners.https))?;
+        writeln!(f, "  tcp:")?;
+        for TcpEntry { listen, hostname } in &self.listeners.tcp {
+            writeln!(f, "    - {{listen: \"{listen}\", hostname: \"{hostname}\"}}")?;
+        }
         writeln!(
             f,
             "  admin: {:?}\ncertificates:",

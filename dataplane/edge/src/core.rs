@@ -11,7 +11,7 @@ use adit_driver::mailbox;
 use adit_driver::quic::{self, Endpoint, EndpointOptions};
 use adit_driver::tcp::Listener;
 use adit_driver::time::{interval, now, timeout};
-use adit_proto::exchange::edge::{Policy, Scheme};
+use adit_proto::exchange::edge::Policy;
 use adit_proto::exchange::retry::Budget;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
@@ -23,7 +23,7 @@ use crate::cross_core::{self, CoreMessage};
 use crate::drain::Drain;
 use crate::memory::Memory;
 use crate::metrics::CoreMetrics;
-use crate::public::listen;
+use crate::public::listen::{self, Entrance};
 use crate::public::tls::PublicTls;
 use crate::registration;
 use crate::tunnel_http2::accept::{self, Places, TunnelTls};
@@ -105,6 +105,8 @@ pub(crate) struct Sockets {
     pub(crate) tunnel_http2: Vec<TcpListener>,
     pub(crate) http: Vec<TcpListener>,
     pub(crate) https: Vec<TcpListener>,
+    /// In the order of the configuration.
+    pub(crate) tcp: Vec<TcpListener>,
 }
 
 /// What one core is given at its start.
@@ -204,6 +206,7 @@ struct Listening {
     tunnel_http2: Vec<Listener>,
     http: Vec<Listener>,
     https: Vec<Listener>,
+    tcp: Vec<Listener>,
 }
 
 impl Listening {
@@ -218,26 +221,20 @@ impl Listening {
             tunnel_http2: open(sockets.tunnel_http2, context)?,
             http: open(sockets.http, context)?,
             https: open(sockets.https, context)?,
+            tcp: open(sockets.tcp, context)?,
         })
     }
 
     fn serve(self, core: &Rc<Core>, shared: &Shared) {
         // All of these end with the drain or with the process.
-        for listener in self.http {
-            spawn_local(listen::run(
-                core.clone(),
-                listener,
-                Scheme::Http,
-                shared.tls.clone(),
-            ));
-        }
-        for listener in self.https {
-            spawn_local(listen::run(
-                core.clone(),
-                listener,
-                Scheme::Https,
-                shared.tls.clone(),
-            ));
+        let http = self.http.into_iter().map(|listener| (listener, Entrance::Http));
+        let secured = || Entrance::Https(shared.tls.clone());
+        let https = self.https.into_iter().map(|listener| (listener, secured()));
+        let entries = core.config.listeners.tcp.iter();
+        let tcp = self.tcp.into_iter().zip(entries);
+        let tcp = tcp.map(|(listener, entry)| (listener, Entrance::Tcp(Rc::new(entry.clone()))));
+        for (listener, entrance) in http.chain(https).chain(tcp) {
+            spawn_local(listen::run(core.clone(), listener, entrance));
         }
         let state = Rc::new(registration::CoreState {
             tunnels: core.tunnels.clone(),

@@ -14,6 +14,7 @@
 mod attempt;
 pub(crate) mod body;
 mod download;
+pub(crate) mod flow;
 mod record;
 pub(crate) mod relay;
 mod source;
@@ -58,7 +59,7 @@ pub(crate) async fn run(
     let (parts, body) = request.into_parts();
     let form = Form::for_request(&parts.method, &parts.headers);
     let mut record = Record::begin(&core, id, visitor.address, &parts);
-    match exchange(&core, &visitor, &parts, body, id, &mut record).await {
+    match exchange(&core, &visitor, &parts, Some(body), id, &mut record).await {
         Ok((answer, source)) => respond(answer, source, record, upgrade),
         Err(code) => {
             record.answer_error(code);
@@ -72,15 +73,11 @@ async fn exchange(
     core: &Rc<Core>,
     visitor: &Visitor,
     parts: &Parts,
-    body: Incoming,
+    body: Option<Incoming>,
     id: RequestId,
     record: &mut Record,
 ) -> Result<(Answer, Option<Source>), ErrorCode> {
-    let length = match (body.is_end_stream(), body.size_hint().exact()) {
-        (true, _) | (false, Some(0)) => BodyLength::Empty,
-        (false, Some(length)) => BodyLength::Known(length),
-        (false, None) => BodyLength::Unknown,
-    };
+    let length = body.as_ref().map_or(BodyLength::Empty, length_of);
     let request = PublicRequest {
         method: &parts.method,
         uri: &parts.uri,
@@ -105,12 +102,9 @@ async fn exchange(
     let key = STANDARD.encode(rand::random::<[u8; 16]>());
     let sent = tunnel_request(&request, &authority, visitor, &core.policy, id, &key)?;
     record.set_client(sent.client);
-    let source = match length {
-        BodyLength::Empty => None,
-        BodyLength::Known(_) | BodyLength::Unknown => {
-            Some(Source::new(body, length, record.progress().clone()))
-        }
-    };
+    let source = body
+        .filter(|_| length != BodyLength::Empty)
+        .map(|body| Source::new(body, length, record.progress().clone()));
     Sending {
         core,
         tunnel,
@@ -121,6 +115,14 @@ async fn exchange(
     }
     .until_answered(source, record)
     .await
+}
+
+fn length_of(body: &Incoming) -> BodyLength {
+    match (body.is_end_stream(), body.size_hint().exact()) {
+        (true, _) | (false, Some(0)) => BodyLength::Empty,
+        (false, Some(length)) => BodyLength::Known(length),
+        (false, None) => BodyLength::Unknown,
+    }
 }
 
 /// A request and where it was sent in vain.

@@ -1,8 +1,9 @@
-//! The public side: where visitors come in, over HTTP/1.1 and HTTP/2, in clear and over TLS.
+//! The public side: where visitors come in, over HTTP/1.1 and HTTP/2, in clear and over TLS, and on raw ports.
 //!
 //! ```text
 //! accept ─► TLS, ALPN ─► HTTP/2 ─┐
-//!        └► first bytes ─► HTTP/1.1 ─┴► exchange_task per request
+//!        ├► first bytes ─► HTTP/1.1 ─┴► exchange_task per request
+//!        └► raw ─────────────────────► exchange_task::flow per connection
 //! ```
 //! Limits: visitors per core, time for a handshake and for a head, idle time, streams and resets per HTTP/2
 //! connection, head size. Each has a counter or an error code.
@@ -13,6 +14,7 @@ mod certificates;
 mod io;
 mod http1;
 mod http2;
+mod raw;
 
 pub(crate) use io::InFlight;
 

@@ -226,7 +226,8 @@ impl Process {
             source: io::Error::other(error),
         })?;
         tracing::info!(tunnel = %addresses.tunnel, tunnel_http2 = ?addresses.tunnel_http2,
-            http = ?addresses.http, https = ?addresses.https, admin = %addresses.admin, "edge serves");
+            http = ?addresses.http, https = ?addresses.https, tcp = ?addresses.tcp, admin = %addresses.admin,
+            "edge serves");
         // Ends with the process.
         spawn_local(watch::certificates(self.certificates.clone()));
         loop {

@@ -59,17 +59,31 @@ impl Ssh {
     /// # Panics
     /// When the server's key cannot be read.
     pub fn client(&self, host: &str, proxy: &str) -> Command {
+        let mut ssh = self.trusting(host);
+        ssh.arg("-o").arg(format!("ProxyCommand={proxy}")).arg(host);
+        ssh
+    }
+
+    /// The same for a client that connects to `address` by itself.
+    ///
+    /// # Panics
+    /// When the server's key cannot be read.
+    pub fn direct_client(&self, address: SocketAddr) -> Command {
+        let mut ssh = self.trusting("direct");
+        ssh.args(["-o", "HostKeyAlias=direct", "-p", &address.port().to_string()]);
+        ssh.arg(address.ip().to_string());
+        ssh
+    }
+
+    fn trusting(&self, host: &str) -> Command {
         let key = std::fs::read_to_string(self.path("host.pub")).expect("a key");
         let known = self.path("known_hosts");
         std::fs::write(&known, format!("{host} {key}")).expect("a file in the temp dir");
         let mut ssh = command("ssh");
         ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o"])
             .arg(format!("UserKnownHostsFile={}", known.display()))
-            .arg("-o")
-            .arg(format!("ProxyCommand={proxy}"))
             .arg("-i")
-            .arg(self.path("user"))
-            .arg(host);
+            .arg(self.path("user"));
         ssh
     }
 

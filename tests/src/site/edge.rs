@@ -27,6 +27,8 @@ pub struct EdgeSettings {
     pub control: ControlLink,
     /// Certificates of the HTTPS listener.
     pub certificates: Vec<Certificate>,
+    /// The value of `listeners.tcp`; nothing when empty.
+    pub tcp: String,
     /// Lines added to `edge.yml`.
     pub lines: String,
 }
@@ -54,6 +56,8 @@ pub struct EdgeAddresses {
     pub http: Vec<SocketAddr>,
     /// For visitors, TLS.
     pub https: Vec<SocketAddr>,
+    /// Raw ports.
+    pub tcp: Vec<SocketAddr>,
     /// For operators.
     pub admin: SocketAddr,
 }
@@ -162,6 +166,9 @@ impl EdgeSettings {
             https = list(&listen.https),
             admin = listen.admin,
         );
+        if !self.tcp.is_empty() {
+            writeln!(text, "  tcp: {}", self.tcp).expect("a string grows");
+        }
         match &self.control {
             ControlLink::Socket(path) => writeln!(text, "control: {{socket: {}}}", path.display()),
             ControlLink::Remote { address, files } => {
@@ -198,6 +205,7 @@ impl EdgeAddresses {
             tunnel: any,
             http: vec![any],
             https: vec![any],
+            tcp: Vec::new(),
             admin: any,
         }
     }
@@ -218,6 +226,7 @@ impl EdgeAddresses {
             tunnel: one(&found["tunnel"]),
             http: many(&found["http"]),
             https: many(&found["https"]),
+            tcp: many(&found["tcp"]),
             admin: one(&found["admin"]),
         }
     }

@@ -11,7 +11,6 @@ use adit_proto::socks::Reply;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::SEC_WEBSOCKET_KEY;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{ExchangeCore, ExchangeError, Stream, answer_ourselves};
 use crate::edge_stream::{FromEdge, ToEdge};
@@ -66,7 +65,7 @@ pub(super) async fn carry<S: ToEdge, R: FromEdge>(
 
 /// Speaks SOCKS5 for an origin that is chosen already.
 async fn converse<S: ToEdge, R: FromEdge>(
-    io: impl AsyncRead + AsyncWrite + Unpin,
+    io: OriginIo,
     first: Bytes,
     stream: &mut Stream<'_, S, R>,
 ) -> Result<(), ExchangeError> {
@@ -98,7 +97,7 @@ async fn proxy<S: ToEdge, R: FromEdge>(
     match dialled {
         Ok(io) => {
             conversation::reply(send, Reply::Succeeded).await;
-            ended(relay(io, asked.early, inward, send).await)
+            ended(relay(OriginIo::Plain(io), asked.early, inward, send).await)
         }
         Err(reply) => {
             tracing::debug!(destination, ?reply, "a SOCKS request was turned down");

@@ -23,6 +23,14 @@ impl OriginIo {
             Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
+
+    /// Ends both directions at once, by a reset.
+    pub(crate) fn abort(self) {
+        match self {
+            Self::Plain(stream) => stream.abort(),
+            Self::Tls(stream) => stream.into_inner().0.abort(),
+        }
+    }
 }
 
 impl AsyncRead for OriginIo {

@@ -59,6 +59,8 @@ pub(crate) struct RingStream {
     direct_reads: u8,
     until_writable: Option<Oneshot<()>>,
     reply: Reply,
+    /// Closing the descriptor resets the connection; a FIN before would look like an end in order.
+    is_aborted: bool,
 }
 
 /// Bytes the ring has received and the caller has not taken: `memory[taken..received]`.
@@ -87,6 +89,7 @@ impl RingStream {
             direct_reads: 0,
             until_writable: None,
             reply: Reply::default(),
+            is_aborted: false,
         };
         stream.expect_reply();
         stream
@@ -171,6 +174,11 @@ impl RingStream {
         Poll::Ready(self.socket.shutdown(Shutdown::Write))
     }
 
+    /// Says that the descriptor is set to reset the connection when it closes.
+    pub(crate) fn expect_reset(&mut self) {
+        self.is_aborted = true;
+    }
+
     fn expect_reply(&mut self) {
         if self.transport == Transport::Tcp {
             self.reply.expect();
@@ -231,6 +239,11 @@ impl Drop for RingStream {
     /// Operations keep the descriptor open, so they are ended here and the peer sees the end at once.
     /// Bytes already written are still delivered.
     fn drop(&mut self) {
+        if self.is_aborted && self.until_writable.is_none() {
+            // Ends a receive in flight, which closes the descriptor, and sends nothing.
+            let _ = self.socket.shutdown(Shutdown::Read);
+            return;
+        }
         let is_sent = self
             .poll_flush(&mut Context::from_waker(Waker::noop()))
             .is_ready();

@@ -386,3 +386,25 @@ async fn pair(io: IoMode) -> (Stream, Stream) {
     let (near, (far, _)) = futures_util::join!(dialled, async { listener.accept().await.unwrap() });
     (near, far)
 }
+
+#[test]
+fn an_abort_reaches_the_peer_as_a_reset_even_while_bytes_are_awaited() {
+    on_pairs(|mut near, mut far| async move {
+        let mut text = [0; 4];
+        // A read that was begun and given up: in io_uring mode its receive is still in flight.
+        let begun = crate::time::timeout(Duration::from_millis(1), near.read(&mut text)).await;
+        assert!(begun.is_err());
+        near.abort();
+        let told = far.read(&mut text).await.unwrap_err();
+        assert_eq!(told.kind(), io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn a_stream_knows_its_own_address_and_takes_a_keep_alive() {
+    on_pairs(|near, far| async move {
+        assert!(near.local_addr().unwrap().ip().is_loopback());
+        assert_ne!(near.local_addr().unwrap(), far.local_addr().unwrap());
+        near.keep_alive(Duration::from_secs(30)).unwrap();
+    });
+}

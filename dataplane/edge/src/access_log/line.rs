@@ -15,16 +15,26 @@ use time::format_description::well_known::Rfc3339;
 /// Longest path logged; the rest is cut off.
 const PATH_BYTES_MAX: usize = 2_048;
 
+/// What a visitor spoke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP.
+    Http(Version),
+    /// Bytes on a port of their own.
+    Tcp,
+}
+
 /// One exchange, finished.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessRecord {
     pub(crate) began: SystemTime,
     pub(crate) id: RequestId,
     pub(crate) client: IpAddr,
-    pub(crate) method: Method,
+    /// Absent, as the path is, for a flow of bytes.
+    pub(crate) method: Option<Method>,
     pub(crate) host: Option<Hostname>,
-    pub(crate) path: String,
-    pub(crate) version: Version,
+    pub(crate) path: Option<String>,
+    pub(crate) protocol: Protocol,
     pub(crate) tunnel: Option<TunnelId>,
     /// The connection of the last attempt.
     pub(crate) connection: Option<(ConnectorId, ConnIndex, CoreId)>,
@@ -45,9 +55,9 @@ struct Line<'a> {
     time: String,
     request_id: String,
     client: IpAddr,
-    method: &'a str,
+    method: Option<&'a str>,
     host: Option<&'a str>,
-    path: &'a str,
+    path: Option<&'a str>,
     protocol: &'a str,
     tunnel: Option<String>,
     replica: Option<String>,
@@ -66,9 +76,6 @@ struct Line<'a> {
 impl AccessRecord {
     /// Appends the JSON line.
     pub(super) fn write_line(&self, out: &mut Vec<u8>) {
-        let cut = (0..=PATH_BYTES_MAX.min(self.path.len()))
-            .rev()
-            .find(|at| self.path.is_char_boundary(*at));
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let line = Line {
             time: OffsetDateTime::from(self.began)
@@ -76,10 +83,10 @@ impl AccessRecord {
                 .unwrap_or_default(),
             request_id: self.id.to_string(),
             client: self.client,
-            method: self.method.as_str(),
+            method: self.method.as_ref().map(Method::as_str),
             host: self.host.as_ref().map(Hostname::as_str),
-            path: self.path.get(..cut.unwrap_or(0)).unwrap_or_default(),
-            protocol: protocol(self.version),
+            path: self.path.as_deref().map(cut),
+            protocol: self.protocol.as_str(),
             tunnel: self.tunnel.map(|id| id.to_string()),
             replica: self.connection.map(|(replica, ..)| replica.to_string()),
             conn_index: self.connection.map(|(_, index, _)| index.0),
@@ -108,10 +115,10 @@ impl AccessRecord {
             began: SystemTime::UNIX_EPOCH,
             id: RequestId(1),
             client: [192, 0, 2, 1].into(),
-            method: Method::GET,
+            method: Some(Method::GET),
             host: "a.example".parse().ok(),
-            path: "/a?b=\"c\"".into(),
-            version: Version::HTTP_2,
+            path: Some("/a?b=\"c\"".into()),
+            protocol: Protocol::Http(Version::HTTP_2),
             tunnel: None,
             connection: None,
             attempts: 0,
@@ -126,12 +133,23 @@ impl AccessRecord {
     }
 }
 
-fn protocol(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_2 => "h2",
-        Version::HTTP_10 => "http/1.0",
-        _ => "http/1.1",
+impl Protocol {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http(Version::HTTP_2) => "h2",
+            Self::Http(Version::HTTP_10) => "http/1.0",
+            Self::Http(_) => "http/1.1",
+            Self::Tcp => "tcp",
+        }
     }
+}
+
+/// The path as far as it is logged.
+fn cut(path: &str) -> &str {
+    let end = (0..=PATH_BYTES_MAX.min(path.len()))
+        .rev()
+        .find(|at| path.is_char_boundary(*at));
+    path.get(..end.unwrap_or(0)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -153,9 +171,24 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_has_no_method_and_no_path() {
+        let record = AccessRecord {
+            method: None,
+            path: None,
+            protocol: Protocol::Tcp,
+            ..AccessRecord::example()
+        };
+        let mut out = Vec::new();
+        record.write_line(&mut out);
+        let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(value["protocol"], "tcp");
+        assert!(value["method"].is_null() && value["path"].is_null());
+    }
+
+    #[test]
     fn a_long_path_is_cut_between_characters() {
         let mut record = AccessRecord::example();
-        record.path = format!("/{}", "ü".repeat(PATH_BYTES_MAX));
+        record.path = Some(format!("/{}", "ü".repeat(PATH_BYTES_MAX)));
         let mut out = Vec::new();
         record.write_line(&mut out);
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();

@@ -67,7 +67,16 @@ pub(super) struct Listeners {
     pub(super) tunnel_http2: Option<Vec<String>>,
     pub(super) http: Option<Vec<String>>,
     pub(super) https: Option<Vec<String>>,
+    pub(super) tcp: Option<Vec<TcpEntry>>,
     pub(super) admin: Option<String>,
+}
+
+/// One entry of `listeners.tcp`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct TcpEntry {
+    pub(super) listen: String,
+    pub(super) hostname: String,
 }
 
 /// One entry of `certificates:`

@@ -1,6 +1,5 @@
 //! Turns the file as written into a [`Config`]: defaults, ranges, paths.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,14 +7,9 @@ use adit_driver::core::CORES_MAX;
 use adit_driver::cpus::{Cpus, CpusError};
 use adit_driver::kernel::IoChoice;
 
-use super::{CertificateFiles, Config, ConfigError, Limits, Listeners, file, units};
+use super::{CertificateFiles, Config, ConfigError, Limits, file, units};
 use crate::control_link::ControlAddress;
 
-const TUNNEL_DEFAULT: &str = "[::]:7844";
-const HTTP_DEFAULT: &str = "[::]:80";
-const HTTPS_DEFAULT: &str = "[::]:443";
-/// On this machine only: metrics name tunnels' failures to whoever asks.
-const ADMIN_DEFAULT: &str = "127.0.0.1:7845";
 const STATE_DIR_DEFAULT: &str = "/var/lib/adit/edge";
 const COLO_DEFAULT: &str = "loc01";
 const REGION_DEFAULT: &str = "local";
@@ -39,10 +33,9 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// More would hold visitors for a tunnel that does not come back.
 const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(300);
 const GRACE_PERIOD_MAX: Duration = Duration::from_secs(3_600);
-const LISTENERS_MAX: usize = 16;
 
 /// Knows the file's name for errors and its folder for relative paths.
-struct Resolver<'a> {
+pub(super) struct Resolver<'a> {
     file: &'a Path,
 }
 
@@ -104,7 +97,7 @@ fn or_edge(host_name: &str) -> &str {
 }
 
 impl Resolver<'_> {
-    fn refuse(&self, key: &'static str, reason: String) -> ConfigError {
+    pub(super) fn refuse(&self, key: &'static str, reason: String) -> ConfigError {
         ConfigError::Value {
             file: self.file.to_owned(),
             key,
@@ -126,28 +119,6 @@ impl Resolver<'_> {
         self.file.parent().unwrap_or_else(|| Path::new("")).join(text)
     }
 
-    fn address(&self, key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
-        text.parse().map_err(|_| {
-            self.refuse(
-                key,
-                format!("{text:?} is not ADDRESS:PORT, such as \"0.0.0.0:443\" or \"[::]:443\""),
-            )
-        })
-    }
-
-    fn addresses(
-        &self,
-        key: &'static str,
-        texts: Option<Vec<String>>,
-        default: &str,
-    ) -> Result<Vec<SocketAddr>, ConfigError> {
-        let texts = texts.unwrap_or_else(|| vec![default.to_owned()]);
-        if texts.len() > LISTENERS_MAX {
-            return Err(self.refuse(key, format!("{} addresses, at most {LISTENERS_MAX}", texts.len())));
-        }
-        texts.iter().map(|text| self.address(key, text)).collect()
-    }
-
     fn cpus(&self, written: file::Cpus) -> Result<Cpus, ConfigError> {
         let parts = match written {
             file::Cpus::Part(part) => vec![part],
@@ -156,21 +127,6 @@ impl Resolver<'_> {
         let parts: Vec<String> = parts.into_iter().map(file::CpuPart::text).collect();
         let read = parts.join(",").parse();
         read.map_err(|error: CpusError| self.refuse("cpus", error.to_string()))
-    }
-
-    fn listeners(&self, written: file::Listeners) -> Result<Listeners, ConfigError> {
-        let tunnel = written.tunnel.as_deref().unwrap_or(TUNNEL_DEFAULT);
-        Ok(Listeners {
-            tunnel: self.address("listeners.tunnel", tunnel)?,
-            // A connector has one address for both ways.
-            tunnel_http2: self.addresses("listeners.tunnel-http2", written.tunnel_http2, tunnel)?,
-            http: self.addresses("listeners.http", written.http, HTTP_DEFAULT)?,
-            https: self.addresses("listeners.https", written.https, HTTPS_DEFAULT)?,
-            admin: self.address(
-                "listeners.admin",
-                written.admin.as_deref().unwrap_or(ADMIN_DEFAULT),
-            )?,
-        })
     }
 
     fn control(&self, written: file::Control) -> Result<ControlAddress, ConfigError> {

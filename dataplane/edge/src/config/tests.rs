@@ -16,6 +16,8 @@ listeners:
   tunnel-http2: ["0.0.0.0:7846"]
   http: ["0.0.0.0:80", "[::1]:8080"]
   https: []
+  tcp:
+    - {listen: "[::]:2222", hostname: SSH.example.com}
   admin: "127.0.0.1:9000"
 certificates:
   - cert: tls/site.pem
@@ -43,6 +45,8 @@ fn every_key_is_understood_and_paths_count_from_the_file() {
     assert_eq!(config.listeners.tunnel_http2, ["0.0.0.0:7846".parse().unwrap()]);
     assert_eq!(config.listeners.http.len(), 2);
     assert!(config.listeners.https.is_empty());
+    assert_eq!(config.listeners.tcp[0].listen.port(), 2222);
+    assert_eq!(config.listeners.tcp[0].hostname.as_str(), "ssh.example.com");
     assert_eq!(config.certificates[0].cert, Path::new("/etc/adit/tls/site.pem"));
     assert_eq!(config.certificates[0].key, Path::new("/keys/site.key"));
     assert_eq!(config.state_dir, Path::new("/etc/adit/state"));
@@ -173,6 +177,22 @@ fn mistakes_name_the_file_the_key_and_the_fix() {
             "trusted-proxies: ",
         ),
         ("control: {socket: s}\nlimits: {memory: 1KiB}", "limits.memory: "),
+        (
+            "control: {socket: s}\nlisteners: {tcp: [{listen: '2222', hostname: a.test}]}",
+            "listeners.tcp: \"2222\" is not ADDRESS:PORT",
+        ),
+        (
+            "control: {socket: s}\nlisteners: {tcp: [{listen: '[::]:22', hostname: '*.a.test'}]}",
+            "listeners.tcp: hostname \"*.a.test\": ",
+        ),
+        (
+            "control: {socket: s}\nlisteners: {tcp: [{listen: '[::]:22', hostname: a.test}, {listen: '[::]:22', hostname: b.test}]}",
+            "listeners.tcp: [::]:22 is listed twice",
+        ),
+        (
+            "control: {socket: s}\nlisteners: {tcp: [{listen: '[::]:22', host: a.test}]}",
+            "did you mean \"hostname\"",
+        ),
         ("control: [", "/etc/adit/edge.yml"),
         ("- 1", "/etc/adit/edge.yml"),
     ];

@@ -11,10 +11,10 @@ use adit_proto::exchange::edge::RequestId;
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_wire::{ConnIndex, ConnectorId, Hostname, TunnelId};
 use http::request::Parts;
-use http::{Method, StatusCode, Version};
+use http::{Method, StatusCode};
 
 use super::EXCHANGE_BYTES;
-use crate::access_log::AccessRecord;
+use crate::access_log::{AccessRecord, Protocol};
 use crate::core::Core;
 use crate::tunnels::Choice;
 
@@ -53,9 +53,9 @@ pub(crate) struct Record {
     began: Instant,
     began_at: SystemTime,
     client: IpAddr,
-    method: Method,
-    path: String,
-    version: Version,
+    method: Option<Method>,
+    path: Option<String>,
+    protocol: Protocol,
     host: Option<Hostname>,
     tunnel: Option<TunnelId>,
     connection: Option<(ConnectorId, ConnIndex, CoreId)>,
@@ -70,6 +70,19 @@ pub(crate) struct Record {
 
 impl Record {
     pub(super) fn begin(core: &Rc<Core>, id: RequestId, client: IpAddr, parts: &Parts) -> Self {
+        // Text is copied only for a log that somebody reads.
+        let path = core.log.is_on().then(|| {
+            let path = parts.uri.path_and_query();
+            path.map_or("/", |path| path.as_str()).to_owned()
+        });
+        let mut record = Self::begin_flow(core, id, client, Protocol::Http(parts.version));
+        record.method = Some(parts.method.clone());
+        record.path = path;
+        record
+    }
+
+    /// The same for an exchange that is not of HTTP.
+    pub(super) fn begin_flow(core: &Rc<Core>, id: RequestId, client: IpAddr, protocol: Protocol) -> Self {
         core.metrics.exchanges_started.add(1);
         core.metrics.exchanges_in_flight.add(1);
         let now = Instant::now();
@@ -78,24 +91,15 @@ impl Record {
             bytes_out: Cell::new(0),
             active_at: Cell::new(now),
         };
-        // Text is copied only for a log that somebody reads.
-        let path = match core.log.is_on() {
-            true => parts
-                .uri
-                .path_and_query()
-                .map_or("/", |path| path.as_str())
-                .to_owned(),
-            false => String::new(),
-        };
         Self {
             core: core.clone(),
             id,
             began: now,
             began_at: SystemTime::now(),
             client: client.to_canonical(),
-            method: parts.method.clone(),
-            path,
-            version: parts.version,
+            method: None,
+            path: None,
+            protocol,
             host: None,
             tunnel: None,
             connection: None,
@@ -207,10 +211,10 @@ impl Drop for Record {
             began: self.began_at,
             id: self.id,
             client: self.client,
-            method: self.method.clone(),
+            method: self.method.take(),
             host: self.host.take(),
-            path: std::mem::take(&mut self.path),
-            version: self.version,
+            path: self.path.take(),
+            protocol: self.protocol,
             tunnel: self.tunnel,
             connection: self.connection,
             attempts: self.attempts,

@@ -152,7 +152,7 @@ where
 }
 
 /// Ends our side and waits a little for the visitor to end its own.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut io: S) {
+pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut io: S) {
     let lingering = async {
         io.shutdown().await?;
         let mut scratch = vec![0; 4_096];

@@ -14,14 +14,30 @@ use tokio::task::spawn_local;
 
 use super::io::{Heads, PublicIo};
 use super::tls::{Alpn, PublicTls};
-use super::{http1, http2};
+use super::{http1, http2, raw};
+use crate::config::TcpEntry;
 use crate::core::Core;
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// What visitors of one listener speak.
+#[derive(Clone)]
+pub(crate) enum Entrance {
+    Http,
+    Https(PublicTls),
+    /// Bytes for one hostname's tunnel.
+    Tcp(Rc<TcpEntry>),
+}
+
+/// Who has connected.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+}
+
 /// Accepts on one listener until the core drains.
-pub(crate) async fn run(core: Rc<Core>, listener: Listener, scheme: Scheme, tls: PublicTls) {
+pub(crate) async fn run(core: Rc<Core>, listener: Listener, entrance: Entrance) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -44,7 +60,7 @@ pub(crate) async fn run(core: Rc<Core>, listener: Listener, scheme: Scheme, tls:
         }
         let seat = Seat::take(&core);
         // Ends with the visitor, by a timeout, or with the process.
-        spawn_local(serve(seat, stream, address, scheme, tls.clone()));
+        spawn_local(serve(seat, stream, address, entrance.clone()));
     }
 }
 
@@ -66,22 +82,26 @@ impl Drop for Seat {
     }
 }
 
-async fn serve(seat: Seat, stream: Stream, address: SocketAddr, scheme: Scheme, tls: PublicTls) {
+async fn serve(seat: Seat, stream: Stream, address: SocketAddr, entrance: Entrance) {
     let core = &seat.0;
-    let visitor = Visitor {
-        address: address.ip().to_canonical(),
+    let peer = Peer {
+        address: SocketAddr::new(address.ip().to_canonical(), address.port()),
+    };
+    let visitor = |scheme| Visitor {
+        address: peer.address.ip(),
         scheme,
     };
-    match scheme {
-        Scheme::Http => in_clear(core, stream, visitor).await,
-        Scheme::Https => match Box::pin(tls.accept(stream)).await {
+    match entrance {
+        Entrance::Http => in_clear(core, stream, visitor(Scheme::Http)).await,
+        Entrance::Https(tls) => match Box::pin(tls.accept(stream)).await {
             // Boxed, because every future it moves through keeps room for it: 1.3 KiB each.
-            Ok((stream, alpn)) => secured(core, Box::new(stream), alpn, visitor).await,
+            Ok((stream, alpn)) => secured(core, Box::new(stream), alpn, visitor(Scheme::Https)).await,
             Err(error) => {
                 core.metrics.tls_handshakes_failed.add(1);
                 tracing::debug!(visitor = %address, %error, "TLS handshake failed");
             }
         },
+        Entrance::Tcp(entry) => Box::pin(raw::serve(core, stream, peer, &entry)).await,
     }
 }
 

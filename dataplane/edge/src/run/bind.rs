@@ -27,6 +27,7 @@ pub(super) struct Addresses {
     pub(super) tunnel_http2: Vec<SocketAddr>,
     pub(super) http: Vec<SocketAddr>,
     pub(super) https: Vec<SocketAddr>,
+    pub(super) tcp: Vec<SocketAddr>,
     pub(super) admin: SocketAddr,
 }
 
@@ -54,6 +55,7 @@ pub(super) struct Bound {
     tunnel_http2: Vec<Vec<TcpListener>>,
     http: Vec<Vec<TcpListener>>,
     https: Vec<Vec<TcpListener>>,
+    tcp: Vec<Vec<TcpListener>>,
     admin: tokio::net::TcpListener,
     addresses: Addresses,
 }
@@ -89,12 +91,15 @@ impl Bound {
         let tunnel_http2 = group(&asked, "listeners.tunnel-http2")?;
         let http = group(&listeners.http, "listeners.http")?;
         let https = group(&listeners.https, "listeners.https")?;
+        let raw: Vec<SocketAddr> = listeners.tcp.iter().map(|entry| entry.listen).collect();
+        let tcp = group(&raw, "listeners.tcp")?;
         let admin = bind_admin(listeners.admin).map_err(refused(listeners.admin, "listeners.admin"))?;
         let addresses = Addresses {
             tunnel: tunnel_address,
             tunnel_http2: resolved(&tunnel_http2, &asked),
             http: resolved(&http, &listeners.http),
             https: resolved(&https, &listeners.https),
+            tcp: resolved(&tcp, &raw),
             admin: admin.local_addr().unwrap_or(listeners.admin),
         };
         Ok(Self {
@@ -102,6 +107,7 @@ impl Bound {
             tunnel_http2,
             http,
             https,
+            tcp,
             admin,
             addresses,
         })
@@ -113,6 +119,7 @@ impl Bound {
             tunnel_http2: self.addresses.tunnel_http2.clone(),
             http: self.addresses.http.clone(),
             https: self.addresses.https.clone(),
+            tcp: self.addresses.tcp.clone(),
             admin: self.addresses.admin,
         }
     }
@@ -126,6 +133,7 @@ impl Bound {
         let mut tunnel_http2 = deal(self.tunnel_http2, inboxes.len());
         let mut http = deal(self.http, inboxes.len());
         let mut https = deal(self.https, inboxes.len());
+        let mut tcp = deal(self.tcp, inboxes.len());
         let seeds = self.tunnel.into_iter().zip(inboxes).zip(metrics);
         let seeds = seeds.map(|((tunnel, inbox), metrics)| Seed {
             sockets: Sockets {
@@ -133,6 +141,7 @@ impl Bound {
                 tunnel_http2: tunnel_http2.next().unwrap_or_default(),
                 http: http.next().unwrap_or_default(),
                 https: https.next().unwrap_or_default(),
+                tcp: tcp.next().unwrap_or_default(),
             },
             inbox,
             metrics,

@@ -3,7 +3,8 @@
 //! ```text
 //! visitor: binary frame ─► bytes                      bytes ─► one binary frame per read
 //!          close        ─► FIN to the origin          FIN   ─► close
-//!          end of the stream, or a reset ─► the end of both
+//!          end of the stream ─► the end of both      reset ─► reset of the stream
+//!          reset ─► reset
 //! ```
 //! A close ends one direction only, so the half-close of TCP passes; a client learns that from the header
 //! [`HALF_CLOSE`] of the 101. A client that knows nothing of it ends its connection, which ends both directions,
@@ -26,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
 use crate::edge_stream::{FromEdge, ToEdge};
+use crate::origin::io_stream::OriginIo;
 use crate::origin::websocket::End;
 
 /// In the 101 of a connector that takes a close as the end of one direction.
@@ -108,19 +110,35 @@ struct Shared {
     has_moved: Cell<bool>,
 }
 
-/// Relays until both directions have ended. `early` is for the origin and came out of frames already.
-pub(crate) async fn relay<S>(
-    io: S,
+/// Relays until both directions have ended. `early` is for the origin and came out of frames already. A flow that
+/// breaks is reset, so that the origin does not take it for one that is complete.
+pub(crate) async fn relay(
+    io: OriginIo,
     early: Bytes,
     mut inward: Inward<'_, impl FromEdge>,
     send: &mut impl ToEdge,
+) -> End {
+    let (mut reader, mut writer) = tokio::io::split(io);
+    let end = until_both(&mut reader, &mut writer, early, &mut inward, send).await;
+    if end == End::Broken {
+        reader.unsplit(writer).abort();
+    }
+    end
+}
+
+async fn until_both<R, W>(
+    reader: &mut R,
+    writer: &mut W,
+    early: Bytes,
+    inward: &mut Inward<'_, impl FromEdge>,
+    send: &mut impl ToEdge,
 ) -> End
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
 {
     let shared = Shared::default();
-    let (reader, writer) = tokio::io::split(io);
-    let mut to_origin = pin!(to_origin(&mut inward, early, writer, &shared));
+    let mut to_origin = pin!(to_origin(inward, early, writer, &shared));
     let mut to_visitor = pin!(to_visitor(reader, send, &shared));
     tokio::select! {
         end = &mut to_visitor => match end {
@@ -152,7 +170,7 @@ async fn finish(mut direction: impl Future<Output = Direction> + Unpin, shared: 
 async fn to_origin<W>(
     inward: &mut Inward<'_, impl FromEdge>,
     early: Bytes,
-    mut writer: W,
+    writer: &mut W,
     shared: &Shared,
 ) -> Direction
 where
@@ -182,7 +200,7 @@ where
     }
 }
 
-async fn to_visitor<R>(mut reader: R, send: &mut impl ToEdge, shared: &Shared) -> Direction
+async fn to_visitor<R>(reader: &mut R, send: &mut impl ToEdge, shared: &Shared) -> Direction
 where
     R: AsyncRead + Unpin,
 {

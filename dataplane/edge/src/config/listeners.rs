@@ -1,0 +1,82 @@
+//! Resolves where the edge listens.
+
+use std::net::SocketAddr;
+
+use super::resolve::Resolver;
+use super::{ConfigError, Listeners, TcpEntry, file};
+
+const TUNNEL_DEFAULT: &str = "[::]:7844";
+const HTTP_DEFAULT: &str = "[::]:80";
+const HTTPS_DEFAULT: &str = "[::]:443";
+/// On this machine only: metrics name tunnels' failures to whoever asks.
+const ADMIN_DEFAULT: &str = "127.0.0.1:7845";
+const LISTENERS_MAX: usize = 16;
+/// Each is a socket per core.
+const TCP_LISTENERS_MAX: usize = 256;
+
+impl Resolver<'_> {
+    pub(super) fn listeners(&self, written: file::Listeners) -> Result<Listeners, ConfigError> {
+        let tunnel = written.tunnel.as_deref().unwrap_or(TUNNEL_DEFAULT);
+        Ok(Listeners {
+            tunnel: self.address("listeners.tunnel", tunnel)?,
+            // A connector has one address for both ways.
+            tunnel_http2: self.addresses("listeners.tunnel-http2", written.tunnel_http2, tunnel)?,
+            http: self.addresses("listeners.http", written.http, HTTP_DEFAULT)?,
+            https: self.addresses("listeners.https", written.https, HTTPS_DEFAULT)?,
+            tcp: self.tcp(written.tcp.unwrap_or_default())?,
+            admin: self.address(
+                "listeners.admin",
+                written.admin.as_deref().unwrap_or(ADMIN_DEFAULT),
+            )?,
+        })
+    }
+
+    fn tcp(&self, written: Vec<file::TcpEntry>) -> Result<Vec<TcpEntry>, ConfigError> {
+        let key = "listeners.tcp";
+        if written.len() > TCP_LISTENERS_MAX {
+            return Err(self.refuse(
+                key,
+                format!("{} entries, at most {TCP_LISTENERS_MAX}", written.len()),
+            ));
+        }
+        let mut entries: Vec<TcpEntry> = Vec::with_capacity(written.len());
+        for entry in written {
+            let listen = self.address(key, &entry.listen)?;
+            if listen.port() != 0 && entries.iter().any(|other| other.listen == listen) {
+                let reason = format!("{listen} is listed twice; one port leads to one hostname");
+                return Err(self.refuse(key, reason));
+            }
+            let hostname = entry.hostname.parse().map_err(|error| {
+                let reason = format!(
+                    "hostname {:?}: {error}; write the name that is routed to the tunnel",
+                    entry.hostname
+                );
+                self.refuse(key, reason)
+            })?;
+            entries.push(TcpEntry { listen, hostname });
+        }
+        Ok(entries)
+    }
+
+    fn address(&self, key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+        text.parse().map_err(|_| {
+            self.refuse(
+                key,
+                format!("{text:?} is not ADDRESS:PORT, such as \"0.0.0.0:443\" or \"[::]:443\""),
+            )
+        })
+    }
+
+    fn addresses(
+        &self,
+        key: &'static str,
+        texts: Option<Vec<String>>,
+        default: &str,
+    ) -> Result<Vec<SocketAddr>, ConfigError> {
+        let texts = texts.unwrap_or_else(|| vec![default.to_owned()]);
+        if texts.len() > LISTENERS_MAX {
+            return Err(self.refuse(key, format!("{} addresses, at most {LISTENERS_MAX}", texts.len())));
+        }
+        texts.iter().map(|text| self.address(key, text)).collect()
+    }
+}
