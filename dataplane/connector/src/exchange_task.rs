@@ -26,6 +26,7 @@ use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
 use time::OffsetDateTime;
 
+use crate::access::ASSERTION;
 use crate::config::remote::chain;
 use crate::edge_stream::{FromEdge, Gone, SendHeadError, ToEdge};
 use crate::metrics::CoreMetrics;
@@ -181,10 +182,15 @@ async fn exchange<S: ToEdge, R: FromEdge>(
     };
     let rules = core.origins.rules(&core.settings.ingress.load());
     // Every ingress ends with a rule for all, so there is a service.
-    let service = rules
-        .find(head.host(), head.target())
-        .unwrap_or(Service::Status(StatusCode::NOT_FOUND));
-    let answer = match service {
+    let Some(served) = rules.find(head.host(), head.target()) else {
+        return answer_ourselves(builtin::status(StatusCode::NOT_FOUND), stream).await;
+    };
+    if let Some(gate) = &served.gate
+        && !Box::pin(gate.admits(&core.origins, head.header(&ASSERTION))).await
+    {
+        return answer_ourselves(builtin::status(StatusCode::FORBIDDEN), stream).await;
+    }
+    let answer = match served.service {
         Service::Http(origin) if head.is_websocket() => {
             return websocket(core, &origin, head, first, stream).await;
         }
@@ -218,7 +224,7 @@ async fn http<S: ToEdge, R: FromEdge>(
     first: Bytes,
     stream: &mut Stream<'_, S, R>,
 ) -> Result<(), ExchangeError> {
-    let server_name = origin.server_name(head.host()).map(str::to_owned);
+    let asked = origin.asked(&head);
     let rules: HeadRules<'_> = origin.head_rules(&core.settings.added_headers);
     let (mut request, body) = head.into_origin(&rules)?;
     let (body, progress) = match body {
@@ -233,12 +239,7 @@ async fn http<S: ToEdge, R: FromEdge>(
             (RequestBody::Collected(whole), Progress::done())
         }
     };
-    let sending = origin.send(
-        &core.origins,
-        server_name.as_deref(),
-        request.map(|()| body),
-        progress.clone(),
-    );
+    let sending = origin.send(&core.origins, &asked, request.map(|()| body), progress.clone());
     let reply = tokio::select! {
         biased;
         reply = sending => match reply {
@@ -258,18 +259,23 @@ async fn websocket<S: ToEdge, R: FromEdge>(
     first: Bytes,
     stream: &mut Stream<'_, S, R>,
 ) -> Result<(), ExchangeError> {
-    let server_name = origin.server_name(head.host()).map(str::to_owned);
+    let asked = origin.asked(&head);
     let (request, _) = head.into_origin(&origin.head_rules(&core.settings.added_headers))?;
     let request = request.map(|()| RequestBody::Empty);
     // Bytes of the visitor stay in the stream until the origin has agreed, so only a stop is watched for.
     let upgraded = tokio::select! {
         biased;
-        upgraded = websocket::upgrade(origin, &core.origins, server_name.as_deref(), request) => upgraded?,
+        upgraded = websocket::upgrade(origin, &core.origins, &asked, request) => upgraded?,
         () = stream.send.stopped() => return Err(ExchangeError::Cancelled),
     };
     match upgraded {
         Upgrade::Answered(reply) => pass_on(origin, reply, stream).await,
-        Upgrade::Switched { headers, io, early } => {
+        Upgrade::Switched {
+            mut headers,
+            io,
+            early,
+        } => {
+            origin.edit_response(&mut headers);
             stream
                 .write_head(StatusCode::SWITCHING_PROTOCOLS, &headers)
                 .await?;
@@ -315,10 +321,11 @@ async fn pass_on<S: ToEdge, R: FromEdge>(
     stream: &mut Stream<'_, S, R>,
 ) -> Result<(), ExchangeError> {
     let (response, connection, progress) = reply.into_parts();
-    let (head, mut body) = response.into_parts();
+    let (mut head, mut body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(ExchangeError::Unasked);
     }
+    origin.edit_response(&mut head.headers);
     stream.write_head(head.status, &head.headers).await?;
     loop {
         let frame = tokio::select! {

@@ -23,6 +23,7 @@ mod connections;
 mod control_stream;
 mod edge_stream;
 mod exchange_task;
+mod access;
 mod origin;
 
 pub use config::{Config, ConfigError, Flags};

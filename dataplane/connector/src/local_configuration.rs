@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use adit_proto::ingress::access::AccessSettings;
+use adit_proto::ingress::edits::HeaderEditsText;
 use adit_proto::ingress::host::HostFilter;
 use adit_proto::ingress::ip_rules::IpRuleText;
 use adit_proto::ingress::settings::OriginSettings;
@@ -93,11 +95,59 @@ fn all(settings: &OriginSettings) -> Map<String, Value> {
         ("h2cOrigin", settings.h2c_origin.into()),
         ("bastionMode", settings.bastion_mode.into()),
         ("proxyType", settings.proxy_type.as_str().into()),
+        ("access", access(settings.access.as_deref())),
         ("ipRules", settings.ip_rules.iter().map(ip_rule).collect()),
     ]
     .into_iter()
+    .chain(ours(settings))
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
+}
+
+/// Keys that cloudflared does not know, as far as they say something.
+fn ours(settings: &OriginSettings) -> impl Iterator<Item = (&'static str, Value)> {
+    let edits = &settings.edits;
+    let pairs = |pairs: &[(String, String)]| -> Map<String, Value> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| (name.clone(), value.as_str().into()))
+            .collect()
+    };
+    let headers = |text: &HeaderEditsText| json!({"set": pairs(&text.set), "add": pairs(&text.add), "remove": text.remove});
+    let rewrite = edits.path_rewrite.as_ref();
+    [
+        ("stripPrefix", edits.strip_prefix.as_deref().map(Value::from)),
+        (
+            "pathRewrite",
+            rewrite.map(|(pattern, replacement)| json!({"match": pattern, "replace": replacement})),
+        ),
+        ("requestHeaders", edits.request_headers.as_deref().map(headers)),
+        ("responseHeaders", edits.response_headers.as_deref().map(headers)),
+        (
+            "proxyProtocol",
+            settings.proxy_protocol.map(|version| version.as_str().into()),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some((key, value?)))
+}
+
+/// As cloudflared has it without any: an object that demands nothing.
+fn access(settings: Option<&AccessSettings>) -> Value {
+    let settings = settings.cloned().unwrap_or_default();
+    let mut told = json!({"teamName": settings.team_name, "audTag": settings.audiences});
+    let further = [
+        ("environment", settings.environment.into()),
+        ("issuer", settings.issuer.into()),
+        ("certsUrl", settings.certs_url.into()),
+        ("required", Value::from(settings.is_required)),
+    ];
+    for (key, value) in further {
+        if !matches!(&value, Value::Bool(false)) && value != "" {
+            told[key] = value;
+        }
+    }
+    told
 }
 
 fn ip_rule(rule: &IpRuleText) -> Value {

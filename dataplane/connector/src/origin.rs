@@ -18,6 +18,7 @@ use adit_proto::ingress::Rule;
 use adit_proto::ingress::service::OriginService;
 use http::HeaderValue;
 
+use crate::access::Gate;
 use crate::run::settings::IngressState;
 use dial::{Place, Target};
 use http_origin::HttpOrigin;
@@ -87,7 +88,15 @@ pub(crate) struct CoreOrigins {
 pub(crate) struct Rules {
     state: Arc<IngressState>,
     /// By position of the rule.
-    services: Vec<Service>,
+    services: Vec<Served>,
+}
+
+/// What a core does with the exchanges of a rule, and with whose.
+#[derive(Clone)]
+pub(crate) struct Served {
+    pub(crate) service: Service,
+    /// `None` for everybody.
+    pub(crate) gate: Option<Rc<Gate>>,
 }
 
 /// What a core does with the exchanges of a rule.
@@ -125,8 +134,8 @@ impl CoreOrigins {
     /// Closes idle connections whose time is up.
     pub(crate) fn expire(&self, now: Instant) {
         let rules = self.rules.borrow();
-        for service in rules.iter().flat_map(|rules| &rules.services) {
-            if let Service::Http(origin) = service {
+        for served in rules.iter().flat_map(|rules| &rules.services) {
+            if let Service::Http(origin) = &served.service {
                 origin.expire(now);
             }
         }
@@ -147,12 +156,16 @@ impl CoreOrigins {
 
 impl Rules {
     fn new(state: Arc<IngressState>) -> Self {
-        let services = state.ingress.rules().iter().map(service).collect();
+        let served = |rule: &Rule| Served {
+            service: service(rule),
+            gate: Gate::of(&rule.settings),
+        };
+        let services = state.ingress.rules().iter().map(served).collect();
         Self { state, services }
     }
 
-    /// The service of the rule that a request meets.
-    pub(crate) fn find(&self, host: &str, path_and_query: &str) -> Option<Service> {
+    /// What the rule that a request meets says.
+    pub(crate) fn find(&self, host: &str, path_and_query: &str) -> Option<Served> {
         let (index, _) = self.state.ingress.find(host, path_and_query);
         self.services.get(index).cloned()
     }
@@ -193,13 +206,19 @@ fn service(rule: &Rule) -> Service {
             tls_timeout: settings.tls_timeout,
             keep_alive: (!settings.tcp_keep_alive.is_zero()).then_some(settings.tcp_keep_alive),
             happy_eyeballs: !settings.no_happy_eyeballs,
+            proxy_protocol: settings.proxy_protocol,
         },
         server_name: text(&settings.origin_server_name),
         is_named_by_request: settings.match_sni_to_host,
         host_header: text(&settings.http_host_header).and_then(|host| HeaderValue::try_from(host).ok()),
         disable_chunked_encoding: settings.disable_chunked_encoding,
+        edits: rule.edits.clone(),
         pool: Pool::new(settings.keep_alive_connections, settings.keep_alive_timeout),
-        http2: Http2Connections::new(wish, settings.keep_alive_timeout),
+        http2: Http2Connections::new(
+            wish,
+            settings.proxy_protocol.is_none(),
+            settings.keep_alive_timeout,
+        ),
     }))
 }
 

@@ -13,6 +13,8 @@ pub mod host;
 pub mod path;
 pub mod service;
 pub mod ip_rules;
+pub mod access;
+pub mod edits;
 pub mod settings;
 pub mod rule;
 mod punycode;

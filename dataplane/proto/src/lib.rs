@@ -15,6 +15,7 @@ pub mod cidr;
 pub mod exchange;
 pub mod ingress;
 pub mod websocket;
+pub mod proxy_header;
 pub mod socks;
 
 // What keeps a connector connected.

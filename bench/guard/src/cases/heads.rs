@@ -16,6 +16,7 @@ const RULES: HeadRules<'static> = HeadRules {
     host_header: None,
     disable_chunked_encoding: false,
     added: &[],
+    edits: None,
 };
 
 /// Which host the visitor asks for.

@@ -103,6 +103,17 @@ impl<'a> Keys<'a> {
         })
     }
 
+    /// Names with a text each, in the names' order.
+    pub(crate) fn pairs(self, key: &str) -> Result<Vec<(String, String)>, ConfigError> {
+        let pairs = self.read(key, "map of strings", |value| {
+            let pairs = value.as_object()?.iter();
+            pairs
+                .map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+                .collect()
+        })?;
+        Ok(pairs.unwrap_or_default())
+    }
+
     /// A level below; absent and empty are the same.
     pub(crate) fn level(self, key: &str) -> Result<Option<Self>, ConfigError> {
         let map = match self.map.get(key) {

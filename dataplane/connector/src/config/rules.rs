@@ -1,13 +1,15 @@
 //! Ingress rules and origin settings of a document, in a file or from an edge.
 //!
-//! Keys that ask for what we do not do are refused where ignoring them would open a door (`access`) or
-//! change what is served, and warned about elsewhere.
+//! Keys that nobody knows are warned about.
 
 use std::sync::Arc;
 
+use adit_proto::ingress::access::AccessSettings;
+use adit_proto::ingress::edits::{EditsText, HeaderEditsText};
 use adit_proto::ingress::ip_rules::IpRuleText;
 use adit_proto::ingress::settings::{OriginOverrides, OriginSettings};
 use adit_proto::ingress::{Ingress, RuleText};
+use adit_proto::proxy_header::ProxyVersion;
 
 use super::ConfigError;
 use super::keys::Keys;
@@ -34,10 +36,31 @@ const ORIGIN_REQUEST: &[&str] = &[
     "http2Origin",
     "h2cOrigin",
     "access",
+    "stripPrefix",
+    "pathRewrite",
+    "requestHeaders",
+    "responseHeaders",
+    "proxyProtocol",
 ];
+
+/// Keys of `pathRewrite`.
+const PATH_REWRITE: &[&str] = &["match", "replace"];
+
+/// Keys of `requestHeaders` and `responseHeaders`.
+const HEADERS: &[&str] = &["set", "add", "remove"];
 
 /// Keys of one of the `ipRules`.
 const IP_RULE: &[&str] = &["prefix", "ports", "allow"];
+
+/// Keys of `access`.
+const ACCESS: &[&str] = &[
+    "required",
+    "teamName",
+    "audTag",
+    "environment",
+    "issuer",
+    "certsUrl",
+];
 
 /// Keys of a rule.
 const RULE: &[&str] = &["hostname", "path", "service", "originRequest"];
@@ -72,7 +95,6 @@ pub(crate) fn overrides(level: Keys<'_>, warnings: &mut Vec<String>) -> Result<O
         return Ok(OriginOverrides::default());
     };
     warnings.extend(keys.unknown(ORIGIN_REQUEST));
-    refuse_unsupported(keys)?;
     let proxy_type = keys.text("proxyType")?;
     if let Some(other) = proxy_type.as_deref()
         && !matches!(other, "" | "socks")
@@ -98,6 +120,9 @@ pub(crate) fn overrides(level: Keys<'_>, warnings: &mut Vec<String>) -> Result<O
         bastion_mode: keys.switch("bastionMode")?,
         proxy_type,
         ip_rules: ip_rules(keys, warnings)?,
+        access: access(keys, warnings)?,
+        edits: edits(keys, warnings)?,
+        proxy_protocol: proxy_protocol(keys)?,
     })
 }
 
@@ -114,18 +139,69 @@ fn ip_rules(keys: Keys<'_>, warnings: &mut Vec<String>) -> Result<Option<Arc<[Ip
     Ok((!rules.is_empty()).then(|| rules.into()))
 }
 
-fn refuse_unsupported(keys: Keys<'_>) -> Result<(), ConfigError> {
-    let unsupported = |what: &str| {
-        Err(ConfigError::Unsupported {
-            what: what.to_owned(),
-        })
+fn edits(keys: Keys<'_>, warnings: &mut Vec<String>) -> Result<EditsText, ConfigError> {
+    let path_rewrite = match keys.level("pathRewrite")? {
+        Some(rewrite) => {
+            warnings.extend(rewrite.unknown(PATH_REWRITE));
+            Some((
+                rewrite.text("match")?.unwrap_or_default(),
+                rewrite.text("replace")?.unwrap_or_default(),
+            ))
+        }
+        None => None,
     };
-    if let Some(access) = keys.level("access")?
-        && access.switch("required")? == Some(true)
-    {
-        return unsupported("access.required");
+    Ok(EditsText {
+        strip_prefix: keys.text("stripPrefix")?,
+        path_rewrite,
+        request_headers: headers(keys, "requestHeaders", warnings)?,
+        response_headers: headers(keys, "responseHeaders", warnings)?,
+    })
+}
+
+fn headers(
+    keys: Keys<'_>,
+    key: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Arc<HeaderEditsText>>, ConfigError> {
+    let Some(keys) = keys.level(key)? else {
+        return Ok(None);
+    };
+    warnings.extend(keys.unknown(HEADERS));
+    Ok(Some(Arc::new(HeaderEditsText {
+        set: keys.pairs("set")?,
+        add: keys.pairs("add")?,
+        remove: keys.texts("remove")?,
+    })))
+}
+
+fn proxy_protocol(keys: Keys<'_>) -> Result<Option<Option<ProxyVersion>>, ConfigError> {
+    let Some(text) = keys.text("proxyProtocol")? else {
+        return Ok(None);
+    };
+    if text.is_empty() {
+        return Ok(Some(None));
     }
-    Ok(())
+    let version = ProxyVersion::parse(&text).ok_or_else(|| ConfigError::Value {
+        key: "proxyProtocol".to_owned(),
+        value: text,
+        why: "it must be v1 or v2, or empty for none".to_owned(),
+    });
+    version.map(|version| Some(Some(version)))
+}
+
+fn access(keys: Keys<'_>, warnings: &mut Vec<String>) -> Result<Option<Arc<AccessSettings>>, ConfigError> {
+    let Some(keys) = keys.level("access")? else {
+        return Ok(None);
+    };
+    warnings.extend(keys.unknown(ACCESS));
+    Ok(Some(Arc::new(AccessSettings {
+        is_required: keys.switch("required")?.unwrap_or(false),
+        team_name: keys.text("teamName")?.unwrap_or_default(),
+        environment: keys.text("environment")?.unwrap_or_default(),
+        audiences: keys.texts("audTag")?,
+        issuer: keys.text("issuer")?.unwrap_or_default(),
+        certs_url: keys.text("certsUrl")?.unwrap_or_default(),
+    })))
 }
 
 #[cfg(test)]
@@ -159,9 +235,28 @@ mod tests {
     }
 
     #[test]
-    fn what_would_open_a_door_is_refused() {
-        let rule = r#"{"ingress":[{"service":"http://a","originRequest":{"access":{"required":true}}}]}"#;
-        assert_eq!(check(rule).0.unwrap_err(), "access.required is not supported yet");
+    fn access_is_replaced_as_a_whole() {
+        let (ingress, warnings) = check(
+            r#"{"originRequest": {"access": {"required": true, "teamName": "t", "audTag": ["a"]}}, "ingress": [
+                {"hostname": "a", "service": "http://a", "originRequest": {"access": {"required": false}}},
+                {"hostname": "b", "service": "http://a", "originRequest": {"access": {"required": true, "aud": 1}}},
+                {"service": "http://a"}]}"#,
+        );
+        let ingress = ingress.unwrap().unwrap();
+        let is_required = |host: &str| {
+            let settings = ingress.find(host, "/").1.settings.access.clone().unwrap();
+            (settings.is_required, settings.issuer().is_some())
+        };
+        assert_eq!(
+            ["a", "b", "c"].map(is_required),
+            [(false, false), (true, false), (true, true)]
+        );
+        assert_eq!(warnings, ["aud (did you mean audTag?)"]);
+        let rule = r#"{"ingress":[{"service":"http://a","originRequest":{"access":{"required":true,"audTag":["a"]}}}]}"#;
+        assert_eq!(
+            check(rule).0.unwrap_err(),
+            "access.TeamName cannot be blank when access.audTags are present (rule #1)"
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use http::header::SEC_WEBSOCKET_KEY;
 
 use super::{ExchangeCore, ExchangeError, Stream, answer_ourselves};
 use crate::edge_stream::{FromEdge, ToEdge};
+use crate::origin::dial::Purpose;
 use crate::origin::io_stream::OriginIo;
 use crate::origin::tcp::carry::{HALF_CLOSE, Inward, relay};
 use crate::origin::tcp::{self, JUMP_DESTINATION, TcpOrigin, conversation};
@@ -37,10 +38,14 @@ pub(super) async fn carry<S: ToEdge, R: FromEdge>(
     };
     headers.extend([HALF_CLOSE]);
     let target = origin.target(head.header(&JUMP_DESTINATION))?;
+    let asked = Purpose {
+        server_name: None,
+        visitor: target.as_ref().and_then(|target| target.visitor(&head)),
+    };
     drop(head);
     let dialled = match &target {
         Some(target) => {
-            let dialling = target.dial(core.origins.io_mode(), core.origins.tls(), None, Alpn::Http1);
+            let dialling = target.dial(core.origins.io_mode(), core.origins.tls(), &asked, Alpn::Http1);
             tokio::select! {
                 biased;
                 dialled = dialling => Some(dialled?),

@@ -1,7 +1,7 @@
 //! Opens connections to origins: names are resolved, every address is tried, TLS is added where asked.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,10 @@ use adit_driver::kernel::IoMode;
 use adit_driver::stream::Stream;
 use adit_driver::tcp::{self, DialOptions};
 use adit_driver::unix;
+use adit_proto::exchange::connector::RequestHead;
+use adit_proto::proxy_header::ProxyVersion;
+use http::HeaderName;
+use tokio::io::AsyncWriteExt as _;
 
 use super::OriginError;
 use super::io_stream::OriginIo;
@@ -38,31 +42,60 @@ pub(crate) struct Target {
     pub(crate) keep_alive: Option<Duration>,
     /// IPv4 and IPv6 race.
     pub(crate) happy_eyeballs: bool,
+    /// The origin is told whom each connection is for, so no two visitors share one.
+    pub(crate) proxy_protocol: Option<ProxyVersion>,
 }
 
+/// For whom, and how, a connection to an origin is opened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Purpose {
+    /// Name in TLS.
+    pub(crate) server_name: Option<String>,
+    /// Told by the PROXY protocol.
+    pub(crate) visitor: Option<IpAddr>,
+}
+
+/// Where the edge says who the visitor is.
+const VISITOR: HeaderName = HeaderName::from_static("cf-connecting-ip");
+
 impl Target {
-    /// Connects, with `server_name` as the name in TLS and an offer to speak `alpn`.
+    /// The visitor's address, if the origin wants to know it.
+    pub(crate) fn visitor(&self, head: &RequestHead) -> Option<IpAddr> {
+        self.proxy_protocol?;
+        head.header(&VISITOR)?.to_str().ok()?.parse().ok()
+    }
+
+    /// Connects, with an offer to speak `alpn`.
     pub(crate) async fn dial(
         &self,
         io: IoMode,
         configs: &TlsConfigs,
-        server_name: Option<&str>,
+        asked: &Purpose,
         alpn: Alpn,
     ) -> Result<OriginIo, OriginError> {
-        let stream = match &self.place {
+        let (mut stream, address) = match &self.place {
             Place::Tcp { host, port } => self.dial_tcp(io, host, *port).await?,
             Place::Unix { path } => {
                 let dialled = unix::dial(io, path, self.connect_timeout).await;
-                dialled.map_err(|source| OriginError::Connect {
+                let stream = dialled.map_err(|source| OriginError::Connect {
                     address: format!("unix {}", path.display()),
                     source,
-                })?
+                })?;
+                (stream, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))
             }
         };
+        if let Some(version) = self.proxy_protocol {
+            let header = version.encode(asked.visitor, address);
+            let written = stream.write_all(&header).await;
+            written.map_err(|source| OriginError::Connect {
+                address: address.to_string(),
+                source,
+            })?;
+        }
         match &self.tls {
             None => Ok(OriginIo::Plain(stream)),
             Some(options) => {
-                let name = server_name.unwrap_or("localhost");
+                let name = asked.server_name.as_deref().unwrap_or("localhost");
                 configs
                     .connect(stream, (options, alpn), name, self.tls_timeout)
                     .await
@@ -72,7 +105,7 @@ impl Target {
 
     /// Tries the addresses in the resolver's order, the second family a little later if they may race; the
     /// connect timeout covers the search as a whole.
-    async fn dial_tcp(&self, io: IoMode, host: &str, port: u16) -> Result<Stream, OriginError> {
+    async fn dial_tcp(&self, io: IoMode, host: &str, port: u16) -> Result<(Stream, SocketAddr), OriginError> {
         let deadline = Instant::now() + self.connect_timeout;
         let found = resolve(host, port, self.connect_timeout).await;
         let addresses = found.map_err(|source| OriginError::Resolve {
@@ -94,7 +127,7 @@ impl Target {
         io: IoMode,
         addresses: Vec<SocketAddr>,
         deadline: Instant,
-    ) -> Result<Stream, OriginError> {
+    ) -> Result<(Stream, SocketAddr), OriginError> {
         if !self.happy_eyeballs {
             return self.dial_each(io, &addresses, deadline).await;
         }
@@ -112,7 +145,7 @@ impl Target {
         io: IoMode,
         addresses: &[SocketAddr],
         deadline: Instant,
-    ) -> Result<Stream, OriginError> {
+    ) -> Result<(Stream, SocketAddr), OriginError> {
         let mut failure = None;
         for (left, address) in (1..=addresses.len()).rev().zip(addresses) {
             // Each address gets its share, so that a silent one does not use up the time of its neighbours.
@@ -123,7 +156,7 @@ impl Target {
                 ..DialOptions::default()
             };
             match tcp::dial(io, *address, &options).await {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => return Ok((stream, *address)),
                 Err(source) => {
                     failure = Some(OriginError::Connect {
                         address: address.to_string(),
@@ -184,6 +217,7 @@ mod tests {
             tls_timeout: Duration::ZERO,
             keep_alive: None,
             happy_eyeballs: true,
+            proxy_protocol: None,
         };
         let dial = async |target: &Target| {
             let start = Instant::now();

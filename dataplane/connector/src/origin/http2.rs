@@ -62,6 +62,8 @@ pub(crate) struct Http2Connections {
     idle_timeout: Duration,
     /// Held while a connection is opened.
     opening: Mutex<()>,
+    /// Whether a connection serves more than the request it was opened for.
+    is_shared: bool,
     /// The origin has picked HTTP/1.1, so that requests need not wait for each other's connections.
     is_http1: Cell<bool>,
 }
@@ -95,9 +97,10 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
 }
 
 impl Http2Connections {
-    pub(crate) fn new(wish: Wish, idle_timeout: Duration) -> Self {
+    pub(crate) fn new(wish: Wish, is_shared: bool, idle_timeout: Duration) -> Self {
         Self {
             wish,
+            is_shared,
             open: RefCell::default(),
             idle_timeout,
             opening: Mutex::default(),
@@ -120,7 +123,7 @@ impl Http2Connections {
 
     /// Waits until nobody else opens a connection; `None` for an origin whose connections are not shared.
     pub(crate) async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
-        if self.is_http1.get() {
+        if self.is_http1.get() || !self.is_shared {
             return None;
         }
         Some(self.opening.lock().await)
@@ -157,7 +160,9 @@ impl Http2Connections {
             last_used: Instant::now(),
         };
         let lease = entry.lease();
-        self.open.borrow_mut().push(entry);
+        if self.is_shared {
+            self.open.borrow_mut().push(entry);
+        }
         Ok(lease)
     }
 

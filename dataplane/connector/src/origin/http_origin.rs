@@ -8,18 +8,20 @@
 //! A request is repeated only if the origin cannot have acted on it: it was never sent, or it has no body
 //! and an idempotent method (RFC 9110 §9.2.2). Fresh connections are not retried.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use adit_proto::exchange::connector::HeadRules;
+use adit_proto::exchange::connector::{HeadRules, RequestHead};
+use adit_proto::ingress::edits::Edits;
 use http::uri::Scheme;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
 
 use super::body::{Progress, RequestBody};
-use super::dial::{Place, Target};
+use super::dial::{Purpose, Place, Target};
 use super::http2::{Http2Connections, Lease, Wish};
 use super::io_stream::OriginIo;
 use super::pool::{OriginConnection, Pool};
@@ -37,6 +39,8 @@ pub(crate) struct HttpOrigin {
     pub(crate) host_header: Option<HeaderValue>,
     /// Bodies of unknown length are refused.
     pub(crate) disable_chunked_encoding: bool,
+    /// Changes on the way.
+    pub(crate) edits: Option<Arc<Edits>>,
     pub(crate) pool: Pool,
     pub(crate) http2: Http2Connections,
 }
@@ -59,19 +63,19 @@ pub(crate) enum Carrier {
 impl HttpOrigin {
     /// Sends `request` and waits for the head of the answer.
     ///
-    /// `server_name` is from [`server_name`](Self::server_name), and `progress` that of the request's body.
+    /// `asked` is from [`asked`](Self::asked), and `progress` that of the request's body.
     /// Dropping the future cancels the request at the origin by closing its connection.
     pub(crate) async fn send(
         &self,
         core: &CoreOrigins,
-        server_name: Option<&str>,
+        asked: &Purpose,
         mut request: Request<RequestBody>,
         progress: Progress,
     ) -> Result<Reply, OriginError> {
         if self.http2.wish != Wish::Never {
-            return self.send_http2(core, server_name, request, progress).await;
+            return self.send_http2(core, asked, request, progress).await;
         }
-        if let Some(connection) = self.pool.take(server_name) {
+        if let Some(connection) = self.pool.take(asked.server_name.as_deref()) {
             let spare = spare(&request);
             match send_on(connection, request, &progress).await {
                 Ok(reply) => return Ok(reply),
@@ -84,7 +88,7 @@ impl HttpOrigin {
                 },
             }
         }
-        let connection = self.open(core, server_name).await?;
+        let connection = self.open(core, asked).await?;
         let sent = send_on(connection, request, &progress).await;
         sent.map_err(|(_, source)| OriginError::Http { source })
     }
@@ -93,13 +97,13 @@ impl HttpOrigin {
     async fn send_http2(
         &self,
         core: &CoreOrigins,
-        server_name: Option<&str>,
+        asked: &Purpose,
         mut request: Request<RequestBody>,
         progress: Progress,
     ) -> Result<Reply, OriginError> {
-        let kept = match self.http2.lease(server_name) {
+        let kept = match self.http2.lease(asked.server_name.as_deref()) {
             Some(lease) => Some(Opened::Http2(lease)),
-            None => self.pool.take(server_name).map(Opened::Http1),
+            None => self.pool.take(asked.server_name.as_deref()).map(Opened::Http1),
         };
         if let Some(kept) = kept {
             let spare = spare(&request);
@@ -111,7 +115,7 @@ impl HttpOrigin {
                 },
             }
         }
-        let opened = self.open_either(core, server_name).await?;
+        let opened = self.open_either(core, asked).await?;
         let sent = self.send_over(opened, request, &progress).await;
         sent.map_err(|(_, source)| OriginError::Http { source })
     }
@@ -135,28 +139,29 @@ impl HttpOrigin {
     }
 
     /// Opens a connection, or takes the one that another request has opened meanwhile.
-    async fn open_either(
-        &self,
-        core: &CoreOrigins,
-        server_name: Option<&str>,
-    ) -> Result<Opened, OriginError> {
+    async fn open_either(&self, core: &CoreOrigins, asked: &Purpose) -> Result<Opened, OriginError> {
         let _turn = self.http2.turn().await;
-        if let Some(lease) = self.http2.lease(server_name) {
+        if let Some(lease) = self.http2.lease(asked.server_name.as_deref()) {
             return Ok(Opened::Http2(lease));
         }
-        let io = self.dial(core, server_name, Alpn::Http2).await?;
+        let io = self.dial(core, asked, Alpn::Http2).await?;
         if self.http2.wish == Wish::PriorKnowledge || io.has_chosen_http2() {
-            return self.http2.begin(io, server_name).await.map(Opened::Http2);
+            return self
+                .http2
+                .begin(io, asked.server_name.as_deref())
+                .await
+                .map(Opened::Http2);
         }
         self.http2.note_http1();
-        begin(io, server_name).await.map(Opened::Http1)
+        begin(io, asked.server_name.as_deref()).await.map(Opened::Http1)
     }
 
     /// Takes back the connection of an answer that was read to its end.
     pub(crate) fn recycle(&self, carrier: Carrier) {
         match carrier {
-            Carrier::Own(connection) => self.pool.put(connection),
-            Carrier::Shared { .. } => {}
+            // One that was opened for a visitor is nobody else's.
+            Carrier::Own(connection) if self.target.proxy_protocol.is_none() => self.pool.put(connection),
+            Carrier::Own(_) | Carrier::Shared { .. } => {}
         }
     }
 
@@ -170,20 +175,16 @@ impl HttpOrigin {
     pub(crate) async fn dial(
         &self,
         core: &CoreOrigins,
-        server_name: Option<&str>,
+        asked: &Purpose,
         alpn: Alpn,
     ) -> Result<OriginIo, OriginError> {
-        let dialling = self.target.dial(core.io_mode(), core.tls(), server_name, alpn);
+        let dialling = self.target.dial(core.io_mode(), core.tls(), asked, alpn);
         dialling.await
     }
 
-    async fn open(
-        &self,
-        core: &CoreOrigins,
-        server_name: Option<&str>,
-    ) -> Result<OriginConnection, OriginError> {
-        let io = self.dial(core, server_name, Alpn::Http1).await?;
-        begin(io, server_name).await
+    async fn open(&self, core: &CoreOrigins, asked: &Purpose) -> Result<OriginConnection, OriginError> {
+        let io = self.dial(core, asked, Alpn::Http1).await?;
+        begin(io, asked.server_name.as_deref()).await
     }
 
     /// What the rule does to request heads.
@@ -192,11 +193,27 @@ impl HttpOrigin {
             host_header: self.host_header.as_ref(),
             disable_chunked_encoding: self.disable_chunked_encoding,
             added,
+            edits: self.edits.as_deref(),
+        }
+    }
+
+    /// Changes the headers of a response as the rule says.
+    pub(crate) fn edit_response(&self, headers: &mut HeaderMap) {
+        if let Some(edits) = &self.edits {
+            edits.response(headers);
+        }
+    }
+
+    /// For whom a connection is needed.
+    pub(crate) fn asked(&self, head: &RequestHead) -> Purpose {
+        Purpose {
+            server_name: self.server_name(head.host()).map(str::to_owned),
+            visitor: self.target.visitor(head),
         }
     }
 
     /// The name that the origin's certificate must have, for a request to `host`; `None` for plain origins.
-    pub(crate) fn server_name<'a>(&'a self, host: &'a str) -> Option<&'a str> {
+    fn server_name<'a>(&'a self, host: &'a str) -> Option<&'a str> {
         self.target.tls.as_ref()?;
         let follows = self.is_named_by_request || matches!(self.target.place, Place::Unix { .. });
         match &self.server_name {

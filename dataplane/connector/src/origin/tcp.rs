@@ -19,6 +19,7 @@ use adit_driver::tcp::{self, DialOptions};
 use adit_proto::ingress::Rule;
 use adit_proto::ingress::ip_rules::IpRules;
 use adit_proto::ingress::service::OriginService;
+use adit_proto::proxy_header::ProxyVersion;
 use adit_proto::socks;
 use http::uri::Authority;
 
@@ -40,6 +41,7 @@ pub(crate) struct TcpOrigin {
     connect_timeout: Duration,
     keep_alive: Option<Duration>,
     happy_eyeballs: bool,
+    proxy_protocol: Option<ProxyVersion>,
 }
 
 enum Destination {
@@ -86,6 +88,7 @@ impl TcpOrigin {
             connect_timeout: settings.connect_timeout,
             keep_alive: (!settings.tcp_keep_alive.is_zero()).then_some(settings.tcp_keep_alive),
             happy_eyeballs: !settings.no_happy_eyeballs,
+            proxy_protocol: settings.proxy_protocol,
         }
     }
 
@@ -109,6 +112,7 @@ impl TcpOrigin {
             tls_timeout: Duration::ZERO,
             keep_alive: self.keep_alive,
             happy_eyeballs: self.happy_eyeballs,
+            proxy_protocol: self.proxy_protocol,
         }))
     }
 

@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::spawn_local;
 
 use super::body::{Progress, RequestBody};
+use super::dial::Purpose;
 use super::http_origin::{Carrier, HttpOrigin, Reply, builder};
 use super::io_stream::OriginIo;
 use super::pool::OriginConnection;
@@ -40,11 +41,11 @@ pub(crate) enum Upgrade {
 pub(crate) async fn upgrade(
     origin: &HttpOrigin,
     core: &CoreOrigins,
-    server_name: Option<&str>,
+    asked: &Purpose,
     request: Request<RequestBody>,
 ) -> Result<Upgrade, OriginError> {
     let failed = |source| OriginError::Http { source };
-    let io = origin.dial(core, server_name, Alpn::Http1).await?;
+    let io = origin.dial(core, asked, Alpn::Http1).await?;
     let (mut sender, connection) = builder().handshake(TokioIo::new(io)).await.map_err(failed)?;
     let mut driving = Box::pin(connection.without_shutdown());
     let mut ended = None;
@@ -79,7 +80,7 @@ pub(crate) async fn upgrade(
             tracing::trace!(%error, "origin connection ended");
         }
     });
-    let connection = OriginConnection::new(sender, server_name, task);
+    let connection = OriginConnection::new(sender, asked.server_name.as_deref(), task);
     Ok(Upgrade::Answered(Reply::new(
         response,
         Carrier::Own(connection),

@@ -14,7 +14,7 @@ use adit_control_api::edge_link::{
 use adit_control_api::snapshot::{Applied, RouteSnapshot, SnapshotDelta};
 use adit_driver::mailbox;
 use adit_wire::{ConnectionId, ConnectorId, TunnelId};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -33,6 +33,9 @@ const REPORT_RETRY: Duration = Duration::from_millis(20);
 
 /// Snapshots are written at most this often; a crash in between costs one delta, which control repeats.
 const SAVE_PAUSE: Duration = Duration::from_millis(200);
+
+/// Versions of the configurations that control holds, by tunnel.
+pub(crate) type ConfigVersions = BTreeMap<TunnelId, i32>;
 
 /// A core asks or reports.
 enum Request {
@@ -57,9 +60,15 @@ enum Request {
 #[derive(Clone)]
 pub(crate) struct ServiceHandle {
     requests: mailbox::Sender<Request>,
+    versions: watch::Receiver<ConfigVersions>,
 }
 
 impl ServiceHandle {
+    /// The versions that control holds, and when they change.
+    pub(crate) fn config_versions(&self) -> watch::Receiver<ConfigVersions> {
+        self.versions.clone()
+    }
+
     /// Asks whether a connection may serve: control if it answers, else the last snapshot.
     pub(crate) async fn register(&self, connection: Connection, secret: SecretDigest) -> RegisterOutcome {
         let (answer, answered) = oneshot::channel();
@@ -141,6 +150,7 @@ pub(crate) struct Service {
     pub(crate) metrics: Arc<ServiceMetrics>,
     cores: Vec<Courier>,
     snapshot: RefCell<RouteSnapshot>,
+    versions: watch::Sender<ConfigVersions>,
     living: RefCell<BTreeMap<ConnectionId, Connection>>,
     session: RefCell<Option<EdgeSession>>,
     /// Rings when the snapshot must be written.
@@ -162,17 +172,19 @@ impl Service {
             metrics: Arc::default(),
             cores: cores.into_iter().map(Courier::new).collect(),
             snapshot: RefCell::new(snapshot),
+            versions: watch::Sender::default(),
             living: RefCell::default(),
             session: RefCell::default(),
             is_dirty: Notify::new(),
             has_attached: Notify::new(),
         });
+        let versions = service.versions.subscribe();
         service.tell_snapshot();
         // All three end with the process: the service thread outlives the cores.
         spawn_local(service.clone().answer(inbox));
         spawn_local(service.clone().save());
         spawn_local(session::keep(service.clone()));
-        (service, ServiceHandle { requests })
+        (service, ServiceHandle { requests, versions })
     }
 
     /// The session with control; waits until there is one.
@@ -252,9 +264,25 @@ impl Service {
     fn tell_snapshot(&self) {
         let routes = Arc::new(Routes::of(&self.snapshot.borrow()));
         self.metrics.generation.set(routes.generation);
+        self.tell_versions();
         for core in &self.cores {
             core.send(CoreMessage::Routes(routes.clone()));
         }
+    }
+
+    /// Wakes whoever pushes configurations, if there is one more or a newer one.
+    fn tell_versions(&self) {
+        let snapshot = self.snapshot.borrow();
+        let held = snapshot.tunnels.iter();
+        let versions: ConfigVersions = held
+            .filter(|(_, entry)| entry.config_version >= 0)
+            .map(|(tunnel, entry)| (*tunnel, entry.config_version))
+            .collect();
+        self.versions.send_if_modified(|told| {
+            let is_new = *told != versions;
+            *told = versions;
+            is_new
+        });
     }
 
     async fn answer(self: Rc<Self>, mut inbox: mailbox::Receiver<Request>) {

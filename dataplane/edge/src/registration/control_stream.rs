@@ -232,10 +232,13 @@ async fn register(session: &Rc<Session>, request: &RegisterRequest) -> RegisterR
         transport = session.connection.transport().as_str(), core = %core.tunnels.context().id,
         remote = %session.connection.remote_address(),
         version = request.options.client.version, "tunnel connection registered");
-    if accepted.remotely_managed {
-        // Ends after one exchange with the connector or its deadline.
-        spawn_local(push::push(core.clone(), session.connection.clone(), slot.tunnel));
-    }
+    // Ends with the connection.
+    spawn_local(push::keep_told(
+        core.clone(),
+        session.connection.clone(),
+        slot.tunnel,
+        accepted.config_version,
+    ));
     RegisterResponse::Registered(ConnectionDetails {
         id,
         location: core.colo.clone(),

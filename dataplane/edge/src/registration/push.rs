@@ -1,4 +1,5 @@
-//! Pushes a remotely managed tunnel's configuration to a connector that has just registered.
+//! Pushes a remotely managed tunnel's configuration to a connector: when it has registered, and when control holds
+//! a newer one.
 //!
 //! Source: protocol/remote-config.md. Over QUIC a stream carries one RPC exchange: signature, bootstrap, one call. Over
 //! HTTP/2 it is a request with its answer.
@@ -9,7 +10,7 @@ use std::time::Duration;
 use adit_driver::quic;
 use adit_driver::time::timeout;
 use adit_wire::TunnelId;
-use adit_wire::config_push::{ConfigApplied, ConfigUpdate};
+use adit_wire::config_push::{ConfigApplied, ConfigUpdate, VERSION_NONE};
 use adit_wire::framing::{MESSAGE_BYTES_MAX, RPC_READER_OPTIONS};
 use adit_wire::signature::RPC_STREAM;
 use adit_wire::tunnelrpc_capnp::configuration_manager;
@@ -26,17 +27,41 @@ use crate::tunnels::connection::Connection;
 /// Connectors end such a stream after 5 s by themselves.
 const PUSH_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Sends the configuration that control holds, if it holds one, and logs what became of it.
-pub(super) async fn push(core: Rc<CoreState>, connection: Connection, tunnel: TunnelId) {
-    let Some(configuration) = core.service.configuration(tunnel).await else {
-        return;
-    };
+/// Pushes the version that control named with the registration, if it holds one, then each newer one.
+pub(super) async fn keep_told(
+    core: Rc<CoreState>,
+    connection: Connection,
+    tunnel: TunnelId,
+    named: i32,
+) {
+    let mut versions = core.service.config_versions();
+    let mut pushed = VERSION_NONE;
+    loop {
+        let held = versions.borrow_and_update().get(&tunnel).copied();
+        // The snapshot may be behind what control has said of this connection.
+        let newest = held.unwrap_or(VERSION_NONE).max(named);
+        if newest > pushed {
+            pushed = push(&core, &connection, tunnel).await.unwrap_or(newest);
+        }
+        tokio::select! {
+            changed = versions.changed() => if changed.is_err() {
+                return;
+            },
+            _ = connection.closed() => return,
+        }
+    }
+}
+
+/// Sends the configuration that control holds, if it holds one, and logs what became of it; the version sent.
+async fn push(core: &CoreState, connection: &Connection, tunnel: TunnelId) -> Option<i32> {
+    let configuration = core.service.configuration(tunnel).await?;
+    let version = configuration.version;
     let update = ConfigUpdate {
         version: configuration.version,
         config: Bytes::from(configuration.config),
     };
     let sent = async {
-        match &connection {
+        match connection {
             Connection::Quic(connection) => {
                 send(connection, &update).await.map_err(|error| error.to_string())
             }
@@ -56,6 +81,7 @@ pub(super) async fn push(core: Rc<CoreState>, connection: Connection, tunnel: Tu
         Ok(Err(error)) => tracing::warn!(%tunnel, %error, "configuration not delivered"),
         Err(_) => tracing::warn!(%tunnel, "connector did not answer the configuration in time"),
     }
+    Some(version)
 }
 
 async fn send(connection: &quic::Connection, update: &ConfigUpdate) -> Result<ConfigApplied, capnp::Error> {

@@ -25,6 +25,7 @@ use http::{Method, Request, Uri};
 pub mod echo;
 pub mod http2;
 use super::names::{self, KeyError};
+use crate::ingress::edits::Edits;
 
 mod response;
 
@@ -105,6 +106,8 @@ pub struct HeadRules<'a> {
     pub disable_chunked_encoding: bool,
     /// Added to every request.
     pub added: &'a [(HeaderName, HeaderValue)],
+    /// What the rule changes otherwise.
+    pub edits: Option<&'a Edits>,
 }
 
 /// The visitor's request as the edge handed it over.
@@ -195,7 +198,11 @@ impl RequestHead {
         let visitor_host = HeaderValue::from_maybe_shared(self.host).map_err(|_| RequestError::Header {
             name: HOST.to_string(),
         })?;
-        let mut headers = self.headers;
+        let (mut headers, mut target) = (self.headers, self.target);
+        if let Some(edits) = rules.edits {
+            target = edits.target(target).map_err(RequestError::Destination)?;
+            edits.request(&mut headers);
+        }
         if let Some(host) = rules.host_header {
             headers.insert(FORWARDED_HOST, visitor_host);
             headers.insert(HOST, host.clone());
@@ -213,7 +220,7 @@ impl RequestHead {
         }
         let mut request = Request::new(());
         *request.method_mut() = self.method;
-        *request.uri_mut() = Uri::from(self.target);
+        *request.uri_mut() = Uri::from(target);
         *request.headers_mut() = headers;
         Ok((request, body))
     }

@@ -5,8 +5,11 @@
 //!
 //! Source: cloudflared `ingress/rule.go`, `ingress/ingress.go`.
 
+use std::sync::Arc;
+
 use regex::{Regex, RegexBuilder};
 
+use super::edits::Edits;
 use super::host::{HostFilter, without_port};
 use super::ip_rules::IpRules;
 use super::path;
@@ -74,6 +77,22 @@ pub enum IngressError {
     /// `http_status` is not within 100 to 999.
     #[error("invalid HTTP status code: {0}")]
     InvalidStatus(String),
+    /// `access` has audiences and nobody who issues for them.
+    #[error("access.TeamName cannot be blank when access.audTags are present")]
+    AccessTeam,
+    /// The place of the keys for `access` cannot be used.
+    #[error("access.certsUrl {0:?} cannot be used: https is needed, or http to this machine")]
+    AccessUrl(String),
+    /// What a rule shall change cannot be changed so.
+    #[error("{key} {value:?}: {why}")]
+    Edit {
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A rule of a `socks-proxy` is not valid.
     #[error("unable to create ip rule for socks-proxy: {0}")]
     IpRule(String),
@@ -105,6 +124,8 @@ pub struct Rule {
     pub settings: OriginSettings,
     /// Whom a `socks-proxy` may be asked for; nobody elsewhere.
     pub ip_rules: IpRules,
+    /// What is changed on the way; `None` for nothing.
+    pub edits: Option<Arc<Edits>>,
 }
 
 /// A valid list of rules.
@@ -151,6 +172,7 @@ impl Ingress {
             service,
             settings,
             ip_rules: IpRules::default(),
+            edits: None,
         };
         Self { rules: vec![rule] }
     }
@@ -191,6 +213,10 @@ impl Rule {
             | OriginService::Status(_)
             | OriginService::HelloWorld => IpRules::default(),
         };
+        if let Some(access) = &text.settings.access {
+            access.check().map_err(in_rule)?;
+        }
+        let edits = Edits::parse(&text.settings.edits).map_err(in_rule)?;
         let hostname = HostFilter::parse(&text.hostname).map_err(in_rule)?;
         let path = (!text.path.is_empty()).then(|| {
             let mut builder = RegexBuilder::new(&text.path);
@@ -206,6 +232,7 @@ impl Rule {
             service,
             settings: text.settings.clone(),
             ip_rules,
+            edits: edits.map(Arc::new),
         })
     }
 

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access::AccessSettings;
+use super::edits::EditsText;
 use super::ip_rules::IpRuleText;
+use crate::proxy_header::ProxyVersion;
 
 /// Complete settings of one rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,12 @@ pub struct OriginSettings {
     pub proxy_type: String,
     /// What `socks-proxy` may be asked for.
     pub ip_rules: Arc<[IpRuleText]>,
+    /// What is demanded of requests.
+    pub access: Option<Arc<AccessSettings>>,
+    /// What is changed on the way. Not keys of cloudflared.
+    pub edits: EditsText,
+    /// Tells the origin whom each connection is for. Not a key of cloudflared.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// What one layer says; `None` where it says nothing.
@@ -85,6 +94,12 @@ pub struct OriginOverrides {
     pub proxy_type: Option<String>,
     /// See [`OriginSettings::ip_rules`].
     pub ip_rules: Option<Arc<[IpRuleText]>>,
+    /// See [`OriginSettings::access`]; replaced as a whole.
+    pub access: Option<Arc<AccessSettings>>,
+    /// See [`OriginSettings::edits`]; each key by itself.
+    pub edits: EditsText,
+    /// See [`OriginSettings::proxy_protocol`]; `Some(None)` turns it off.
+    pub proxy_protocol: Option<Option<ProxyVersion>>,
 }
 
 impl Default for OriginSettings {
@@ -107,6 +122,9 @@ impl Default for OriginSettings {
             bastion_mode: false,
             proxy_type: String::new(),
             ip_rules: Arc::default(),
+            access: None,
+            edits: EditsText::default(),
+            proxy_protocol: None,
         }
     }
 }
@@ -149,6 +167,9 @@ impl OriginSettings {
             bastion_mode: layer.bastion_mode.unwrap_or(self.bastion_mode),
             proxy_type: layer.proxy_type.clone().unwrap_or(self.proxy_type),
             ip_rules: layer.ip_rules.clone().unwrap_or(self.ip_rules),
+            access: layer.access.clone().or(self.access),
+            edits: self.edits.with(&layer.edits),
+            proxy_protocol: layer.proxy_protocol.unwrap_or(self.proxy_protocol),
         }
     }
 }

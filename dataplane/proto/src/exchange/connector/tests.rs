@@ -9,6 +9,7 @@ const PLAIN: HeadRules<'static> = HeadRules {
     host_header: None,
     disable_chunked_encoding: false,
     added: &[],
+    edits: None,
 };
 
 fn request(kind: ConnectionType, dest: &str, metadata: &[(&str, &str)]) -> ConnectRequest {

@@ -131,6 +131,11 @@ impl<'a> Origination<'a> {
         }
     }
 
+    /// The token of an access service that a trusted proxy has let the visitor in with.
+    pub(super) fn assertion(&self) -> Option<&'a str> {
+        self.said("cf-access-jwt-assertion")
+    }
+
     /// What a trusted proxy says in a header.
     fn said(&self, name: &str) -> Option<&'a str> {
         self.trusted.and_then(|headers| text(headers, name))

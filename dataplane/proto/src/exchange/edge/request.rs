@@ -122,6 +122,9 @@ pub fn tunnel_request(
         metadata.push(Entry::header("Sec-WebSocket-Key", websocket_key));
     }
     metadata.extend(told.headers().map(|(name, value)| Entry::header(name, value)));
+    if let Some(assertion) = origination.assertion() {
+        metadata.push(Entry::header("Cf-Access-Jwt-Assertion", assertion));
+    }
 
     let kind = if is_websocket {
         ConnectionType::WebSocket
