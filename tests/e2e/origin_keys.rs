@@ -156,7 +156,68 @@ fn tls_names_follow_the_request_where_asked_for(io: IoMode) {
     }
 }
 
+/// Seconds until the kernel asks whether the other end of a connection to `port` is still there, if it does.
+fn keep_alive_timer(port: u16) -> Option<f64> {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's list of connections");
+    let peer = format!("0100007F:{port:04X}");
+    let mut lines = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines.find_map(|fields| {
+        let timer = fields.get(5)?.strip_prefix("02:")?;
+        (fields.get(2) == Some(&peer.as_str())).then_some(())?;
+        Some(f64::from(u32::from_str_radix(timer, 16).ok()?) / TICKS_PER_SECOND)
+    })
+}
+
+fn limits_and_pools_are_as_configured(io: IoMode) {
+    let (origin, probed) = (Scripted::start(), Scripted::start());
+    // The kernel connects, and nobody answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    let address = silent.local_addr().expect("a bound socket has an address");
+    let (site, _connector) = serve(
+        io,
+        &[
+            ("kept", origin.url(), "{}".to_owned()),
+            ("single", origin.url(), "{keepAliveConnections: 0}".to_owned()),
+            (
+                "silent",
+                format!("https://{address}"),
+                "{tlsTimeout: 300ms}".to_owned(),
+            ),
+            ("probed", probed.url(), "{tcpKeepAlive: 9s}".to_owned()),
+        ],
+    );
+    visit(&site, "kept", "/seen");
+    assert_ne!(visit(&site, "kept", "/connection").text().trim(), "0");
+    for _ in 0..3 {
+        assert_eq!(visit(&site, "single", "/connection").text().trim(), "0");
+    }
+    let start = std::time::Instant::now();
+    let refused = deadline::until("a verdict", deadline::STEP, || {
+        let response = request(&site, "silent", "/").run();
+        (response.status != 404 && response.status != 503).then_some(response)
+    });
+    assert_eq!(refused.status, 502);
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(8),
+        "the default is 10 s"
+    );
+
+    visit(&site, "probed", "/seen");
+    let held = request(&site, "probed", "/hold?gate=end").start();
+    probed.wait_mark("end", 1, deadline::STEP);
+    let timer = deadline::until("the timer", deadline::STEP, || {
+        keep_alive_timer(probed.address().port())
+    });
+    assert!(timer <= 9.5, "{timer}");
+    probed.open("end", 1);
+    held.finish();
+}
+
 adit_tests::in_both_modes!(
+    limits_and_pools_are_as_configured,
     http2_is_spoken_where_asked_for,
     bodies_of_unknown_length_get_one_where_chunks_are_off,
     tls_names_follow_the_request_where_asked_for,

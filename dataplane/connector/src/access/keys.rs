@@ -17,7 +17,7 @@ use super::AccessError;
 use super::token::{Key, Token};
 use crate::config::remote::chain;
 use crate::origin::CoreOrigins;
-use crate::origin::dial::{Purpose, Place, Target};
+use crate::origin::dial::{Place, Purpose, Target};
 use crate::origin::http_origin::builder;
 use crate::origin::tls::{Alpn, TlsOptions};
 

@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
 
 use super::body::{Progress, RequestBody};
-use super::dial::{Purpose, Place, Target};
+use super::dial::{Place, Purpose, Target};
 use super::http2::{Http2Connections, Lease, Wish};
 use super::io_stream::OriginIo;
 use super::pool::{OriginConnection, Pool};

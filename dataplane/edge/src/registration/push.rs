@@ -28,12 +28,7 @@ use crate::tunnels::connection::Connection;
 const PUSH_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Pushes the version that control named with the registration, if it holds one, then each newer one.
-pub(super) async fn keep_told(
-    core: Rc<CoreState>,
-    connection: Connection,
-    tunnel: TunnelId,
-    named: i32,
-) {
+pub(super) async fn keep_told(core: Rc<CoreState>, connection: Connection, tunnel: TunnelId, named: i32) {
     let mut versions = core.service.config_versions();
     let mut pushed = VERSION_NONE;
     loop {
