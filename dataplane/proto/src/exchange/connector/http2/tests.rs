@@ -10,6 +10,7 @@ const PLAIN: HeadRules<'static> = HeadRules {
     host_header: None,
     disable_chunked_encoding: false,
     added: &[],
+    edits: None,
 };
 
 fn parts(method: &str, uri: &str, headers: &[(&str, &str)]) -> Parts {
