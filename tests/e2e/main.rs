@@ -25,6 +25,7 @@ mod refusal;
 mod certificate;
 mod cores;
 mod outage;
+mod transports;
 mod control_loss;
 mod remote_edge;
 mod drain;

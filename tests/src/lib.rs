@@ -14,6 +14,7 @@ pub mod binary;
 pub mod content;
 pub mod certificate;
 pub mod relay;
+pub mod tcp_relay;
 pub mod stranger;
 pub mod origin;
 pub mod site;

@@ -12,7 +12,7 @@
 //!
 //! Source: protocol/transport-http2.md; cloudflared `connection/http2.go`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -52,7 +52,7 @@ mod heard;
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
 
-/// Kept of one answer until the edge has room for it. Measured: less than two of the edge's reads cost throughput.
+/// Kept of one answer until the edge has room for it, so that a frame is always ready to be sealed.
 const SEND_BUFFER_BYTES_MAX: usize = 1 << 20;
 
 /// Larger frames than the least that every peer takes spare headers, but hold up other exchanges.
@@ -123,7 +123,6 @@ struct Shared {
     ended: Notify,
     /// Rung when we shall close.
     closing: Notify,
-    is_closing: Cell<bool>,
 }
 
 /// The control stream as the edge has opened it.
@@ -153,7 +152,6 @@ impl Http2Connection {
                 lost: RefCell::default(),
                 ended: Notify::new(),
                 closing: Notify::new(),
-                is_closing: Cell::new(false),
             });
             let (control, opened) = oneshot::channel();
             let requests = Requests {
@@ -193,7 +191,6 @@ impl Http2Connection {
 
     /// Closes and waits until that is on its way.
     pub(super) async fn close(&self) {
-        self.shared.is_closing.set(true);
         self.shared.closing.notify_one();
         if timeout(FLUSH_TIME_MAX, self.closed()).await.is_err() {
             tracing::debug!("a closed connection lingers");
