@@ -238,7 +238,8 @@ impl Tunnels {
                 let tunnel = live.slot.tunnel;
                 let loser = self.directory.borrow_mut().join(live);
                 self.absences.borrow_mut().end(tunnel);
-                if let Some(loser) = loser {
+                // One that is draining ends by itself: a connector that moves to another transport lets it finish.
+                if let Some(loser) = loser.filter(|loser| !loser.is_draining) {
                     self.close_here(loser.id, "replaced by a newer connection");
                 }
             }

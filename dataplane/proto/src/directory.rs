@@ -124,7 +124,8 @@ impl<T> Default for Directory<T> {
 
 impl<T> Directory<T> {
     /// Adds a connection, and returns the one that loses the slot to another: the one that held it, or
-    /// `live` itself if a later one has been heard of first. The loser must be closed where it lives.
+    /// `live` itself if a later one has been heard of first. The loser must be closed where it lives,
+    /// unless it is draining: then it is about to end, and may finish what it has.
     pub fn join(&mut self, live: Live<T>) -> Option<Live<T>> {
         let slot = live.slot;
         let replicas = self.tunnels.entry(slot.tunnel).or_default();

@@ -91,16 +91,6 @@ pub(super) enum Http2Error {
     Closed,
 }
 
-impl Http2Error {
-    /// Whether the edge was not reached at all.
-    pub(super) fn is_dial(&self) -> bool {
-        match self {
-            Self::Dial(_) | Self::Tls(_) | Self::DialDeadline => true,
-            Self::Handshake(_) | Self::OpeningDeadline | Self::Closed => false,
-        }
-    }
-}
-
 /// How a connection came to its end.
 #[derive(Debug, Clone)]
 pub(super) struct Lost {

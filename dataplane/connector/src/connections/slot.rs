@@ -64,9 +64,9 @@ impl AttemptError {
     fn end(&self) -> End {
         match self {
             Self::HandshakeDeadline | Self::Dial(_) | Self::Socket(_) => End::DialFailed,
-            Self::Http2(error) if error.is_dial() => End::DialFailed,
             Self::Http2(Http2Error::OpeningDeadline) => End::Silent,
-            Self::Http2(_) => End::Closed,
+            // Until the edge has opened the control stream, it may be something else that listens there.
+            Self::Http2(_) => End::DialFailed,
             Self::Register(ControlError::Refused(_)) => End::Refused,
             Self::Register(ControlError::Deadline { .. }) => End::Silent,
             Self::Register(ControlError::Open(_) | ControlError::Call(_) | ControlError::Answer(_)) => {
