@@ -1,5 +1,6 @@
 //! The same tunnel over another transport: HTTP/2 where it is asked for, and where no UDP passes.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use adit_tests::binary::IoMode;
@@ -28,6 +29,16 @@ fn over_http2(settings: ConnectorSettings) -> ConnectorSettings {
 
 fn over_whichever(settings: ConnectorSettings) -> ConnectorSettings {
     with_flags(settings, ["--protocol", "auto", "--max-edge-addr-retries", "1"])
+}
+
+/// An address from which TCP reaches `edge` and UDP does not.
+fn firewall(edge: SocketAddr) -> (Relay, TcpRelay) {
+    deadline::until("a port that is free for both", deadline::STEP, || {
+        let relay = Relay::start(edge, 29, Impairment::default());
+        relay.set_dark(true);
+        let tcp = TcpRelay::start(relay.address(), edge).ok()?;
+        Some((relay, tcp))
+    })
 }
 
 /// How many connections a connector has ever registered over a transport.
@@ -120,9 +131,7 @@ fn a_tunnel_over_http2_carries_all_kinds_of_exchanges(io: IoMode) {
 fn where_udp_is_blocked_a_tunnel_uses_tcp_until_it_is_not(io: IoMode) {
     let (origin, site) = (Scripted::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
-    let relay = Relay::start(site.edge.addresses.tunnel, 29, Impairment::default());
-    let _tcp = TcpRelay::start(relay.address(), site.edge.addresses.tunnel);
-    relay.set_dark(true);
+    let (relay, _tcp) = firewall(site.edge.addresses.tunnel);
     let mut connector = over_whichever(site.connector(&tunnel))
         .edge(relay.address())
         .service(&origin.url())
@@ -165,9 +174,7 @@ fn where_udp_is_blocked_a_tunnel_uses_tcp_until_it_is_not(io: IoMode) {
 fn a_single_connection_moves_without_losing_a_visitor(io: IoMode) {
     let (nginx, site) = (Nginx::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
-    let relay = Relay::start(site.edge.addresses.tunnel, 31, Impairment::default());
-    let _tcp = TcpRelay::start(relay.address(), site.edge.addresses.tunnel);
-    relay.set_dark(true);
+    let (relay, _tcp) = firewall(site.edge.addresses.tunnel);
     let connector = over_whichever(site.connector(&tunnel))
         .edge(relay.address())
         .lines("ha-connections: 1\n")

@@ -15,11 +15,10 @@ pub struct TcpRelay {
 impl TcpRelay {
     /// Listens on `address` for whoever wants to reach `target`.
     ///
-    /// # Panics
-    /// When the port is taken.
-    #[track_caller]
-    pub fn start(address: SocketAddr, target: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).expect("a free loopback port");
+    /// # Errors
+    /// What `bind` says: a port that is free for UDP may be taken for TCP.
+    pub fn start(address: SocketAddr, target: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         let has_ended = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&has_ended);
         std::thread::spawn(move || {
@@ -31,7 +30,7 @@ impl TcpRelay {
                 let _refused = stream.and_then(|stream| pass_on(&stream, target));
             }
         });
-        Self { address, has_ended }
+        Ok(Self { address, has_ended })
     }
 }
 

@@ -277,7 +277,8 @@ impl Tunnels {
             .directory
             .borrow()
             .of(tunnel, connector)
-            .filter(|live| connection.is_none_or(|wanted| wanted == live.id))
+            // A single one is named because another has its slot, and is let finish if it drains.
+            .filter(|live| connection.is_none_or(|wanted| wanted == live.id && !live.is_draining))
             .map(|live| live.id)
             .collect();
         for id in ids {
