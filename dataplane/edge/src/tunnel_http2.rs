@@ -15,7 +15,7 @@
 //! Source: protocol/transport-http2.md.
 
 pub(crate) mod accept;
-mod byte_stream;
+pub(crate) mod byte_stream;
 mod call;
 pub(crate) mod exchange;
 mod keeper;
@@ -186,7 +186,7 @@ impl Connection {
 
     /// Asks for a sign of life now.
     pub(crate) fn check(&self) {
-        self.0.pulse.ask();
+        self.0.pulse.doubt();
     }
 }
 
@@ -209,3 +209,6 @@ impl fmt::Debug for Connection {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,9 @@
 //!
 //! Control is never there: the edge decides by a snapshot on disk, as after a start without control.
 
-use std::net::{SocketAddr, UdpSocket};
+mod http2;
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
@@ -18,6 +20,7 @@ use adit_driver::quic::{
     self, ClientConfig, Endpoint, EndpointOptions, ServerConfig, TransportSettings, client_config,
     server_config,
 };
+use adit_driver::tcp::{self, Listener};
 use adit_driver::udp;
 use adit_proto::steering::{NoConnection, Tried};
 use adit_wire::framing::RPC_READER_OPTIONS;
@@ -28,6 +31,7 @@ use bytes::Bytes;
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{RpcSystem, twoparty};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
@@ -38,6 +42,7 @@ use crate::control_link::{ControlAddress, Service, ServiceHandle, ServiceSetting
 use crate::cross_core::{self, CoreMessage, MAILBOX_MESSAGES_MAX};
 use crate::metrics::CoreMetrics;
 use crate::state::SnapshotFile;
+use crate::tunnel_http2::accept::{self, Places, TunnelTls};
 use crate::tunnels::stream::{ExchangeStream, RecvError, SendError};
 use crate::tunnels::{Choice, Tunnels};
 
@@ -59,10 +64,19 @@ where
         let (senders, inboxes): (Vec<_>, Vec<_>) =
             (0..CORES).map(|_| mailbox::mailbox(MAILBOX_MESSAGES_MAX)).unzip();
         let service = start_service(dir.path().to_owned(), senders.clone());
-        let (server, client) = configs();
+        let Configs {
+            server,
+            client,
+            tls,
+            tls_client,
+        } = configs();
         let sockets = udp::bind_group(loopback(), CORES).unwrap();
         let edge = sockets[0].local_addr().unwrap();
-        let parts = Mutex::new(sockets.into_iter().zip(inboxes).map(Some).collect());
+        let listeners = tcp::bind_group(loopback(), CORES).unwrap();
+        let edge_tcp = listeners[0].local_addr().unwrap();
+        let parts = sockets.into_iter().zip(listeners).zip(inboxes);
+        let parts = parts.map(|((udp, tcp), inbox)| Some((udp, tcp, inbox)));
+        let parts = Mutex::new(parts.collect());
         let rig = Arc::new(Rig {
             parts,
             senders,
@@ -70,6 +84,9 @@ where
             server,
             client,
             edge,
+            tls,
+            tls_client,
+            edge_tcp,
         });
         let (done, is_done) = tokio::sync::watch::channel(false);
         let script = script.clone();
@@ -93,7 +110,7 @@ where
     }
 }
 
-type Part = (UdpSocket, mailbox::Receiver<CoreMessage>);
+type Part = (UdpSocket, TcpListener, mailbox::Receiver<CoreMessage>);
 
 /// What the cores are made of.
 struct Rig {
@@ -103,21 +120,27 @@ struct Rig {
     server: ServerConfig,
     client: ClientConfig,
     edge: SocketAddr,
+    tls: TunnelTls,
+    tls_client: Arc<rustls::ClientConfig>,
+    edge_tcp: SocketAddr,
 }
 
 /// One core of the edge, and an endpoint for connectors beside it.
 struct Core {
     tunnels: Rc<Tunnels>,
     metrics: Arc<CoreMetrics>,
+    io: IoMode,
     dialler: Endpoint,
     client: ClientConfig,
     edge: SocketAddr,
+    tls_client: Arc<rustls::ClientConfig>,
+    edge_tcp: SocketAddr,
 }
 
 impl Core {
     fn start(context: CoreContext, rig: &Rig) -> Rc<Self> {
         let index = usize::from(context.id.0);
-        let (socket, inbox) = rig.parts.lock().unwrap()[index].take().unwrap();
+        let (socket, listener, inbox) = rig.parts.lock().unwrap()[index].take().unwrap();
         let endpoint = Endpoint::listen(socket, rig.server.clone(), EndpointOptions::new(context)).unwrap();
         let tunnels = Rc::new(Tunnels::new(context, rig.senders.clone(), 1, Duration::ZERO));
         let strays = tunnels.clone();
@@ -131,6 +154,16 @@ impl Core {
             colo: "LAB".into(),
             grace_period: Duration::from_secs(5),
         });
+        let listener = Listener::from_std(listener, context.io).unwrap();
+        let places = Rc::<Places>::default();
+        let running = std::future::pending();
+        spawn_local(accept::run(
+            listener,
+            rig.tls.clone(),
+            places,
+            state.clone(),
+            running,
+        ));
         spawn_local(async move {
             while let Some(connection) = endpoint.accept().await {
                 spawn_local(serve(connection, state.clone()));
@@ -140,8 +173,11 @@ impl Core {
             tunnels,
             metrics,
             dialler: Endpoint::client(loopback(), EndpointOptions::new(context)).unwrap(),
+            io: context.io,
             client: rig.client.clone(),
             edge: rig.edge,
+            tls_client: rig.tls_client.clone(),
+            edge_tcp: rig.edge_tcp,
         })
     }
 
@@ -220,39 +256,49 @@ impl Connector {
 
     /// The refusal's cause, if it is refused.
     async fn register(&self, tunnel: TunnelId, secret: &[u8]) -> Result<(), String> {
-        let request = RegisterRequest {
-            auth: TunnelAuth {
-                account_tag: "acct".parse().unwrap(),
-                secret: TunnelSecret::new(secret.to_vec()),
-            },
-            tunnel_id: tunnel,
-            conn_index: ConnIndex(self.index),
-            options: ConnectionOptions {
-                client: ClientInfo {
-                    connector_id: ConnectorId(Uuid::from_u128(self.connector)),
-                    features: Default::default(),
-                    version: "test".into(),
-                    arch: "linux_amd64".into(),
-                },
-                origin_local_ip: None,
-                replace_existing: false,
-                compression_quality: 0,
-                num_previous_attempts: 0,
-            },
-        };
-        let mut call = self.client.register_connection_request();
-        request.write(call.get());
-        let response = call.send().promise.await.unwrap();
-        match RegisterResponse::read(response.get().unwrap().get_result().unwrap()).unwrap() {
-            RegisterResponse::Registered(_) => Ok(()),
-            RegisterResponse::Refused(error) => Err(error.cause),
-        }
+        register(&self.client, (self.connector, self.index), tunnel, secret).await
     }
 
     async fn tell_configuration(&self, config: &str) -> Result<(), capnp::Error> {
         let mut call = self.client.update_local_configuration_request();
         call.get().set_config(config.as_bytes());
         call.send().promise.await.map(|_| ())
+    }
+}
+
+/// The refusal's cause, if it is refused.
+async fn register(
+    client: &registration_server::Client,
+    (connector, index): (u128, u8),
+    tunnel: TunnelId,
+    secret: &[u8],
+) -> Result<(), String> {
+    let request = RegisterRequest {
+        auth: TunnelAuth {
+            account_tag: "acct".parse().unwrap(),
+            secret: TunnelSecret::new(secret.to_vec()),
+        },
+        tunnel_id: tunnel,
+        conn_index: ConnIndex(index),
+        options: ConnectionOptions {
+            client: ClientInfo {
+                connector_id: ConnectorId(Uuid::from_u128(connector)),
+                features: Default::default(),
+                version: "test".into(),
+                arch: "linux_amd64".into(),
+            },
+            origin_local_ip: None,
+            replace_existing: false,
+            compression_quality: 0,
+            num_previous_attempts: 0,
+        },
+    };
+    let mut call = client.register_connection_request();
+    request.write(call.get());
+    let response = call.send().promise.await.unwrap();
+    match RegisterResponse::read(response.get().unwrap().get_result().unwrap()).unwrap() {
+        RegisterResponse::Registered(_) => Ok(()),
+        RegisterResponse::Refused(error) => Err(error.cause),
     }
 }
 
@@ -551,8 +597,17 @@ fn snapshot() -> RouteSnapshot {
     }
 }
 
-fn configs() -> (ServerConfig, ClientConfig) {
-    let made = rcgen::generate_simple_self_signed(vec![NAME.into()]).unwrap();
+/// Both sides' settings, for QUIC and for TCP.
+struct Configs {
+    server: ServerConfig,
+    client: ClientConfig,
+    tls: TunnelTls,
+    tls_client: Arc<rustls::ClientConfig>,
+}
+
+fn configs() -> Configs {
+    let names = [NAME, adit_wire::http2::SERVER_NAME].map(String::from);
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
     let certificate: CertificateDer<'static> = made.cert.der().clone();
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -560,8 +615,10 @@ fn configs() -> (ServerConfig, ClientConfig) {
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], key)
+        .with_single_cert(vec![certificate.clone()], key.clone_key())
         .unwrap();
+    let certified = CertifiedKey::from_der(vec![certificate.clone()], key, &provider).unwrap();
+    let tls = TunnelTls::new(Arc::new(SingleCertAndKey::from(certified))).unwrap();
     server.alpn_protocols = vec![b"argotunnel".to_vec()];
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).unwrap();
@@ -570,12 +627,16 @@ fn configs() -> (ServerConfig, ClientConfig) {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
+    // As stock connectors: no ALPN.
+    let tls_client = Arc::new(client.clone());
     client.alpn_protocols = vec![b"argotunnel".to_vec()];
     let settings = TransportSettings::default();
-    (
-        server_config(server, &settings).unwrap(),
-        client_config(client, &settings).unwrap(),
-    )
+    Configs {
+        server: server_config(server, &settings).unwrap(),
+        client: client_config(client, &settings).unwrap(),
+        tls,
+        tls_client,
+    }
 }
 
 fn modes() -> Vec<IoMode> {

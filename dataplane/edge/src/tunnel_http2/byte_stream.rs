@@ -19,7 +19,7 @@ pub(crate) struct Receiving {
 }
 
 impl Receiving {
-    pub(super) fn new(stream: RecvStream) -> Self {
+    pub(crate) fn new(stream: RecvStream) -> Self {
         Self {
             stream,
             ahead: Bytes::new(),
@@ -54,7 +54,7 @@ impl AsyncRead for Receiving {
 pub(crate) struct Sending(SendStream<Bytes>);
 
 impl Sending {
-    pub(super) fn new(stream: SendStream<Bytes>) -> Self {
+    pub(crate) fn new(stream: SendStream<Bytes>) -> Self {
         Self(stream)
     }
 }

@@ -15,13 +15,13 @@ use super::watched::Pulse;
 
 /// Silence after which an idle connector is asked. With the answer's time this keeps a loss below 30 s, and costs an
 /// idle connection four PINGs a minute.
-const IDLE_SILENCE: Duration = Duration::from_secs(15);
+const IDLE_SILENCE: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 15_000 });
 
 /// The same while somebody waits for an answer.
-const AWAITED_SILENCE: Duration = Duration::from_secs(5);
+const AWAITED_SILENCE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 5_000 });
 
 /// Time for any byte after a PING.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
+const ANSWER_TIME: Duration = Duration::from_millis(if cfg!(test) { 2_000 } else { 10_000 });
 
 /// Returns when the connector must be taken for gone.
 pub(super) async fn until_silent(pings: Option<PingPong>, pulse: &Pulse) {
@@ -58,7 +58,7 @@ async fn wait_for_reason(pulse: &Pulse) {
             IDLE_SILENCE
         };
         let due = pulse.heard_at() + silence;
-        if due <= now() {
+        if pulse.take_doubt() || due <= now() {
             return;
         }
         tokio::select! {

@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 pub(super) struct Pulse {
     heard_at: Cell<Instant>,
     in_flight: Cell<u32>,
+    /// Somebody doubts that the connector lives.
+    is_doubted: Cell<bool>,
     is_asked: Notify,
     is_ending: Cell<bool>,
     reader: RefCell<Option<Waker>>,
@@ -24,6 +26,7 @@ impl Default for Pulse {
         Self {
             heard_at: Cell::new(now()),
             in_flight: Cell::new(0),
+            is_doubted: Cell::new(false),
             is_asked: Notify::new(),
             is_ending: Cell::new(false),
             reader: RefCell::default(),
@@ -42,12 +45,18 @@ impl Pulse {
         self.in_flight.get() > 0
     }
 
-    /// Makes the keeper look at once.
-    pub(super) fn ask(&self) {
+    /// Makes the keeper ask at once.
+    pub(super) fn doubt(&self) {
+        self.is_doubted.set(true);
         self.is_asked.notify_one();
     }
 
-    /// Waits for [`ask`](Self::ask), or for the first exchange after a time without.
+    /// Whether somebody doubts; the question is then taken as asked.
+    pub(super) fn take_doubt(&self) -> bool {
+        self.is_doubted.take()
+    }
+
+    /// Waits for a doubt, or for the first exchange after a time without.
     pub(super) async fn asked(&self) {
         self.is_asked.notified().await;
     }
@@ -55,7 +64,7 @@ impl Pulse {
     /// Notes an exchange that begins; it ends with the guard.
     pub(super) fn enter(self: &Rc<Self>) -> Awaited {
         if self.in_flight.replace(self.in_flight.get() + 1) == 0 {
-            self.ask();
+            self.is_asked.notify_one();
         }
         Awaited(self.clone())
     }
