@@ -3,6 +3,7 @@
 use crate::engine::MemoryBound;
 
 mod heads;
+mod http2;
 mod rpc;
 mod datagrams;
 mod files;

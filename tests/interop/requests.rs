@@ -5,6 +5,7 @@ use adit_tests::content::{self, Content};
 use adit_tests::origin::nginx::{Nginx, SHORT_HEADERS};
 use adit_tests::origin::scripted::Scripted;
 use adit_tests::site::connector::{Credentials, Program};
+use adit_tests::site::control::result;
 use adit_tests::site::{HOST, Site, SiteSettings};
 
 use crate::{Over, over_both};
@@ -50,6 +51,14 @@ fn four_connections_register_and_requests_pass(io: IoMode, over: Over) {
                 .count(),
             SHORT_HEADERS
         );
+    }
+    // Over HTTP/2 such headers tell the connector what a request is; from a visitor they tell nothing.
+    for line in [
+        "Proxy-Connection-Upgrade: update-configuration",
+        "Proxy-Src: visitor",
+    ] {
+        let steering = site.visit("/").header(&format!("Cf-Cloudflared-{line}")).run();
+        assert_eq!(steering.text(), "served by nginx\n", "{steering:?}");
     }
     let told = site.visit_tls("/tell").run();
     assert_eq!(
@@ -133,8 +142,36 @@ fn tokens_and_refusals(io: IoMode, over: Over) {
     }
 }
 
+fn a_configuration_is_pushed(io: IoMode, over: Over) {
+    let Some(stock) = crate::stock("a_configuration_is_pushed") else {
+        return;
+    };
+    let (nginx, site) = (Nginx::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let path = format!("/accounts/{{account}}/cfd_tunnel/{}/configurations", tunnel.id);
+    let config = format!(r#"{{"config":{{"ingress":[{{"service":"{}"}}]}}}}"#, nginx.url());
+    let stored = site
+        .control
+        .rest("PUT", &path)
+        .header("Content-Type: application/json");
+    result(&stored.arg("--data").arg(config).run());
+    let token = site.control.token(&tunnel);
+    let connector = site.connector_of(Program::Stock(stock), &tunnel);
+    let mut connector = connector
+        .credentials(Credentials::Token(token))
+        .run_flags(over.flags())
+        .start();
+    connector
+        .process
+        .wait_line("Updated to new configuration", adit_tests::deadline::STEP);
+    connector.wait_connections(4);
+    site.wait_served();
+    assert_eq!(site.visit("/").run().text(), "served by nginx\n");
+}
+
 over_both!(
     four_connections_register_and_requests_pass,
     big_bodies_pass_both_ways,
     tokens_and_refusals,
+    a_configuration_is_pushed,
 );
