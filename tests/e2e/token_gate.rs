@@ -65,6 +65,22 @@ fn claims() -> Value {
     json!({"iss": ISSUER, "aud": ["tag"], "exp": now() + 600, "sub": "somebody"})
 }
 
+/// One rule that nobody's tokens open, two that those of the issuer do, and an open one.
+fn rules(publisher: &Nginx, origin: &Scripted) -> String {
+    let access = format!(
+        "{{access: {{required: true, issuer: '{ISSUER}', certsUrl: '{}/certs', audTag: [tag]}}}}",
+        publisher.url()
+    );
+    format!(
+        "  - hostname: closed.example.test\n    service: {url}\n    originRequest: {{access: {{required: true}}}}\n  \
+         - hostname: service.example.test\n    service: tcp://{address}\n    originRequest: {access}\n  \
+         - hostname: open.example.test\n    service: http_status:418\n  \
+         - service: {url}\n    originRequest: {access}\n",
+        url = origin.url(),
+        address = origin.address(),
+    )
+}
+
 fn only_good_tokens_pass(io: IoMode) {
     let (publisher, origin, site) = (
         Nginx::start(),
@@ -80,19 +96,10 @@ fn only_good_tokens_pass(io: IoMode) {
     for host in ["closed.example.test", "service.example.test", "open.example.test"] {
         site.control.route(&tunnel, host);
     }
-    let access = format!(
-        "{{access: {{required: true, issuer: '{ISSUER}', certsUrl: '{}/certs', audTag: [tag]}}}}",
-        publisher.url()
-    );
-    let rules = format!(
-        "  - hostname: closed.example.test\n    service: {url}\n    originRequest: {{access: {{required: true}}}}\n  \
-         - hostname: service.example.test\n    service: tcp://{address}\n    originRequest: {access}\n  \
-         - hostname: open.example.test\n    service: http_status:418\n  \
-         - service: {url}\n    originRequest: {access}\n",
-        url = origin.url(),
-        address = origin.address(),
-    );
-    let connector = site.connector(&tunnel).ingress(&rules).start();
+    let connector = site
+        .connector(&tunnel)
+        .ingress(&rules(&publisher, &origin))
+        .start();
     connector.wait_connections(4);
     site.wait_served();
     let with = |token: &str| {
