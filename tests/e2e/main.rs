@@ -20,6 +20,8 @@ mod websocket;
 mod tcp_services;
 mod access;
 mod raw_ports;
+mod passthrough;
+mod proxy_headers;
 mod manage;
 mod refusal;
 mod certificate;

@@ -99,6 +99,7 @@ impl Refusal {
             },
             certificates: Vec::new(),
             tcp: String::new(),
+            accepts_proxy: false,
             lines: String::new(),
         };
         Self {

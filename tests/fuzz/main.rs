@@ -14,6 +14,7 @@
 mod engine;
 mod mutate;
 mod wire;
+mod first_bytes;
 mod config;
 mod ingress;
 mod rest;

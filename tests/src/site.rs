@@ -40,6 +40,8 @@ pub struct SiteSettings {
     pub cores: u16,
     /// The value of `listeners.tcp` in `edge.yml`; nothing when empty.
     pub tcp: String,
+    /// Whether the edge's listeners for HTTP take PROXY headers.
+    pub accepts_proxy: bool,
     /// Lines added to `edge.yml`.
     pub edge_lines: String,
     /// Lines added to `control.yml`.
@@ -68,6 +70,7 @@ impl SiteSettings {
             io,
             cores: 1,
             tcp: String::new(),
+            accepts_proxy: false,
             edge_lines: String::new(),
             control_lines: String::new(),
             is_remote: false,
@@ -92,6 +95,16 @@ impl SiteSettings {
     pub fn tcp(self, list: &str) -> Self {
         Self {
             tcp: list.to_owned(),
+            ..self
+        }
+    }
+
+    /// With listeners for HTTP that take PROXY headers from `trusted`.
+    pub fn accept_proxy(self, trusted: &str) -> Self {
+        let edge_lines = format!("{}trusted-proxies: ['{trusted}']\n", self.edge_lines);
+        Self {
+            accepts_proxy: true,
+            edge_lines,
             ..self
         }
     }
@@ -134,6 +147,7 @@ impl SiteSettings {
             control: link,
             certificates: vec![certificate.clone()],
             tcp: self.tcp.clone(),
+            accepts_proxy: self.accepts_proxy,
             lines: self.edge_lines.clone(),
         });
         Site {

@@ -5,6 +5,7 @@
 
 mod file;
 mod listeners;
+mod passthrough;
 mod resolve;
 mod units;
 
@@ -18,9 +19,11 @@ use adit_driver::core::{CORES_MAX, default_count};
 use adit_driver::cpus::Cpus;
 use adit_driver::kernel::IoChoice;
 use adit_proto::exchange::edge::Cidr;
+use adit_proto::proxy_protocol::Version;
 use adit_wire::Hostname;
 
 use crate::control_link::ControlAddress;
+pub(crate) use passthrough::Passthrough;
 
 /// Largest configuration file; a larger one is some other file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -50,6 +53,8 @@ pub struct Config {
     pub(crate) control: ControlAddress,
     pub(crate) state_dir: PathBuf,
     pub(crate) limits: Limits,
+    /// Names whose TLS ends at their origins.
+    pub(crate) passthrough: Passthrough,
     pub(crate) trusted_proxies: Vec<Cidr>,
     /// Absent for no access log.
     pub(crate) access_log: Option<PathBuf>,
@@ -64,10 +69,18 @@ pub(crate) struct Listeners {
     pub(crate) tunnel: SocketAddr,
     /// Over TCP; one that is equal to `tunnel` gets the same port also if any will do.
     pub(crate) tunnel_http2: Vec<SocketAddr>,
-    pub(crate) http: Vec<SocketAddr>,
-    pub(crate) https: Vec<SocketAddr>,
+    pub(crate) http: Vec<HttpEntry>,
+    pub(crate) https: Vec<HttpEntry>,
     pub(crate) tcp: Vec<TcpEntry>,
     pub(crate) admin: SocketAddr,
+}
+
+/// A port for HTTP, in clear or over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HttpEntry {
+    pub(crate) listen: SocketAddr,
+    /// Trusted proxies begin with a PROXY header.
+    pub(crate) accepts_proxy: bool,
 }
 
 /// A port whose bytes go to the tunnel of one hostname.
@@ -75,6 +88,10 @@ pub(crate) struct Listeners {
 pub(crate) struct TcpEntry {
     pub(crate) listen: SocketAddr,
     pub(crate) hostname: Hostname,
+    /// Trusted proxies begin with a PROXY header.
+    pub(crate) accepts_proxy: bool,
+    /// Origins are told the visitor's address by such a header.
+    pub(crate) sends_proxy: Option<Version>,
 }
 
 /// A certificate chain and its key, PEM.
@@ -215,13 +232,6 @@ impl Config {
 /// The resolved values as YAML; it holds no secret, only the paths of some.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |addresses: &[SocketAddr]| {
-            addresses
-                .iter()
-                .map(|address| format!("{:?}", address.to_string()))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
         writeln!(
             f,
             "name: {:?}\ncolo: {:?}\nregion: {:?}",
@@ -229,13 +239,14 @@ impl fmt::Display for Config {
         )?;
         writeln!(f, "location: {:?}\nlisteners:", self.location)?;
         writeln!(f, "  tunnel: {:?}", self.listeners.tunnel.to_string())?;
-        writeln!(f, "  tunnel-http2: [{}]", list(&self.listeners.tunnel_http2))?;
-        writeln!(f, "  http: [{}]", list(&self.listeners.http))?;
-        writeln!(f, "  https: [{}]", list(&self.listeners.https))?;
-        writeln!(f, "  tcp:")?;
-        for TcpEntry { listen, hostname } in &self.listeners.tcp {
-            writeln!(f, "    - {{listen: \"{listen}\", hostname: \"{hostname}\"}}")?;
-        }
+        let beside: Vec<_> = self
+            .listeners
+            .tunnel_http2
+            .iter()
+            .map(|address| format!("\"{address}\""))
+            .collect();
+        writeln!(f, "  tunnel-http2: [{}]", beside.join(", "))?;
+        self.fmt_visitors(f)?;
         writeln!(
             f,
             "  admin: {:?}\ncertificates:",
@@ -270,6 +281,10 @@ impl fmt::Display for Config {
         writeln!(f, "  reconnect-wait: {}", units::show(self.limits.reconnect_wait))?;
         writeln!(f, "  memory: {:?}", self.limits.memory_bytes.to_string())?;
         writeln!(f, "  visitor-connections: {}", self.limits.visitor_connections)?;
+        writeln!(f, "passthrough:")?;
+        for (pattern, sends) in self.passthrough.entries() {
+            writeln!(f, "  - {{hostname: \"{pattern}\"{}}}", fmt_send(*sends))?;
+        }
         let proxies: Vec<_> = self
             .trusted_proxies
             .iter()
@@ -284,6 +299,34 @@ impl fmt::Display for Config {
 }
 
 impl Config {
+    fn fmt_visitors(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Listeners { http, https, tcp, .. } = &self.listeners;
+        for (key, entries) in [("http", http), ("https", https)] {
+            let entries: Vec<_> = entries
+                .iter()
+                .map(|entry| {
+                    format!(
+                        "{{listen: \"{}\", accept-proxy: {}}}",
+                        entry.listen, entry.accepts_proxy
+                    )
+                })
+                .collect();
+            writeln!(f, "  {key}: [{}]", entries.join(", "))?;
+        }
+        writeln!(f, "  tcp:")?;
+        for entry in tcp {
+            writeln!(
+                f,
+                "    - {{listen: \"{}\", hostname: \"{}\", accept-proxy: {}{}}}",
+                entry.listen,
+                entry.hostname,
+                entry.accepts_proxy,
+                fmt_send(entry.sends_proxy)
+            )?;
+        }
+        Ok(())
+    }
+
     fn fmt_control(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "control:")?;
         match &self.control {
@@ -302,6 +345,12 @@ impl Config {
             }
         }
     }
+}
+
+fn fmt_send(version: Option<Version>) -> String {
+    version.map_or_else(String::new, |version| {
+        format!(", send-proxy: {}", version.as_str())
+    })
 }
 
 /// A JSON string is a YAML string, whatever is in it.

@@ -23,7 +23,7 @@ use crate::cross_core::{self, CoreMessage};
 use crate::drain::Drain;
 use crate::memory::Memory;
 use crate::metrics::CoreMetrics;
-use crate::public::listen::{self, Entrance};
+use crate::public::listen::{self, Entrance, Speech};
 use crate::public::tls::PublicTls;
 use crate::registration;
 use crate::tunnel_http2::accept::{self, Places, TunnelTls};
@@ -227,12 +227,25 @@ impl Listening {
 
     fn serve(self, core: &Rc<Core>, shared: &Shared) {
         // All of these end with the drain or with the process.
-        let http = self.http.into_iter().map(|listener| (listener, Entrance::Http));
-        let secured = || Entrance::Https(shared.tls.clone());
-        let https = self.https.into_iter().map(|listener| (listener, secured()));
-        let entries = core.config.listeners.tcp.iter();
-        let tcp = self.tcp.into_iter().zip(entries);
-        let tcp = tcp.map(|(listener, entry)| (listener, Entrance::Tcp(Rc::new(entry.clone()))));
+        let config = &core.config.listeners;
+        let entrance = |speech, accepts_proxy| Entrance {
+            speech,
+            accepts_proxy,
+        };
+        let http = self.http.into_iter().zip(&config.http);
+        let http = http.map(|(listener, entry)| (listener, entrance(Speech::Http, entry.accepts_proxy)));
+        let https = self
+            .https
+            .into_iter()
+            .zip(&config.https)
+            .map(|(listener, entry)| {
+                let speech = Speech::Https(shared.tls.clone());
+                (listener, entrance(speech, entry.accepts_proxy))
+            });
+        let tcp = self.tcp.into_iter().zip(&config.tcp).map(|(listener, entry)| {
+            let speech = Speech::Tcp(Rc::new(entry.clone()));
+            (listener, entrance(speech, entry.accepts_proxy))
+        });
         for (listener, entrance) in http.chain(https).chain(tcp) {
             spawn_local(listen::run(core.clone(), listener, entrance));
         }

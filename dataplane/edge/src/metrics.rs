@@ -72,6 +72,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) visitor_connections_open: Counter,
     pub(crate) visitor_connections_refused: Counter,
     pub(crate) tls_handshakes_failed: Counter,
+    pub(crate) proxy_headers_refused: Counter,
     pub(crate) heads_timed_out: Counter,
     // Exchanges.
     pub(crate) exchanges_started: Counter,

@@ -1,9 +1,9 @@
 //! The public side: where visitors come in, over HTTP/1.1 and HTTP/2, in clear and over TLS, and on raw ports.
 //!
 //! ```text
-//! accept ─► TLS, ALPN ─► HTTP/2 ─┐
-//!        ├► first bytes ─► HTTP/1.1 ─┴► exchange_task per request
-//!        └► raw ─────────────────────► exchange_task::flow per connection
+//! accept ─► [PROXY header] ─► [name in the ClientHello] ─► TLS, ALPN ─► HTTP/2 ─┐
+//!                         ├► first bytes ─► HTTP/1.1 ───────────────────────────┴► exchange_task per request
+//!                         └► raw port, or a name of passthrough ─► exchange_task::flow per connection
 //! ```
 //! Limits: visitors per core, time for a handshake and for a head, idle time, streams and resets per HTTP/2
 //! connection, head size. Each has a counter or an error code.
@@ -11,6 +11,8 @@
 pub(crate) mod tls;
 pub(crate) mod listen;
 mod certificates;
+mod ahead;
+mod first_bytes;
 mod io;
 mod http1;
 mod http2;

@@ -12,6 +12,8 @@ pub mod host_map;
 pub mod directory;
 pub mod steering;
 pub mod cidr;
+pub mod proxy_protocol;
+pub mod client_hello;
 pub mod exchange;
 pub mod ingress;
 pub mod websocket;

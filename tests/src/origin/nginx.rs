@@ -50,6 +50,7 @@ struct Special {
     tls_http2: SocketAddr,
     plain_http2: SocketAddr,
     proxied: SocketAddr,
+    proxied_tls: SocketAddr,
 }
 
 impl Nginx {
@@ -78,6 +79,7 @@ impl Nginx {
                 tls_http2: super::refused_address(),
                 plain_http2: super::refused_address(),
                 proxied: super::refused_address(),
+                proxied_tls: super::refused_address(),
             };
             let file = folder.path().join("nginx.conf");
             let text = configuration(folder.path(), &certificate, plain, tls, special);
@@ -140,6 +142,21 @@ impl Nginx {
         format!("http://{}", self.special.proxied)
     }
 
+    /// Where it answers HTTPS.
+    pub fn tls_address(&self) -> SocketAddr {
+        self.tls
+    }
+
+    /// Where it wants a PROXY header, of either version, before HTTP.
+    pub fn proxied(&self) -> SocketAddr {
+        self.special.proxied
+    }
+
+    /// Where it wants one before HTTPS.
+    pub fn proxied_tls(&self) -> SocketAddr {
+        self.special.proxied_tls
+    }
+
     /// Its Unix socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("nginx.sock")
@@ -197,6 +214,7 @@ http {{
   server {{
     listen {plain} backlog=1024; listen {tls} ssl; listen unix:{dir}/nginx.sock;
     listen {tls_http2} ssl http2; listen {plain_http2} http2; listen {proxied} proxy_protocol;
+    listen {proxied_tls} ssl proxy_protocol;
     ssl_certificate {certificate}; ssl_certificate_key {key};
     root {dir}/www; dav_methods PUT DELETE; create_full_put_path on;
     location = /tell {{ return 200 '{tell}'; }}
@@ -213,6 +231,7 @@ http {{
         tls_http2 = special.tls_http2,
         plain_http2 = special.plain_http2,
         proxied = special.proxied,
+        proxied_tls = special.proxied_tls,
         certificate = certificate.certificate.display(),
         key = certificate.key.display(),
         tell = TELL.map(|(name, value)| format!("{name}: {value}\n")).concat(),
@@ -222,7 +241,7 @@ http {{
 }
 
 /// Lines of `/tell`.
-const TELL: [(&str, &str); 17] = [
+const TELL: [(&str, &str); 18] = [
     ("method", "$request_method"),
     ("uri", "$request_uri"),
     ("host", "$http_host"),
@@ -239,6 +258,7 @@ const TELL: [(&str, &str); 17] = [
     ("protocol", "$server_protocol"),
     ("connection-number", "$connection"),
     ("proxied-for", "$proxy_protocol_addr"),
+    ("proxied-port", "$proxy_protocol_port"),
     ("x-rule", "$http_x_rule"),
 ];
 

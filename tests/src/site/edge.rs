@@ -29,6 +29,8 @@ pub struct EdgeSettings {
     pub certificates: Vec<Certificate>,
     /// The value of `listeners.tcp`; nothing when empty.
     pub tcp: String,
+    /// Whether the listeners for HTTP take PROXY headers.
+    pub accepts_proxy: bool,
     /// Lines added to `edge.yml`.
     pub lines: String,
 }
@@ -153,7 +155,10 @@ impl EdgeSettings {
         let list = |addresses: &[SocketAddr]| {
             addresses
                 .iter()
-                .map(|address| format!("'{address}'"))
+                .map(|address| match self.accepts_proxy {
+                    true => format!("{{listen: '{address}', accept-proxy: true}}"),
+                    false => format!("'{address}'"),
+                })
                 .collect::<Vec<_>>()
                 .join(", ")
         };

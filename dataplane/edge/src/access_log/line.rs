@@ -22,6 +22,8 @@ pub(crate) enum Protocol {
     Http(Version),
     /// Bytes on a port of their own.
     Tcp,
+    /// TLS that is not ours to end.
+    Tls,
 }
 
 /// One exchange, finished.
@@ -140,6 +142,7 @@ impl Protocol {
             Self::Http(Version::HTTP_10) => "http/1.0",
             Self::Http(_) => "http/1.1",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
         }
     }
 }

@@ -25,6 +25,7 @@ pub(super) struct File {
     pub(super) cpus: Option<Cpus>,
     pub(super) io: Option<String>,
     pub(super) limits: Option<Limits>,
+    pub(super) passthrough: Option<Vec<Passthrough>>,
     pub(super) trusted_proxies: Option<Vec<String>>,
     pub(super) access_log: Option<String>,
     pub(super) grace_period: Option<String>,
@@ -65,8 +66,8 @@ impl CpuPart {
 pub(super) struct Listeners {
     pub(super) tunnel: Option<String>,
     pub(super) tunnel_http2: Option<Vec<String>>,
-    pub(super) http: Option<Vec<String>>,
-    pub(super) https: Option<Vec<String>>,
+    pub(super) http: Option<Vec<HttpEntry>>,
+    pub(super) https: Option<Vec<HttpEntry>>,
     pub(super) tcp: Option<Vec<TcpEntry>>,
     pub(super) admin: Option<String>,
 }
@@ -77,6 +78,48 @@ pub(super) struct Listeners {
 pub(super) struct TcpEntry {
     pub(super) listen: String,
     pub(super) hostname: String,
+    #[serde(default)]
+    pub(super) accept_proxy: bool,
+    pub(super) send_proxy: Option<String>,
+}
+
+/// One entry of `listeners.http` or `listeners.https`.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "an entry must be an address such as \"[::]:443\", or {listen: ADDRESS, accept-proxy: true}"
+)]
+pub(super) enum HttpEntry {
+    Address(String),
+    Table(HttpTable),
+}
+
+/// Such an entry with settings.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct HttpTable {
+    pub(super) listen: String,
+    #[serde(default)]
+    pub(super) accept_proxy: bool,
+}
+
+/// One entry of `passthrough`.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "an entry must be a hostname, or {hostname: NAME, send-proxy: v2}"
+)]
+pub(super) enum Passthrough {
+    Name(String),
+    Table(PassthroughTable),
+}
+
+/// Such an entry with settings.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct PassthroughTable {
+    pub(super) hostname: String,
+    pub(super) send_proxy: Option<String>,
 }
 
 /// One entry of `certificates:`

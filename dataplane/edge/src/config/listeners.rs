@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
+use adit_proto::proxy_protocol::Version;
+
 use super::resolve::Resolver;
-use super::{ConfigError, Listeners, TcpEntry, file};
+use super::{ConfigError, HttpEntry, Listeners, TcpEntry, file};
 
 const TUNNEL_DEFAULT: &str = "[::]:7844";
 const HTTP_DEFAULT: &str = "[::]:80";
@@ -21,8 +23,8 @@ impl Resolver<'_> {
             tunnel: self.address("listeners.tunnel", tunnel)?,
             // A connector has one address for both ways.
             tunnel_http2: self.addresses("listeners.tunnel-http2", written.tunnel_http2, tunnel)?,
-            http: self.addresses("listeners.http", written.http, HTTP_DEFAULT)?,
-            https: self.addresses("listeners.https", written.https, HTTPS_DEFAULT)?,
+            http: self.entries("listeners.http", written.http, HTTP_DEFAULT)?,
+            https: self.entries("listeners.https", written.https, HTTPS_DEFAULT)?,
             tcp: self.tcp(written.tcp.unwrap_or_default())?,
             admin: self.address(
                 "listeners.admin",
@@ -53,7 +55,12 @@ impl Resolver<'_> {
                 );
                 self.refuse(key, reason)
             })?;
-            entries.push(TcpEntry { listen, hostname });
+            entries.push(TcpEntry {
+                listen,
+                hostname,
+                accepts_proxy: entry.accept_proxy,
+                sends_proxy: self.send_proxy(key, entry.send_proxy.as_deref())?,
+            });
         }
         Ok(entries)
     }
@@ -67,6 +74,47 @@ impl Resolver<'_> {
         })
     }
 
+    fn entries(
+        &self,
+        key: &'static str,
+        written: Option<Vec<file::HttpEntry>>,
+        default: &str,
+    ) -> Result<Vec<HttpEntry>, ConfigError> {
+        let written = written.unwrap_or_else(|| vec![file::HttpEntry::Address(default.to_owned())]);
+        if written.len() > LISTENERS_MAX {
+            let reason = format!("{} addresses, at most {LISTENERS_MAX}", written.len());
+            return Err(self.refuse(key, reason));
+        }
+        let entry = |entry: &file::HttpEntry| {
+            let (listen, accepts_proxy) = match entry {
+                file::HttpEntry::Address(listen) => (listen, false),
+                file::HttpEntry::Table(table) => (&table.listen, table.accept_proxy),
+            };
+            Ok(HttpEntry {
+                listen: self.address(key, listen)?,
+                accepts_proxy,
+            })
+        };
+        written.iter().map(entry).collect()
+    }
+
+    pub(super) fn send_proxy(
+        &self,
+        key: &'static str,
+        text: Option<&str>,
+    ) -> Result<Option<Version>, ConfigError> {
+        match text {
+            None => Ok(None),
+            Some("v1") => Ok(Some(Version::V1)),
+            Some("v2") => Ok(Some(Version::V2)),
+            Some(other) => {
+                let reason =
+                    format!("send-proxy: {other:?} is neither v1 nor v2; leave it out to send no header");
+                Err(self.refuse(key, reason))
+            }
+        }
+    }
+
     fn addresses(
         &self,
         key: &'static str,
@@ -78,5 +126,19 @@ impl Resolver<'_> {
             return Err(self.refuse(key, format!("{} addresses, at most {LISTENERS_MAX}", texts.len())));
         }
         texts.iter().map(|text| self.address(key, text)).collect()
+    }
+}
+
+impl Listeners {
+    /// A key under which PROXY headers are accepted.
+    pub(super) fn accepting_proxies(&self) -> Option<&'static str> {
+        let accepts = |entries: &[HttpEntry]| entries.iter().any(|entry| entry.accepts_proxy);
+        [
+            ("listeners.http", accepts(&self.http)),
+            ("listeners.https", accepts(&self.https)),
+            ("listeners.tcp", self.tcp.iter().any(|entry| entry.accepts_proxy)),
+        ]
+        .into_iter()
+        .find_map(|(key, accepts)| accepts.then_some(key))
     }
 }

@@ -52,6 +52,25 @@ pub(super) fn resolve(file: &Path, written: file::File) -> Result<Config, Config
         return Err(at.refuse("cores", format!("{cores} is not between 1 and {CORES_MAX}")));
     }
     let trusted = written.trusted_proxies.unwrap_or_default();
+    let trusted_proxies = trusted
+        .iter()
+        .map(|text| {
+            text.parse()
+                .map_err(|error| at.refuse("trusted-proxies", format!("{text:?}: {error}")))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let listeners = at.listeners(written.listeners.unwrap_or_default())?;
+    if trusted_proxies.is_empty()
+        && let Some(key) = listeners.accepting_proxies()
+    {
+        let reason = "accept-proxy believes only trusted-proxies, and none are listed; list the addresses of the proxies";
+        return Err(at.refuse(key, reason.into()));
+    }
+    let passthrough = at.passthrough(written.passthrough.unwrap_or_default())?;
+    if !passthrough.is_empty() && listeners.https.is_empty() {
+        let reason = "listeners.https is empty, and its ports are where such names are asked for; add one";
+        return Err(at.refuse("passthrough", reason.into()));
+    }
     let grace = written.grace_period.as_deref().unwrap_or(GRACE_PERIOD_DEFAULT);
     Ok(Config {
         cores: written.cores,
@@ -67,7 +86,7 @@ pub(super) fn resolve(file: &Path, written: file::File) -> Result<Config, Config
         region: at.name("region", written.region, REGION_DEFAULT)?,
         colo,
         location,
-        listeners: at.listeners(written.listeners.unwrap_or_default())?,
+        listeners,
         certificates: written
             .certificates
             .unwrap_or_default()
@@ -80,13 +99,8 @@ pub(super) fn resolve(file: &Path, written: file::File) -> Result<Config, Config
         control: at.control(written.control.unwrap_or_default())?,
         state_dir: at.path(&state_dir),
         limits: at.limits(&written.limits.unwrap_or_default())?,
-        trusted_proxies: trusted
-            .iter()
-            .map(|text| {
-                text.parse()
-                    .map_err(|error| at.refuse("trusted-proxies", format!("{text:?}: {error}")))
-            })
-            .collect::<Result<_, _>>()?,
+        passthrough,
+        trusted_proxies,
         access_log: written.access_log.as_deref().map(|path| at.path(path)),
         grace_period: at.duration("grace-period", grace, Duration::ZERO, GRACE_PERIOD_MAX)?,
     })

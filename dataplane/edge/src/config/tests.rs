@@ -14,10 +14,11 @@ location: Frankfurt
 listeners:
   tunnel: "0.0.0.0:7844"
   tunnel-http2: ["0.0.0.0:7846"]
-  http: ["0.0.0.0:80", "[::1]:8080"]
-  https: []
+  http: ["0.0.0.0:80", {listen: "[::1]:8080", accept-proxy: true}]
+  https: ["[::]:443"]
   tcp:
     - {listen: "[::]:2222", hostname: SSH.example.com}
+    - {listen: "[::]:5432", hostname: db.example.com, accept-proxy: true, send-proxy: v2}
   admin: "127.0.0.1:9000"
 certificates:
   - cert: tls/site.pem
@@ -34,6 +35,7 @@ io: portable
 limits:
   idle-timeout: 2m
   memory: 256MiB
+passthrough: [mail.example.com, {hostname: "*.x.example.com", send-proxy: v1}]
 trusted-proxies: ["10.0.0.0/8", "2001:db8::/32"]
 access-log: access.log
 grace-period: 1500ms
@@ -44,7 +46,25 @@ fn every_key_is_understood_and_paths_count_from_the_file() {
     let config = parse(FULL).unwrap();
     assert_eq!(config.listeners.tunnel_http2, ["0.0.0.0:7846".parse().unwrap()]);
     assert_eq!(config.listeners.http.len(), 2);
-    assert!(config.listeners.https.is_empty());
+    assert_eq!(config.listeners.https.len(), 1);
+    let accepts: Vec<_> = config
+        .listeners
+        .http
+        .iter()
+        .map(|entry| entry.accepts_proxy)
+        .collect();
+    assert_eq!(accepts, [false, true]);
+    let raw: Vec<_> = config
+        .listeners
+        .tcp
+        .iter()
+        .map(|entry| (entry.accepts_proxy, entry.sends_proxy))
+        .collect();
+    assert_eq!(raw, [(false, None), (true, Some(Version::V2))]);
+    let passed = |name: &str| config.passthrough.get(&name.parse().unwrap());
+    assert_eq!(passed("mail.example.com"), Some(None));
+    assert_eq!(passed("a.b.x.example.com"), Some(Some(Version::V1)));
+    assert_eq!(passed("x.example.com"), None);
     assert_eq!(config.listeners.tcp[0].listen.port(), 2222);
     assert_eq!(config.listeners.tcp[0].hostname.as_str(), "ssh.example.com");
     assert_eq!(config.certificates[0].cert, Path::new("/etc/adit/tls/site.pem"));
@@ -177,6 +197,15 @@ fn mistakes_name_the_file_the_key_and_the_fix() {
             "trusted-proxies: ",
         ),
         ("control: {socket: s}\nlimits: {memory: 1KiB}", "limits.memory: "),
+        ("control: [", "/etc/adit/edge.yml"),
+        ("- 1", "/etc/adit/edge.yml"),
+    ];
+    assert_told(&cases);
+}
+
+#[test]
+fn so_do_mistakes_about_raw_ports_passthrough_and_proxies() {
+    let cases = [
         (
             "control: {socket: s}\nlisteners: {tcp: [{listen: '2222', hostname: a.test}]}",
             "listeners.tcp: \"2222\" is not ADDRESS:PORT",
@@ -193,9 +222,39 @@ fn mistakes_name_the_file_the_key_and_the_fix() {
             "control: {socket: s}\nlisteners: {tcp: [{listen: '[::]:22', host: a.test}]}",
             "did you mean \"hostname\"",
         ),
-        ("control: [", "/etc/adit/edge.yml"),
-        ("- 1", "/etc/adit/edge.yml"),
+        (
+            "control: {socket: s}\nlisteners: {https: [{listen: '[::]:443', accept-proxy: true}]}",
+            "listeners.https: accept-proxy believes only trusted-proxies",
+        ),
+        (
+            "control: {socket: s}\nlisteners: {https: [{listen: '[::]:443', acept-proxy: true}]}",
+            "or {listen: ADDRESS, accept-proxy: true}",
+        ),
+        (
+            "control: {socket: s}\nlisteners: {tcp: [{listen: '[::]:22', hostname: a.test, send-proxy: v3}]}",
+            "listeners.tcp: send-proxy: \"v3\" is neither v1 nor v2",
+        ),
+        (
+            "control: {socket: s}\npassthrough: ['a b']",
+            "passthrough: \"a b\": ",
+        ),
+        (
+            "control: {socket: s}\npassthrough: [a.test, A.test]",
+            "passthrough: \"A.test\" is listed twice",
+        ),
+        (
+            "control: {socket: s}\npassthrough: [{hostname: a.test, sendproxy: v1}]",
+            "or {hostname: NAME, send-proxy: v2}",
+        ),
+        (
+            "control: {socket: s}\nlisteners: {https: []}\npassthrough: [a.test]",
+            "passthrough: listeners.https is empty",
+        ),
     ];
+    assert_told(&cases);
+}
+
+fn assert_told(cases: &[(&str, &str)]) {
     for (text, wanted) in cases {
         let told = parse(text).unwrap_err().to_string();
         assert!(told.starts_with("/etc/adit/edge.yml"), "{told}");

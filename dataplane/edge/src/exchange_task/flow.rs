@@ -57,6 +57,8 @@ pub(crate) struct Flow<'a> {
     pub(crate) hostname: &'a Hostname,
     pub(crate) visitor: Visitor,
     pub(crate) protocol: Protocol,
+    /// Said to the origin before the visitor's first byte: a PROXY header, if it wants one.
+    pub(crate) preface: Bytes,
 }
 
 /// How a flow ended, for the visitor's connection.
@@ -69,7 +71,7 @@ pub(crate) enum Ended {
 }
 
 /// Carries a visitor's bytes until the flow ends; the caller ends the visitor's connection accordingly.
-pub(crate) async fn run<S>(core: &Rc<Core>, flow: &Flow<'_>, stream: S) -> (S, Ended)
+pub(crate) async fn run<S>(core: &Rc<Core>, flow: Flow<'_>, stream: S) -> (S, Ended)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -77,8 +79,14 @@ where
     let mut record = Record::begin_flow(core, id, flow.visitor.address, flow.protocol);
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut early = Early::default();
-    let ended = match open(core, flow, id, &mut record, &mut reader, &mut early).await {
-        Ok(Some(answer)) => Box::pin(carry(answer, early, &mut reader, &mut writer, record)).await,
+    let ended = match open(core, &flow, id, &mut record, &mut reader, &mut early).await {
+        Ok(Some(answer)) => {
+            let said = Said {
+                preface: flow.preface,
+                early,
+            };
+            Box::pin(carry(answer, said, &mut reader, &mut writer, record)).await
+        }
         // The record says that the visitor is gone.
         Ok(None) => Ended::Broken,
         Err(code) => {
@@ -108,6 +116,12 @@ impl Early {
         }
         Ok(())
     }
+}
+
+/// What the origin is told first.
+struct Said {
+    preface: Bytes,
+    early: Early,
 }
 
 /// Opens the flow, while the visitor may speak or leave; `None` when it left.
@@ -181,7 +195,7 @@ struct Shared {
 
 async fn carry<S>(
     answer: Answer,
-    early: Early,
+    said: Said,
     reader: &mut ReadHalf<S>,
     writer: &mut WriteHalf<S>,
     mut record: Record,
@@ -204,7 +218,7 @@ where
     };
     let end = {
         let inward = async {
-            let ended = inward(early, reader, &mut send, is_half_close, &shared).await;
+            let ended = inward(said, reader, &mut send, is_half_close, &shared).await;
             if matches!(ended, Direction::Closed) && !is_half_close {
                 shared.last_words().await;
                 return Direction::Finished;
@@ -250,16 +264,17 @@ async fn until_both(
 
 /// Visitor to tunnel.
 async fn inward<R: AsyncRead + Unpin>(
-    early: Early,
+    said: Said,
     reader: &mut R,
     send: &mut SendHalf,
     is_half_close: bool,
     shared: &Shared,
 ) -> Direction {
-    if !early.bytes.is_empty() {
-        shared.progress.received(early.bytes.len());
-        // One frame: no more than fits one was read.
-        if send.write(carrier::frame(&early.bytes, mask())).await.is_err() {
+    let Said { preface, early } = said;
+    shared.progress.received(early.bytes.len());
+    // A frame each: no more than fits one was read, and a PROXY header is short.
+    for bytes in [&preface[..], &early.bytes] {
+        if !bytes.is_empty() && send.write(carrier::frame(bytes, mask())).await.is_err() {
             return shared.unwanted().await;
         }
     }

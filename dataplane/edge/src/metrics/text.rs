@@ -38,7 +38,7 @@ impl Kind {
 use Kind::{Counter as C, Gauge as G};
 
 /// Shown per core, so that an uneven load is seen.
-const PER_CORE: [PerCore; 30] = [
+const PER_CORE: [PerCore; 31] = [
     (
         "edge_visitor_connections_total",
         C,
@@ -62,6 +62,12 @@ const PER_CORE: [PerCore; 30] = [
         C,
         "TLS handshakes of visitors that failed or took too long.",
         |m| &m.tls_handshakes_failed,
+    ),
+    (
+        "edge_proxy_headers_refused_total",
+        C,
+        "Connections of trusted proxies closed because their PROXY header was missing, broken or late.",
+        |m| &m.proxy_headers_refused,
     ),
     (
         "edge_heads_timed_out_total",

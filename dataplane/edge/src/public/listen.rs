@@ -12,6 +12,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::task::spawn_local;
 
+use super::ahead::Ahead;
+use super::first_bytes::{self, Peer};
 use super::io::{Heads, PublicIo};
 use super::tls::{Alpn, PublicTls};
 use super::{http1, http2, raw};
@@ -23,17 +25,19 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What visitors of one listener speak.
 #[derive(Clone)]
-pub(crate) enum Entrance {
+pub(crate) enum Speech {
     Http,
     Https(PublicTls),
     /// Bytes for one hostname's tunnel.
     Tcp(Rc<TcpEntry>),
 }
 
-/// Who has connected.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer {
-    pub(super) address: SocketAddr,
+/// How visitors come in on one listener.
+#[derive(Clone)]
+pub(crate) struct Entrance {
+    pub(crate) speech: Speech,
+    /// Trusted proxies begin with a PROXY header. Nobody else does, whose bytes are all their own.
+    pub(crate) accepts_proxy: bool,
 }
 
 /// Accepts on one listener until the core drains.
@@ -82,26 +86,52 @@ impl Drop for Seat {
     }
 }
 
-async fn serve(seat: Seat, stream: Stream, address: SocketAddr, entrance: Entrance) {
+async fn serve(seat: Seat, mut stream: Stream, address: SocketAddr, entrance: Entrance) {
     let core = &seat.0;
-    let peer = Peer {
-        address: SocketAddr::new(address.ip().to_canonical(), address.port()),
-    };
-    let visitor = |scheme| Visitor {
-        address: peer.address.ip(),
-        scheme,
-    };
-    match entrance {
-        Entrance::Http => in_clear(core, stream, visitor(Scheme::Http)).await,
-        Entrance::Https(tls) => match Box::pin(tls.accept(stream)).await {
-            // Boxed, because every future it moves through keeps room for it: 1.3 KiB each.
-            Ok((stream, alpn)) => secured(core, Box::new(stream), alpn, visitor(Scheme::Https)).await,
+    let mut peer = Peer::new(address);
+    let mut ahead = BytesMut::new();
+    if entrance.accepts_proxy && core.policy.trusts(address.ip()) {
+        let heard = Box::pin(first_bytes::proxy_header(&mut stream, &mut ahead, peer)).await;
+        match heard {
+            Ok(told) => peer = told,
             Err(error) => {
-                core.metrics.tls_handshakes_failed.add(1);
-                tracing::debug!(visitor = %address, %error, "TLS handshake failed");
+                core.metrics.proxy_headers_refused.add(1);
+                tracing::debug!(proxy = %address, %error, "no PROXY header");
+                return;
             }
-        },
-        Entrance::Tcp(entry) => Box::pin(raw::serve(core, stream, peer, &entry)).await,
+        }
+    }
+    match entrance.speech {
+        Speech::Http => in_clear(core, stream, ahead, peer.visitor(Scheme::Http)).await,
+        Speech::Https(tls) => over_tls(core, stream, ahead, peer, &tls).await,
+        Speech::Tcp(entry) => {
+            let stream = Ahead::new(stream, ahead.freeze());
+            Box::pin(raw::serve(core, stream, peer, &entry)).await;
+        }
+    }
+}
+
+async fn over_tls(core: &Rc<Core>, mut stream: Stream, mut ahead: BytesMut, peer: Peer, tls: &PublicTls) {
+    let failed = |error: &io::Error| {
+        core.metrics.tls_handshakes_failed.add(1);
+        tracing::debug!(visitor = %peer.source, %error, "TLS handshake failed");
+    };
+    if !core.config.passthrough.is_empty() {
+        let name = match Box::pin(first_bytes::server_name(&mut stream, &mut ahead)).await {
+            Ok(name) => name,
+            Err(error) => return failed(&error),
+        };
+        let listed = name.and_then(|name| Some((core.config.passthrough.get(&name)?, name)));
+        if let Some((sends_proxy, hostname)) = listed {
+            let stream = Ahead::new(stream, ahead.freeze());
+            return Box::pin(raw::pass(core, stream, peer, &hostname, sends_proxy)).await;
+        }
+    }
+    let stream = Ahead::new(stream, ahead.freeze());
+    match Box::pin(tls.accept(stream)).await {
+        // Boxed, because every future it moves through keeps room for it: 1.3 KiB each.
+        Ok((stream, alpn)) => secured(core, Box::new(stream), alpn, peer.visitor(Scheme::Https)).await,
+        Err(error) => failed(&error),
     }
 }
 
@@ -132,11 +162,12 @@ where
 }
 
 /// Without ALPN the first bytes tell: HTTP/2 with prior knowledge begins with its preface.
-pub(super) async fn in_clear<S>(core: &Rc<Core>, mut stream: S, visitor: Visitor)
+/// `first` is what was read of it.
+pub(super) async fn in_clear<S>(core: &Rc<Core>, mut stream: S, mut first: BytesMut, visitor: Visitor)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let mut first = BytesMut::with_capacity(PREFACE.len());
+    first.reserve(PREFACE.len());
     let read = tokio::select! {
         read = timeout(core.config.limits.idle_timeout, read_first(&mut stream, &mut first)) => read,
         () = core.drain.begun() => return,

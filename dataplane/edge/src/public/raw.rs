@@ -1,13 +1,17 @@
-//! Visitors whose bytes are for a tunnel as they are: no HTTP, no TLS of ours.
+//! Visitors whose bytes are for a tunnel as they are: on ports of their own, and TLS that ends at the origin.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use adit_driver::stream::Stream;
-use adit_proto::exchange::edge::{Scheme, Visitor};
+use adit_proto::exchange::edge::Scheme;
+use adit_proto::proxy_protocol::{self, Ends, Version};
+use adit_wire::Hostname;
+use bytes::Bytes;
 
+use super::ahead::Ahead;
+use super::first_bytes::Peer;
 use super::http1::linger;
-use super::listen::Peer;
 use crate::access_log::Protocol;
 use crate::config::TcpEntry;
 use crate::core::Core;
@@ -17,25 +21,54 @@ use crate::exchange_task::flow::{self, Ended, Flow};
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Carries one connection of a raw port.
-pub(super) async fn serve(core: &Rc<Core>, stream: Stream, peer: Peer, entry: &TcpEntry) {
+pub(super) async fn serve(core: &Rc<Core>, stream: Ahead<Stream>, peer: Peer, entry: &TcpEntry) {
     let flow = Flow {
         hostname: &entry.hostname,
-        visitor: Visitor {
-            address: peer.address.ip(),
-            scheme: Scheme::Http,
-        },
+        visitor: peer.visitor(Scheme::Http),
         protocol: Protocol::Tcp,
+        preface: preface(entry.sends_proxy, peer, &stream),
     };
-    carry(core, &flow, stream).await;
+    carry(core, flow, stream).await;
 }
 
-async fn carry(core: &Rc<Core>, flow: &Flow<'_>, stream: Stream) {
-    if let Err(error) = stream.keep_alive(KEEP_ALIVE) {
+/// Carries one connection whose TLS the origin ends.
+pub(super) async fn pass(
+    core: &Rc<Core>,
+    stream: Ahead<Stream>,
+    peer: Peer,
+    hostname: &Hostname,
+    sends_proxy: Option<Version>,
+) {
+    let flow = Flow {
+        hostname,
+        visitor: peer.visitor(Scheme::Https),
+        protocol: Protocol::Tls,
+        preface: preface(sends_proxy, peer, &stream),
+    };
+    carry(core, flow, stream).await;
+}
+
+/// The PROXY header that an origin wants.
+fn preface(version: Option<Version>, peer: Peer, stream: &Ahead<Stream>) -> Bytes {
+    let Some(version) = version else {
+        return Bytes::new();
+    };
+    let here = || stream.get_ref().local_addr().ok();
+    let ends = Ends {
+        source: peer.source,
+        // Unknown only of a connection that is gone already.
+        destination: peer.destination.or_else(here).unwrap_or(peer.source),
+    };
+    proxy_protocol::encode(version, &ends)
+}
+
+async fn carry(core: &Rc<Core>, flow: Flow<'_>, stream: Ahead<Stream>) {
+    if let Err(error) = stream.get_ref().keep_alive(KEEP_ALIVE) {
         tracing::debug!(%error, "a visitor that vanishes will not be noticed");
     }
     let (stream, ended) = Box::pin(flow::run(core, flow, stream)).await;
     match ended {
         Ended::InOrder => linger(stream).await,
-        Ended::Broken => stream.abort(),
+        Ended::Broken => stream.into_inner().abort(),
     }
 }

@@ -15,7 +15,7 @@ use adit_driver::{mailbox, tcp, udp};
 use serde::Serialize;
 
 use super::EdgeError;
-use crate::config::{Config, Listeners};
+use crate::config::{Config, HttpEntry, Listeners};
 use crate::core::{Seed, Sockets};
 use crate::cross_core::CoreMessage;
 use crate::metrics::CoreMetrics;
@@ -89,16 +89,18 @@ impl Bound {
         };
         let asked: Vec<_> = listeners.tunnel_http2.iter().map(beside).collect();
         let tunnel_http2 = group(&asked, "listeners.tunnel-http2")?;
-        let http = group(&listeners.http, "listeners.http")?;
-        let https = group(&listeners.https, "listeners.https")?;
+        let listen = |entries: &[HttpEntry]| entries.iter().map(|entry| entry.listen).collect::<Vec<_>>();
+        let (plain, secured) = (listen(&listeners.http), listen(&listeners.https));
         let raw: Vec<SocketAddr> = listeners.tcp.iter().map(|entry| entry.listen).collect();
+        let http = group(&plain, "listeners.http")?;
+        let https = group(&secured, "listeners.https")?;
         let tcp = group(&raw, "listeners.tcp")?;
         let admin = bind_admin(listeners.admin).map_err(refused(listeners.admin, "listeners.admin"))?;
         let addresses = Addresses {
             tunnel: tunnel_address,
             tunnel_http2: resolved(&tunnel_http2, &asked),
-            http: resolved(&http, &listeners.http),
-            https: resolved(&https, &listeners.https),
+            http: resolved(&http, &plain),
+            https: resolved(&https, &secured),
             tcp: resolved(&tcp, &raw),
             admin: admin.local_addr().unwrap_or(listeners.admin),
         };

@@ -93,7 +93,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether `address` is a proxy's whose word is taken.
+    pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|cidr| cidr.contains(address))
     }
 }

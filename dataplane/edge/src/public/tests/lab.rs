@@ -199,7 +199,7 @@ impl Lab {
                 address: [192, 0, 2, 1].into(),
                 scheme: Scheme::Http,
             };
-            listen::in_clear(&core, theirs, visitor).await;
+            listen::in_clear(&core, theirs, BytesMut::new(), visitor).await;
         });
         ours
     }
