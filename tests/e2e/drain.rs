@@ -1,5 +1,6 @@
 //! SIGTERM lets what runs finish: in the connector, in the edge, within the grace period.
 
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use adit_tests::binary::IoMode;
@@ -55,6 +56,28 @@ fn a_connector_does_not_wait_beyond_its_grace_period(io: IoMode) {
     assert!(connector.process.terminate(Duration::from_secs(10)).success());
     let response = held.finish();
     assert!(response.status == 502 || response.status == 503, "{response:?}");
+}
+
+fn a_service_manager_is_told(io: IoMode) {
+    let site = Site::start(io);
+    let tunnel = site.tunnel("lab");
+    let path = site.folder().join("notify.sock");
+    let manager = UnixDatagram::bind(&path).expect("a socket in the temp dir");
+    manager
+        .set_read_timeout(Some(deadline::STEP))
+        .expect("a time limit");
+    let hear = || {
+        let mut told = [0; 256];
+        let length = manager.recv(&mut told).expect("word from the connector");
+        String::from_utf8_lossy(&told[..length]).trim().to_owned()
+    };
+    let mut settings = site.connector(&tunnel).service("http_status:204");
+    settings.notify_socket = Some(path);
+    let mut connector = settings.start();
+    assert_eq!(hear(), "READY=1");
+    assert!(connector.metrics().sum("cloudflared_tunnel_ha_connections", &[]) > 0.5);
+    assert!(connector.process.terminate(deadline::STEP).success());
+    assert_eq!(hear(), "STOPPING=1");
 }
 
 fn an_idle_connector_leaves_at_once(io: IoMode) {
@@ -133,6 +156,7 @@ fn draining_one_replica_under_load_fails_nothing(io: IoMode) {
 adit_tests::in_both_modes!(
     a_connector_finishes_what_it_has,
     a_connector_does_not_wait_beyond_its_grace_period,
+    a_service_manager_is_told,
     an_idle_connector_leaves_at_once,
     an_edge_finishes_what_it_has,
     an_edge_does_not_wait_beyond_its_grace_period,

@@ -77,6 +77,13 @@ fn bytes_pass_and_ends_are_passed_on(io: IoMode) {
     assert!(greeted.ends(), "the origin has ended");
 
     assert_eq!(open(&site, "dead.example.test", &[]).err(), Some(502));
+    deadline::until_true("all to be counted", deadline::STEP, || {
+        let count = |name| connector.metrics().sum(name, &[]) as u64;
+        (
+            count("cloudflared_tcp_total_sessions"),
+            count("cloudflared_tcp_active_sessions"),
+        ) == (3, 0)
+    });
 }
 
 fn a_bastion_goes_where_the_visitor_says(io: IoMode) {

@@ -315,8 +315,10 @@ impl State {
     }
 }
 
+/// With buffers as large as those of the ends: what overflows them would be loss that nobody has asked for.
 fn socket() -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let socket = adit_driver::udp::bind((Ipv4Addr::LOCALHOST, 0).into(), false)?;
+    socket.set_nonblocking(false)?;
     socket.set_read_timeout(Some(LOOK))?;
     Ok(socket)
 }

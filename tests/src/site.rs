@@ -213,6 +213,7 @@ impl Site {
             lines: String::new(),
             flags: Vec::new(),
             run_flags: Vec::new(),
+            notify_socket: None,
         }
     }
 

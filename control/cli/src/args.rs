@@ -20,7 +20,7 @@ use self::flag::Flag;
 use self::leaf::{LEAVES, Leaf};
 use self::lookup::{Environment, Lookup};
 use self::tunnel_flags::{RUN_FLAGS, TUNNEL_FLAGS, VERSION_FLAGS};
-use crate::cmd::{control, edge};
+use crate::cmd::{control, edge, manual};
 use crate::{parent, up};
 
 /// Flags of [`TUNNEL_FLAGS`] that every command takes: they say how it logs.
@@ -55,6 +55,8 @@ pub(crate) fn command() -> Command {
         ))))
         .subcommand(tunnel_command())
         .subcommand(access_flags::command(LOG_FLAGS))
+        .subcommand(manual::completions_command())
+        .subcommand(manual::man_command())
         .subcommand(
             Command::new("version")
                 .about("Print the version")

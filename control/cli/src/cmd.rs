@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod control;
 pub(crate) mod edge;
+pub(crate) mod manual;
 pub(crate) mod tunnel;
 
 use std::future::Future;
@@ -30,8 +31,11 @@ pub(crate) fn run(root: &ArgMatches) -> Result<(), Failure> {
         return Err(Failure::usage(format!("--{flag} before '{name}' has no meaning"))
             .next(format!("adit {name} --help")));
     }
-    if name == "version" {
-        return version(matches, &environment);
+    match name {
+        "version" => return version(matches, &environment),
+        "completions" => return manual::completions(matches),
+        "man" => return manual::man(matches),
+        _ => {}
     }
     let innermost = matches.subcommand().map_or(matches, |(_, inner)| inner);
     let log = log::Options::from_flags(&args::log_view(&[root, matches, innermost], &environment))?;

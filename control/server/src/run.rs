@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinSet, LocalSet};
@@ -117,6 +118,7 @@ async fn serve(config: Config) -> Result<(), ControlError> {
     write_addresses(&config, &api, remote.as_ref().map(|(listener, _)| listener))?;
 
     // Dropped, and thereby ended, when this function returns.
+    tell_manager(NotifyState::Ready);
     let mut tasks = JoinSet::new();
     tasks.spawn_local(links.clone().serve_unix(socket));
     if let Some((listener, tls)) = remote {
@@ -129,6 +131,7 @@ async fn serve(config: Config) -> Result<(), ControlError> {
             _ = interrupt.recv() => {}
         }
         tracing::info!("control stops");
+        tell_manager(NotifyState::Stopping);
     };
     rest::serve(api, state, stop, STOP_TIME).await;
     tasks.shutdown().await;
@@ -205,5 +208,12 @@ async fn sweep(state: Arc<State>) {
                 "connections of edges that did not return are forgotten"
             );
         }
+    }
+}
+
+/// Tells the service manager that started us, if one did (sd_notify(3)).
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot tell the service manager");
     }
 }

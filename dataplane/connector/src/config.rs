@@ -87,6 +87,7 @@ pub struct Config {
     pub(crate) transport: Transport,
     pub(crate) dial_failures_max: u32,
     pub(crate) connections: usize,
+    pub(crate) readiness: Readiness,
     pub(crate) retries: u32,
     pub(crate) rpc_timeout: Duration,
     pub(crate) grace_period: Duration,
@@ -164,6 +165,10 @@ impl Config {
             transport,
             dial_failures_max: transport::dial_failures(flags.max_edge_addr_retries),
             connections: at_least_one("ha-connections", flags.ha_connections)?.unwrap_or(CONNECTIONS),
+            readiness: Readiness {
+                connections: at_least_one("ready-connections", flags.ready_connections)?.unwrap_or(1),
+                locations: at_least_one("ready-locations", flags.ready_locations)?.unwrap_or(1),
+            },
             retries: flags.retries.unwrap_or(RETRIES),
             rpc_timeout: flags.rpc_timeout.unwrap_or(RPC_TIMEOUT),
             grace_period: grace_period(flags.grace_period)?,
@@ -278,6 +283,15 @@ fn grace_period(given: Option<Duration>) -> Result<Duration, ConfigError> {
         Some(period) => Ok(period),
         None => Ok(GRACE_PERIOD),
     }
+}
+
+/// What makes a connector ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Readiness {
+    /// Registered connections.
+    pub(crate) connections: usize,
+    /// Different locations that their edges name.
+    pub(crate) locations: usize,
 }
 
 fn idle_ping_interval(given: Option<Duration>) -> Result<Duration, ConfigError> {

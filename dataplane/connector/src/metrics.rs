@@ -85,6 +85,10 @@ pub(crate) struct CoreMetrics {
     pub(crate) request_errors: Counter,
     /// Exchanges going on.
     pub(crate) concurrent_requests: Gauge,
+    /// TCP connections to origins, carried in WebSockets or as flows, since the start.
+    pub(crate) tcp_sessions: Counter,
+    /// Those that are open.
+    pub(crate) tcp_sessions_open: Gauge,
     /// Responses by status.
     pub(crate) responses: Statuses,
     /// Registrations that came to nothing because the edge has such a connection already.
@@ -118,6 +122,8 @@ impl Default for CoreMetrics {
             requests: Counter::default(),
             request_errors: Counter::default(),
             concurrent_requests: Gauge::default(),
+            tcp_sessions: Counter::default(),
+            tcp_sessions_open: Gauge::default(),
             responses: Statuses::default(),
             registrations_duplicate: Counter::default(),
             registrations_failed: Counter::default(),

@@ -10,6 +10,7 @@
 //! It lives on the service thread: a slow scrape takes nothing from exchanges.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -157,8 +158,14 @@ fn respond(view: &View, method: &Method, path: &str) -> Response<Full<Bytes>> {
 }
 
 fn ready(view: &View) -> Response<Full<Bytes>> {
-    let count = view.status.borrow().ready_count();
-    let status = if count > 0 {
+    let status = view.status.borrow();
+    let count = status.ready_count();
+    let locations: BTreeSet<&str> = status
+        .connections()
+        .map(|(_, connection)| connection.location.as_str())
+        .collect();
+    let wanted = view.settings.readiness;
+    let status = if count >= wanted.connections && locations.len() >= wanted.locations {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE

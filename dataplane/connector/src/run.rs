@@ -178,6 +178,7 @@ async fn serve(config: Config, io: adit_driver::kernel::IoMode) -> Result<(), Co
         signals,
         reload,
         pidfile,
+        is_announced: false,
     };
     let ended = tokio::select! {
         ended = service.run() => ended,

@@ -26,6 +26,7 @@ use adit_driver::mailbox::mailbox;
 use adit_driver::quic::{self, SettingsError, TransportSettings};
 use adit_proto::limits::{IDLE_PING_INTERVAL_MAX, SILENCE_MAX, idle_timeout};
 use adit_wire::alpn;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch as phase};
 use tokio::task::{LocalSet, spawn_local};
@@ -228,6 +229,7 @@ impl Process {
         tracing::info!(tunnel = %addresses.tunnel, tunnel_http2 = ?addresses.tunnel_http2,
             http = ?addresses.http, https = ?addresses.https, tcp = ?addresses.tcp, admin = %addresses.admin,
             "edge serves");
+        tell_manager(NotifyState::Ready);
         // Ends with the process.
         spawn_local(watch::certificates(self.certificates.clone()));
         loop {
@@ -246,6 +248,7 @@ impl Process {
 
     async fn drain(mut self, cores: &Cores) -> Result<(), EdgeError> {
         tracing::info!(grace_period = ?self.config.grace_period, "edge drains");
+        tell_manager(NotifyState::Stopping);
         self.admin.is_serving.set(false);
         self.service.drain_cores();
         let drained = async {
@@ -365,4 +368,11 @@ fn spawn(
         }
     })?;
     Ok(cores)
+}
+
+/// Tells the service manager that started us, if one did (sd_notify(3)).
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "cannot tell the service manager");
+    }
 }

@@ -64,6 +64,8 @@ pub struct ConnectorSettings {
     pub flags: Vec<String>,
     /// Flags and arguments of `run`.
     pub run_flags: Vec<String>,
+    /// Where a service manager listens, if one does.
+    pub notify_socket: Option<PathBuf>,
 }
 
 /// A connector that runs, or has run.
@@ -172,6 +174,9 @@ impl ConnectorSettings {
             }
         }
         program.args(&self.run_flags);
+        if let Some(socket) = &self.notify_socket {
+            program.env("NOTIFY_SOCKET", socket);
+        }
         Process::start(if is_ours { "connector" } else { "cloudflared" }, &mut program)
     }
 

@@ -76,6 +76,14 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
         .env(&["TUNNEL_TRANSPORT_PROTOCOL"]),
     Flag::text("ha-connections", "Connections to the edge, 4 by default"),
     Flag::text(
+        "ready-connections",
+        "Connections that /ready and `tunnel ready` ask for, 1 by default (Adit only)",
+    ),
+    Flag::text(
+        "ready-locations",
+        "Locations of edges that they ask for, 1 by default (Adit only)",
+    ),
+    Flag::text(
         "retries",
         "Attempts per connection before it gives up, 5 by default",
     )
@@ -117,7 +125,7 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
     .env(&["TUNNEL_GRACE_PERIOD"]),
     Flag::text(
         "idle-ping-interval",
-        "How often an idle connection says so, 55s by default (Adit only)",
+        "How often an idle connection says so, 45s by default (Adit only)",
     ),
     Flag::switch(
         "config-watch",

@@ -68,6 +68,8 @@ const TOP_LEVEL: &[&str] = &[
     "protocol",
     "max-edge-addr-retries",
     "ha-connections",
+    "ready-connections",
+    "ready-locations",
     "retries",
     "rpc-timeout",
     "grace-period",
@@ -203,6 +205,8 @@ impl File {
             count(keys, "max-edge-addr-retries")?,
         );
         fill(&mut flags.ha_connections, count(keys, "ha-connections")?);
+        fill(&mut flags.ready_connections, count(keys, "ready-connections")?);
+        fill(&mut flags.ready_locations, count(keys, "ready-locations")?);
         fill(&mut flags.retries, count(keys, "retries")?);
         fill(&mut flags.rpc_timeout, keys.duration("rpc-timeout")?);
         fill(&mut flags.grace_period, keys.duration("grace-period")?);

@@ -54,6 +54,10 @@ pub struct Flags {
     pub max_edge_addr_retries: Option<u32>,
     /// Connections wanted.
     pub ha_connections: Option<usize>,
+    /// Connections from which on `/ready` says yes.
+    pub ready_connections: Option<usize>,
+    /// Locations of edges among them, from which on it does.
+    pub ready_locations: Option<usize>,
     /// Doublings of the wait between attempts.
     pub retries: Option<u32>,
     /// Limit of one call to an edge.

@@ -14,6 +14,7 @@ use http::header::SEC_WEBSOCKET_KEY;
 
 use super::{ExchangeCore, ExchangeError, Stream, answer_ourselves};
 use crate::edge_stream::{FromEdge, ToEdge};
+use crate::metrics::CoreMetrics;
 use crate::origin::dial::Purpose;
 use crate::origin::io_stream::OriginIo;
 use crate::origin::tcp::carry::{HALF_CLOSE, Inward, relay};
@@ -58,8 +59,12 @@ pub(super) async fn carry<S: ToEdge, R: FromEdge>(
         .write_head(StatusCode::SWITCHING_PROTOCOLS, &headers)
         .await?;
     match dialled {
-        Some(io) if origin.is_socks => converse(io, first, stream).await,
+        Some(io) if origin.is_socks => {
+            let _session = Session::open(&core.metrics);
+            converse(io, first, stream).await
+        }
         Some(io) => {
+            let _session = Session::open(&core.metrics);
             let Stream { send, recv, .. } = stream;
             let recv = recv.as_mut().ok_or(ExchangeError::Relay)?;
             ended(relay(io, Bytes::new(), Inward::new(recv, first), send).await)
@@ -101,6 +106,7 @@ async fn proxy<S: ToEdge, R: FromEdge>(
     };
     match dialled {
         Ok(io) => {
+            let _session = Session::open(&core.metrics);
             conversation::reply(send, Reply::Succeeded).await;
             ended(relay(OriginIo::Plain(io), asked.early, inward, send).await)
         }
@@ -127,6 +133,7 @@ pub(super) async fn flow<S: ToEdge, R: FromEdge>(
         dialled = tcp::dial_flow(core.origins.io_mode(), address) => dialled?,
         () = stream.send.stopped() => return Err(ExchangeError::Cancelled),
     };
+    let _session = Session::open(&core.metrics);
     stream.send.write_ack().await?;
     let early = Early {
         from_visitor: first,
@@ -135,6 +142,23 @@ pub(super) async fn flow<S: ToEdge, R: FromEdge>(
     let Stream { send, recv, .. } = stream;
     let recv = recv.as_mut().ok_or(ExchangeError::Relay)?;
     ended(websocket::relay(OriginIo::Plain(io), early, send, recv).await)
+}
+
+/// Counts a connection to an origin for as long as it is open.
+struct Session<'a>(&'a CoreMetrics);
+
+impl<'a> Session<'a> {
+    fn open(metrics: &'a CoreMetrics) -> Self {
+        metrics.tcp_sessions.add(1);
+        metrics.tcp_sessions_open.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.0.tcp_sessions_open.dec();
+    }
 }
 
 fn ended(end: End) -> Result<(), ExchangeError> {

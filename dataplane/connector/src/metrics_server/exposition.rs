@@ -57,6 +57,17 @@ fn requests(page: &mut Page, view: &View) {
         "counter",
         sum(view, |core| &core.request_errors),
     );
+    let open = view.metrics.iter().map(|core| core.tcp_sessions_open.get());
+    page.single(
+        "cloudflared_tcp_active_sessions",
+        "gauge",
+        open.fold(0, u64::saturating_add),
+    );
+    page.single(
+        "cloudflared_tcp_total_sessions",
+        "counter",
+        sum(view, |core| &core.tcp_sessions),
+    );
     let name = "cloudflared_tunnel_response_by_code";
     page.family(name, "counter");
     for (status, count) in responses(view).filter(|(_, count)| *count > 0) {

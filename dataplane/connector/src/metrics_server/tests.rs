@@ -13,6 +13,7 @@ use http_body_util::BodyExt as _;
 use uuid::Uuid;
 
 use super::*;
+use crate::config::Readiness;
 use crate::metrics::{RpcMethod, Sampler};
 use crate::run::settings::IngressState;
 use crate::status::Registered;
@@ -40,6 +41,10 @@ fn view() -> View {
         idle_ping_interval: Duration::from_secs(55),
         local_changes: tokio::sync::watch::Sender::default(),
         connections: 4,
+        readiness: Readiness {
+            connections: 1,
+            locations: 1,
+        },
         started_at: std::time::Instant::now(),
         added_headers: Vec::new(),
         reported_flags: [].into(),
@@ -85,6 +90,19 @@ fn readiness_follows_the_connections() {
     assert_eq!(get(&view, "/ready"), (200, body(200, 1)));
     view.status.borrow_mut().ended(AttemptId(1), ConnIndex(0));
     assert_eq!(get(&view, "/ready").0, 503);
+}
+
+#[test]
+fn readiness_may_want_more_than_one_connection_or_location() {
+    for (connections, locations, status) in [(1, 1, 200), (2, 1, 503), (1, 2, 503)] {
+        let mut view = view();
+        Arc::get_mut(&mut view.settings).unwrap().readiness = Readiness {
+            connections,
+            locations,
+        };
+        register(&view);
+        assert_eq!(get(&view, "/ready").0, status, "{connections} {locations}");
+    }
 }
 
 #[test]

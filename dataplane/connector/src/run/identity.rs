@@ -44,6 +44,7 @@ pub(super) fn settings(config: &Config) -> Result<Settings, ConfigError> {
         grace_period: config.grace_period,
         idle_ping_interval: config.idle_ping_interval,
         connections: config.connections,
+        readiness: config.readiness,
         started_at: Instant::now(),
         added_headers,
         reported_flags: config.reported_flags.clone(),

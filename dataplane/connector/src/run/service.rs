@@ -8,6 +8,7 @@ use std::rc::Rc;
 use adit_driver::mailbox::{Receiver, Sender};
 use adit_proto::supervisor::{Output, Protocol, Supervisor};
 use adit_wire::ConnIndex;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -79,6 +80,8 @@ pub(super) struct Service {
     pub(super) reload: Reload,
     /// Written with the first registration.
     pub(super) pidfile: Option<PathBuf>,
+    /// Whether the service manager knows of the first registration.
+    pub(super) is_announced: bool,
 }
 
 impl Service {
@@ -113,6 +116,7 @@ impl Service {
                     }
                     is_draining = true;
                     tracing::info!(signal = name, "Initiating graceful shutdown");
+                    tell_manager(NotifyState::Stopping);
                     self.supervisor.handle_drain();
                 }
             }
@@ -161,6 +165,10 @@ impl Service {
             } => {
                 self.status.borrow_mut().registered(id, index, connection);
                 self.supervisor.handle_registered(now(), id);
+                if !self.is_announced {
+                    self.is_announced = true;
+                    tell_manager(NotifyState::Ready);
+                }
                 if let Some(path) = self.pidfile.take()
                     && let Err(error) = files::write_pid(&path)
                 {
@@ -178,6 +186,13 @@ impl Service {
                 self.supervisor.handle_ended(now(), id, end);
             }
         }
+    }
+}
+
+/// Tells the service manager that started us, if one did (sd_notify(3)).
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "Cannot tell the service manager");
     }
 }
 

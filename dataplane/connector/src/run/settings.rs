@@ -17,7 +17,7 @@ use http::{HeaderName, HeaderValue};
 use rustls::RootCertStore;
 use tokio::sync::watch;
 
-use crate::config::remote;
+use crate::config::{Readiness, remote};
 use crate::local_configuration;
 
 /// Shared by all cores.
@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) grace_period: Duration,
     /// Interval of PINGs on an idle connection to an edge of ours.
     pub(crate) idle_ping_interval: Duration,
+    /// What makes this connector ready.
+    pub(crate) readiness: Readiness,
     /// Connections wanted, which take turns with those PINGs.
     pub(crate) connections: usize,
     /// Where those turns are counted from.

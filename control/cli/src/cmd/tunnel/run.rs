@@ -111,6 +111,8 @@ fn flags(given: &Lookup<'_>) -> Result<Flags, Failure> {
         protocol: given.text("protocol"),
         max_edge_addr_retries: given.parsed("max-edge-addr-retries")?,
         ha_connections: given.parsed("ha-connections")?,
+        ready_connections: given.parsed("ready-connections")?,
+        ready_locations: given.parsed("ready-locations")?,
         retries: given.parsed("retries")?,
         rpc_timeout: given.duration("rpc-timeout")?,
         grace_period: given.duration("grace-period")?,
