@@ -297,9 +297,7 @@ fn a_reset_by_the_peer_is_an_error() {
             let (mut socket, _) = std_listener.accept().unwrap();
             // Not before the dial is over, which a reset would fail instead.
             Read::read_exact(&mut socket, &mut [0; 1]).unwrap();
-            SockRef::from(&socket)
-                .set_linger(Some(Duration::ZERO))
-                .unwrap();
+            SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
         });
         on_core(io, move || async move {
             let mut stream = tcp::dial(io, address, &DialOptions::default()).await.unwrap();
