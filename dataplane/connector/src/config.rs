@@ -118,15 +118,22 @@ impl Config {
     /// [`ConfigError`], the first one found.
     pub fn resolve(flags: Flags) -> Result<Self, ConfigError> {
         let file = File::find(flags.config.as_deref())?;
-        Self::complete(&file, flags)
+        Self::usable(&file, flags)
     }
 
-    /// Checks a text as if it stood in `file`, together with `flags`.
+    /// Checks a text as if it stood in `file`, together with `flags`. Does not open the certificates it names.
     ///
     /// # Errors
     /// As [`Config::resolve`].
     pub fn parse(file: &Path, text: &str, flags: Flags) -> Result<Self, ConfigError> {
         Self::complete(&File::parse(file, text)?, flags)
+    }
+
+    /// With every certificate that exchanges will need.
+    fn usable(file: &File, flags: Flags) -> Result<Self, ConfigError> {
+        let config = Self::complete(file, flags)?;
+        check_pools(&config.ingress)?;
+        Ok(config)
     }
 
     fn complete(file: &File, flags: Flags) -> Result<Self, ConfigError> {
@@ -154,7 +161,6 @@ impl Config {
             Some(ingress) => ingress,
             None => ingress_of_flags(&flags, &mut warnings)?,
         };
-        check_pools(&ingress)?;
         Ok(Self {
             identity,
             ingress,

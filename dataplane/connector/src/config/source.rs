@@ -67,7 +67,7 @@ impl Config {
         let mut for_next_start = file.differing(&self.source.file);
         for_next_start.retain(|key| !RELOADED.contains(&key.as_str()));
         Ok(Reread {
-            config: Self::complete(&file, self.source.flags.clone())?,
+            config: Self::usable(&file, self.source.flags.clone())?,
             for_next_start,
         })
     }
