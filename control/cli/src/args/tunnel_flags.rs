@@ -85,7 +85,7 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
     ),
     Flag::text(
         "retries",
-        "Attempts per connection before it gives up, 5 by default",
+        "How often the pause between attempts doubles, 5 times by default",
     )
     .env(&["TUNNEL_RETRIES"]),
     Flag::text(
