@@ -23,6 +23,7 @@ mod raw_ports;
 mod passthrough;
 mod proxy_headers;
 mod manage;
+mod quick;
 mod refusal;
 mod certificate;
 mod cores;

@@ -8,6 +8,7 @@ mod streams;
 mod tcp;
 mod restarts;
 mod tool;
+mod quick;
 
 use std::path::PathBuf;
 

@@ -10,6 +10,7 @@
 pub mod envelope;
 pub mod problem;
 pub mod tunnel;
+pub mod quick;
 pub mod replica;
 pub mod route;
 pub mod configuration;

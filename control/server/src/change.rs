@@ -7,6 +7,7 @@ use adit_control_api::problem::ApiError;
 use crate::facts::Change;
 
 pub mod configurations;
+pub mod quick;
 pub mod routes;
 pub mod tunnels;
 

@@ -11,6 +11,10 @@ use adit_control_api::snapshot::REPLICAS_MAX_DEFAULT;
 use serde::Deserialize;
 use serde_json::Value;
 
+mod quick;
+
+pub use quick::QuickTunnels;
+
 /// Where state lies unless told otherwise.
 const STATE_DIR_DEFAULT: &str = "/var/lib/adit/control";
 
@@ -30,11 +34,12 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Values for which the aliases of a file may stand in all; without it a file of 400 bytes takes 50 MiB to read.
 const ALIAS_EVENTS_MAX: usize = 10_000;
 
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 7] = [
     "account",
     "edge-listen",
     "edge-socket",
     "listen",
+    "quick-tunnels",
     "replicas-max",
     "state-dir",
 ];
@@ -55,6 +60,8 @@ pub struct Config {
     pub account: String,
     /// Replicas each tunnel may have.
     pub replicas_max: u32,
+    /// How quick tunnels are offered; not at all when absent.
+    pub quick_tunnels: Option<QuickTunnels>,
 }
 
 /// The configuration cannot be used.
@@ -115,6 +122,7 @@ struct File {
     state_dir: Option<Value>,
     account: Option<Value>,
     replicas_max: Option<Value>,
+    quick_tunnels: Option<quick::Section>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -133,6 +141,7 @@ impl Config {
             state_dir,
             account: ACCOUNT_DEFAULT.into(),
             replicas_max: REPLICAS_MAX_DEFAULT,
+            quick_tunnels: None,
         }
     }
 
@@ -190,7 +199,8 @@ impl fmt::Display for Config {
         }
         writeln!(f, "state-dir: {}", path(&self.state_dir))?;
         writeln!(f, "account: {}", quoted(self.account.clone()))?;
-        writeln!(f, "replicas-max: {}", self.replicas_max)
+        writeln!(f, "replicas-max: {}", self.replicas_max)?;
+        self.quick_tunnels.as_ref().map_or(Ok(()), |quick| quick.fmt(f))
     }
 }
 
@@ -227,6 +237,7 @@ impl Fields<'_> {
             state_dir,
             account: self.account(written.account)?,
             replicas_max: self.replicas_max(written.replicas_max)?,
+            quick_tunnels: self.quick_tunnels(written.quick_tunnels)?,
         })
     }
 
@@ -293,19 +304,23 @@ fn check_keys(tree: &Value, file: &Path) -> Result<(), ConfigError> {
     };
     for (key, value) in object {
         known(key, "", &KEYS, file)?;
-        if key == "edge-listen" {
-            let Some(section) = value.as_object() else {
-                let reason = "write it as 'edge-listen: {address: 0.0.0.0:7081}'".into();
-                return Err(ConfigError::Value {
-                    file: file.into(),
-                    key: "edge-listen",
-                    reason,
-                });
-            };
-            section
-                .keys()
-                .try_for_each(|key| known(key, "edge-listen.", &EDGE_LISTEN_KEYS, file))?;
-        }
+        let (section, keys, example): (_, &[&str], _) = match key.as_str() {
+            "edge-listen" => ("edge-listen", &EDGE_LISTEN_KEYS, "{address: 0.0.0.0:7081}"),
+            "quick-tunnels" => ("quick-tunnels", &quick::KEYS, "{domain: try.example.com}"),
+            _ => continue,
+        };
+        let Some(written) = value.as_object() else {
+            let reason = format!("write it as '{section}: {example}'");
+            return Err(ConfigError::Value {
+                file: file.into(),
+                key: section,
+                reason,
+            });
+        };
+        let prefix = format!("{section}.");
+        written
+            .keys()
+            .try_for_each(|key| known(key, &prefix, keys, file))?;
     }
     Ok(())
 }

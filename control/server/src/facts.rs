@@ -53,6 +53,13 @@ pub struct Tunnel {
     /// When it was deleted.
     #[serde(with = "time::serde::rfc3339::option")]
     pub deleted_at: Option<OffsetDateTime>,
+    /// When it goes by itself: quick tunnels only.
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub expires_at: Option<OffsetDateTime>,
 }
 
 /// A hostname that leads to a tunnel.
@@ -178,6 +185,11 @@ impl Tunnel {
     /// Whether connectors may use it.
     pub const fn is_living(&self) -> bool {
         self.deleted_at.is_none()
+    }
+
+    /// Whether it was made for somebody without an account and goes by itself.
+    pub const fn is_quick(&self) -> bool {
+        self.expires_at.is_some()
     }
 }
 

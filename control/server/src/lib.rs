@@ -20,6 +20,7 @@ pub mod registrar;
 pub mod ca;
 mod files;
 mod state;
+mod quick;
 mod rest;
 mod edge_link;
 mod metrics;
@@ -28,6 +29,6 @@ mod run;
 
 pub use bootstrap::BootstrapError;
 pub use ca::{CaError, issue_edge_files};
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, QuickTunnels};
 pub use edge_link::TlsError;
 pub use run::{ControlError, run};

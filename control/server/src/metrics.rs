@@ -16,6 +16,8 @@ pub(crate) struct Metrics {
     resyncs: AtomicU64,
     accepts_failed: AtomicU64,
     requests_timed_out: AtomicU64,
+    quick_made: AtomicU64,
+    quick_refused: AtomicU64,
 }
 
 /// Values at the moment of a scrape.
@@ -23,6 +25,7 @@ pub(crate) struct Gauges {
     pub(crate) generation: u64,
     pub(crate) tunnels: usize,
     pub(crate) routes: usize,
+    pub(crate) quick_tunnels: usize,
     pub(crate) edges: usize,
     pub(crate) attached: usize,
     pub(crate) pending: usize,
@@ -42,6 +45,14 @@ impl Metrics {
     pub(crate) fn request_answered(&self, status: u16) {
         let class = usize::from(status / 100).clamp(1, 5) - 1;
         count(&self.requests[class]);
+    }
+
+    pub(crate) fn quick_made(&self) {
+        count(&self.quick_made);
+    }
+
+    pub(crate) fn quick_refused(&self) {
+        count(&self.quick_refused);
     }
 
     pub(crate) fn commit_failed(&self) {
@@ -84,6 +95,11 @@ impl Metrics {
                 "control_routes",
                 "Hostnames that lead to a tunnel.",
                 gauges.routes as u64,
+            ),
+            (
+                "control_quick_tunnels",
+                "Quick tunnels that are not over.",
+                gauges.quick_tunnels as u64,
             ),
             ("control_edges", "Attached edges.", gauges.edges as u64),
         ] {
@@ -137,6 +153,16 @@ impl Metrics {
                 "control_api_timeouts_total",
                 "REST requests that took too long.",
                 &self.requests_timed_out,
+            ),
+            (
+                "control_quick_tunnels_created_total",
+                "Quick tunnels made.",
+                &self.quick_made,
+            ),
+            (
+                "control_quick_tunnels_refused_total",
+                "Quick tunnels refused, mostly because a limit was reached.",
+                &self.quick_refused,
             ),
         ] {
             page.head(name, "counter", help);

@@ -3,7 +3,7 @@
 //! ```text
 //! listen (limits) ─► router ─► auth (whose token?) ─► read facts, or State::write ─► envelope
 //! ```
-//! `/healthz` and `/metrics` are beside it, without a token: the listener is for this machine unless configured
+//! `POST /tunnel` is where quick tunnels are asked for, without a token, if they are offered. `/healthz` and `/metrics` are beside it, without a token: the listener is for this machine unless configured
 //! otherwise.
 
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use axum::routing::{get, put};
 use tokio::net::TcpListener;
 
 use crate::metrics::Gauges;
+use crate::quick::Desk;
 use crate::state::State;
 
 mod answer;
@@ -29,6 +30,7 @@ mod tunnels;
 mod connections;
 mod routes;
 mod configurations;
+mod quick;
 
 /// Where the API begins.
 pub(crate) const BASE: &str = "/client/v4";
@@ -40,17 +42,23 @@ const REQUEST_TIME: Duration = Duration::from_secs(30);
 pub(crate) async fn serve(
     listener: TcpListener,
     state: Arc<State>,
+    desk: Option<Arc<Desk>>,
     stop: impl Future<Output = ()>,
     stop_time: Duration,
 ) {
     let metrics = state.clone();
-    listen::serve(listener, router(state), stop, stop_time, move || {
+    listen::serve(listener, router(state, desk), stop, stop_time, move || {
         metrics.metrics.accept_failed()
     })
     .await;
 }
 
-fn router(state: Arc<State>) -> Router {
+fn router(state: Arc<State>, desk: Option<Arc<Desk>>) -> Router {
+    let quick = desk.map_or_else(Router::new, |desk| {
+        Router::new()
+            .route("/tunnel", axum::routing::post(quick::create))
+            .with_state(desk)
+    });
     let api = Router::new()
         .route(
             "/accounts/{account}/cfd_tunnel",
@@ -83,8 +91,9 @@ fn router(state: Arc<State>) -> Router {
         .method_not_allowed_fallback(async || {
             answer::refuse(Code::MethodNotAllowed.error("this path does not take this method"))
         })
-        .layer(from_fn_with_state(state.clone(), bounded))
-        .with_state(state)
+        .with_state(state.clone())
+        .merge(quick)
+        .layer(from_fn_with_state(state, bounded))
 }
 
 /// Ends a request that takes too long, and counts all of them.
@@ -115,6 +124,7 @@ async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
         generation: facts.generation,
         tunnels: facts.tunnels.values().filter(|tunnel| tunnel.is_living()).count(),
         routes: facts.routes.len(),
+        quick_tunnels: facts.tunnels.values().filter(|tunnel| tunnel.is_quick()).count(),
         edges,
         attached,
         pending,

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::edge_link::{self, EdgeLinks, LinkTls, TlsError};
 use crate::files::{self, Readable};
 use crate::plan::PlanSettings;
+use crate::quick::{self, Absences, Desk};
 use crate::rest;
 use crate::state::State;
 use crate::store::{RedbStore, StoreError};
@@ -28,7 +29,7 @@ use crate::store::{RedbStore, StoreError};
 /// How long running requests may take after the signal to stop.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
-/// How often overdue pending connections are looked for.
+/// How often overdue pending connections and quick tunnels are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Control cannot start or go on.
@@ -97,10 +98,21 @@ async fn serve(config: Config) -> Result<(), ControlError> {
         state_dir = %config.state_dir.display(),
         account = config.account,
         replicas_max = config.replicas_max,
+        quick_tunnels = config.quick_tunnels.as_ref().map(|quick| quick.domain.to_string()),
         "control starts"
     );
     let (state, ca) = open(&config)?;
     let api = listen("listen", config.listen).await?;
+    let desk = config.quick_tunnels.clone().map(|settings| {
+        let account = config.account.clone();
+        Arc::new(Desk::new(
+            state.clone(),
+            settings,
+            account,
+            ca.root_pem().to_owned(),
+        ))
+    });
+    let idle_after = desk.as_ref().map(|desk| desk.settings.idle_after);
     let ca = Rc::new(ca);
     let links = EdgeLinks::new(state.clone(), ca.clone());
     let socket = edge_link::bind_unix(&config.edge_socket).map_err(|source| ControlError::Listen {
@@ -124,7 +136,7 @@ async fn serve(config: Config) -> Result<(), ControlError> {
     if let Some((listener, tls)) = remote {
         tasks.spawn_local(links.serve_tcp(listener, tls));
     }
-    tasks.spawn_local(sweep(state.clone()));
+    tasks.spawn_local(sweep(state.clone(), idle_after));
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -133,7 +145,7 @@ async fn serve(config: Config) -> Result<(), ControlError> {
         tracing::info!("control stops");
         tell_manager(NotifyState::Stopping);
     };
-    rest::serve(api, state, stop, STOP_TIME).await;
+    rest::serve(api, state, desk, stop, STOP_TIME).await;
     tasks.shutdown().await;
     // A stale socket or address would make others wait for a process that is gone.
     for path in [&config.edge_socket, &config.state_dir.join("addresses.json")] {
@@ -197,8 +209,9 @@ fn write_addresses(
     files::write(&path, addresses.to_string().as_bytes(), Readable::All).map_err(at)
 }
 
-async fn sweep(state: Arc<State>) {
+async fn sweep(state: Arc<State>, idle_after: Option<Duration>) {
     let mut clock = tokio::time::interval(SWEEP_INTERVAL);
+    let mut absences = Absences::default();
     loop {
         clock.tick().await;
         let forgotten = state.sweep();
@@ -207,6 +220,9 @@ async fn sweep(state: Arc<State>) {
                 forgotten,
                 "connections of edges that did not return are forgotten"
             );
+        }
+        if let Err(error) = quick::sweep(&state, &mut absences, idle_after).await {
+            tracing::warn!(%error, "quick tunnels that are over could not be removed");
         }
     }
 }

@@ -26,7 +26,6 @@ use http::{HeaderName, HeaderValue};
 use rustls::RootCertStore;
 
 use self::file::File;
-use self::identity::Identity;
 use self::source::Source;
 use self::transport::IpVersion;
 
@@ -45,7 +44,8 @@ pub(crate) mod transport;
 use crate::run::trust;
 
 pub use error::ConfigError;
-pub use flags::Flags;
+pub use flags::{Flags, QuickTunnel};
+pub use identity::Identity;
 
 /// Longest grace period.
 pub const GRACE_PERIOD_MAX: Duration = Duration::from_secs(3 * 60);
@@ -78,10 +78,14 @@ const UNSUPPORTED_FEATURES: &[&str] = &[
 #[derive(Debug, Clone)]
 pub struct Config {
     pub(crate) identity: Identity,
+    /// Where visitors reach a quick tunnel.
+    pub(crate) quick_hostname: Option<String>,
     pub(crate) ingress: Ingress,
     /// `host:port` in the given order.
     pub(crate) edges: Vec<String>,
     pub(crate) cacert: Option<PathBuf>,
+    /// More of the same, in PEM.
+    pub(crate) quick_ca: Option<String>,
     pub(crate) bind: Option<IpAddr>,
     pub(crate) ip_version: IpVersion,
     pub(crate) transport: Transport,
@@ -164,8 +168,10 @@ impl Config {
         Ok(Self {
             identity,
             ingress,
-            edges: edges(&flags.edge)?,
+            edges: edges(&flags)?,
             cacert: flags.cacert.as_deref().map(file::expand),
+            quick_ca: flags.quick.as_ref().and_then(|quick| quick.ca.clone()),
+            quick_hostname: flags.quick.as_ref().map(|quick| quick.hostname.clone()),
             bind: flags.edge_bind_address,
             ip_version: transport::ip_version(flags.edge_ip_version.as_deref(), flags.edge_bind_address)?,
             transport,
@@ -204,7 +210,16 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn check(&self) -> Result<(), ConfigError> {
-        trust::roots(self.cacert.as_deref()).map(drop)
+        self.roots().map(drop)
+    }
+
+    /// Who may sign an edge's certificate.
+    pub(crate) fn roots(&self) -> Result<RootCertStore, ConfigError> {
+        let mut roots = trust::roots(self.cacert.as_deref())?;
+        if let Some(pem) = &self.quick_ca {
+            trust::add_pem(&mut roots, pem)?;
+        }
+        Ok(roots)
     }
 
     /// How many cores are wanted: as many as was said, else one on each CPU that was named, else on each that
@@ -263,7 +278,11 @@ fn ingress_of_flags(flags: &Flags, warnings: &mut Vec<String>) -> Result<Ingress
     Ok(remote::default_ingress())
 }
 
-fn edges(given: &[String]) -> Result<Vec<String>, ConfigError> {
+fn edges(flags: &Flags) -> Result<Vec<String>, ConfigError> {
+    let given = match &flags.quick {
+        Some(quick) if flags.edge.is_empty() => &quick.edges,
+        Some(_) | None => &flags.edge,
+    };
     if given.is_empty() {
         return Err(ConfigError::NoEdge);
     }
@@ -277,7 +296,7 @@ fn edges(given: &[String]) -> Result<Vec<String>, ConfigError> {
             ));
         }
     }
-    Ok(given.to_vec())
+    Ok(given.clone())
 }
 
 fn grace_period(given: Option<Duration>) -> Result<Duration, ConfigError> {

@@ -26,5 +26,5 @@ mod exchange_task;
 mod access;
 mod origin;
 
-pub use config::{Config, ConfigError, Flags};
+pub use config::{Config, ConfigError, Flags, Identity, QuickTunnel};
 pub use run::{ConnectorError, run};

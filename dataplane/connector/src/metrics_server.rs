@@ -6,6 +6,7 @@
 //! | `/healthcheck` | `OK` |
 //! | `/metrics` | counters in Prometheus' text format ([`exposition`]) |
 //! | `/config` | the ingress in force, as JSON |
+//! | `/quicktunnel` | `{"hostname":"…"}`, empty for tunnels that have a name |
 //!
 //! It lives on the service thread: a slow scrape takes nothing from exchanges.
 
@@ -152,6 +153,10 @@ fn respond(view: &View, method: &Method, path: &str) -> Response<Full<Bytes>> {
         "/config" => {
             let state = view.settings.ingress.load();
             json(StatusCode::OK, &local_configuration::describe(&state))
+        }
+        "/quicktunnel" => {
+            let hostname = &view.settings.quick_hostname;
+            json(StatusCode::OK, &serde_json::json!({"hostname": hostname}))
         }
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }

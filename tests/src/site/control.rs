@@ -70,6 +70,13 @@ impl Control {
         *self = again;
     }
 
+    /// The same with other lines in `control.yml`.
+    #[track_caller]
+    pub fn start_again_with(&mut self, lines: &str) {
+        lines.clone_into(&mut self.lines);
+        self.start_again();
+    }
+
     #[track_caller]
     fn launch(folder: PathBuf, lines: String, listen: &str, edge_listen: Option<SocketAddr>) -> Self {
         // Written anew by the process once it listens.

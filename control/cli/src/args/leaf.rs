@@ -18,6 +18,8 @@ pub(crate) const ARGUMENTS: &str = "arguments";
 /// What a command below `tunnel` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
+    /// `tunnel` without a command: a quick tunnel, or an ad hoc one that is created, routed and run.
+    AdHoc,
     Run,
     Create,
     List,
@@ -34,7 +36,7 @@ pub(crate) enum Action {
 /// One command below `tunnel`.
 #[derive(Debug)]
 pub(crate) struct Leaf {
-    /// `["create"]` or `["route", "dns"]`.
+    /// `[]` for `tunnel` itself, `["create"]` or `["route", "dns"]`.
     pub(crate) words: &'static [&'static str],
     /// What it does.
     pub(crate) action: Action,
@@ -59,6 +61,16 @@ const MANY: usize = usize::MAX;
 
 /// Every command below `tunnel`.
 pub(crate) const LEAVES: &[Leaf] = &[
+    Leaf {
+        words: &[],
+        action: Action::AdHoc,
+        about: "",
+        group_about: "",
+        arguments: "",
+        counts: (0..=0, "does not accept arguments."),
+        own: &[],
+        shows: &[],
+    },
     Leaf {
         words: &["run"],
         action: Action::Run,
@@ -220,7 +232,7 @@ pub(crate) struct Chosen<'a> {
 }
 
 impl<'a> Chosen<'a> {
-    /// Finds what was chosen below `tunnel`; `Ok(None)` when there is only `tunnel` itself.
+    /// Finds what was chosen below `tunnel`; `Ok(None)` for a group of commands without one of them.
     pub(crate) fn find(
         root: &'a ArgMatches,
         tunnel: &'a ArgMatches,
@@ -235,12 +247,9 @@ impl<'a> Chosen<'a> {
         let Some(leaf) = LEAVES.iter().find(|leaf| leaf.words == words) else {
             return Ok(None);
         };
-        let arguments: Vec<String> = innermost
-            .get_many::<String>(ARGUMENTS)
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect();
+        // `tunnel` itself knows no arguments.
+        let arguments = innermost.try_get_many::<String>(ARGUMENTS).ok().flatten();
+        let arguments: Vec<String> = arguments.into_iter().flatten().cloned().collect();
         let (counts, complaint) = &leaf.counts;
         if !counts.contains(&arguments.len()) {
             let command = leaf.command();
@@ -273,6 +282,11 @@ impl<'a> Chosen<'a> {
 impl Leaf {
     /// `tunnel route dns`.
     pub(crate) fn command(&self) -> String {
-        format!("tunnel {}", self.words.join(" "))
+        ["tunnel"]
+            .iter()
+            .chain(self.words)
+            .copied()
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }

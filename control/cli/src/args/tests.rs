@@ -168,9 +168,11 @@ fn a_wrong_number_of_arguments_ends_with_status_255_and_a_hint() {
 }
 
 #[test]
-fn tunnel_alone_chooses_nothing() {
+fn tunnel_alone_is_a_command_with_the_flags_of_tunnel() {
     chosen("adit tunnel --url http://localhost:1", &[], |chosen| {
-        assert!(chosen.unwrap().is_none())
+        let chosen = chosen.unwrap().unwrap();
+        assert_eq!(chosen.leaf.action, Action::AdHoc);
+        assert_eq!(chosen.tunnel.text("url").as_deref(), Some("http://localhost:1"));
     });
 }
 

@@ -160,7 +160,12 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
         .hide(),
     Flag::text("pidfile", "Written after the first registration").env(&["TUNNEL_PIDFILE"]),
     Flag::text("addresses-file", "Written with the addresses listened on").hide(),
-    // The ad hoc tunnel and routes.
+    // Quick and ad hoc tunnels, and routes.
+    Flag::text(
+        "quick-service",
+        "Where `tunnel --url URL` asks for a tunnel: an address of a control that offers quick tunnels",
+    )
+    .env(&["TUNNEL_QUICK_SERVICE"]),
     Flag::text("name", "Name of the tunnel to create, route and run")
         .short('n')
         .env(&["TUNNEL_NAME"]),

@@ -1,7 +1,8 @@
 //! `adit tunnel …`: chooses among the commands below it.
 //!
-//! All but `run`, `ingress` and `ready` speak the control API; none but `run` stays.
+//! All but `run`, `ingress` and `ready` speak the control API; none but `run`, and `tunnel` without a command, stays.
 
+mod ad_hoc;
 mod config_file;
 pub(crate) mod create;
 mod credentials;
@@ -9,6 +10,7 @@ mod delete;
 mod info;
 mod ingress;
 mod list;
+mod quick;
 mod ready;
 mod resolve;
 mod route;
@@ -43,7 +45,8 @@ pub(crate) fn run(
     let file = match chosen.leaf.action {
         // These must work beside a broken file: the one asks a running process, the others explain the file.
         Action::Ready | Action::IngressValidate | Action::IngressRule => ConfigFile::default(),
-        Action::Run
+        Action::AdHoc
+        | Action::Run
         | Action::Create
         | Action::List
         | Action::Info
@@ -59,6 +62,7 @@ pub(crate) fn run(
     log.install()?;
     let session = || Session::open(&chosen, &file);
     match chosen.leaf.action {
+        Action::AdHoc => ad_hoc::make_and_run(&chosen, &file),
         Action::Run => run::run(&chosen, &file),
         Action::IngressValidate => ingress::validate(&chosen),
         Action::IngressRule => ingress::rule(&chosen),

@@ -140,6 +140,7 @@ mod tests {
                 secret: TunnelSecret::new([0; 32]),
                 created_at: NOW,
                 deleted_at: None,
+                expires_at: None,
             }));
         }
         facts

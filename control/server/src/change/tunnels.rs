@@ -59,6 +59,7 @@ pub fn create(
         secret,
         created_at: now,
         deleted_at: None,
+        expires_at: None,
     };
     Ok(Decision {
         changes: vec![Change::PutTunnel(tunnel.clone())],
@@ -78,16 +79,21 @@ pub fn delete(facts: &Facts, account: &AccountTag, id: TunnelId, now: OffsetDate
         ..tunnel.clone()
     };
     let mut changes = vec![Change::PutTunnel(deleted.clone())];
-    let routes = facts.routes.values().filter(|route| route.tunnel == id);
-    changes.extend(routes.map(|route| Change::RemoveRoute(route.pattern.clone())));
-    if facts.configurations.contains_key(&id) {
-        changes.push(Change::RemoveConfiguration(id));
-    }
+    changes.extend(belongings(facts, id));
     changes.extend(oldest_deleted(facts, account).map(Change::RemoveTunnel));
     Ok(Decision {
         changes,
         answer: deleted,
     })
+}
+
+/// Takes a tunnel's routes and configuration away.
+pub(super) fn belongings(facts: &Facts, id: TunnelId) -> impl Iterator<Item = Change> {
+    let routes = facts.routes.values().filter(move |route| route.tunnel == id);
+    let configuration = facts.configurations.get(&id);
+    routes
+        .map(|route| Change::RemoveRoute(route.pattern.clone()))
+        .chain(configuration.map(|held| Change::RemoveConfiguration(held.tunnel)))
 }
 
 /// The living tunnel of this account, or the right refusal.

@@ -1,11 +1,14 @@
 //! The API's listener: HTTP/1.1 with a limit on everything a caller can hold open.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -26,6 +29,10 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 
 /// Pause after a failed accept, so that the loop does not spin while descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The other end of the connection that a request came on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) SocketAddr);
 
 /// Serves `router` until `stop` resolves; then no connection is accepted, and what runs has `stop_time`.
 pub(super) async fn serve(
@@ -48,8 +55,12 @@ pub(super) async fn serve(
                 return;
             };
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let service = TowerToHyperService::new(router.clone());
+                Ok((stream, address)) => {
+                    let routes = TowerToHyperService::new(router.clone());
+                    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+                        request.extensions_mut().insert(Peer(address));
+                        routes.call(request)
+                    });
                     let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
                     tokio::spawn(async move {
                         if let Err(error) = connection.await {

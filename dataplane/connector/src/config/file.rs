@@ -102,6 +102,7 @@ const TOP_LEVEL: &[&str] = &[
     "proxy-address",
     "proxy-no-happy-eyeballs",
     "proxy-port",
+    "quick-service",
     "quic-connection-level-flow-control-limit",
     "quic-disable-pmtu-discovery",
     "quic-stream-level-flow-control-limit",

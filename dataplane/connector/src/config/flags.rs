@@ -8,12 +8,29 @@ use adit_driver::cpus::Cpus;
 use adit_driver::kernel::IoChoice;
 use adit_proto::ingress::settings::OriginOverrides;
 
+use super::identity::Identity;
+
+/// A tunnel that was made on the spot.
+#[derive(Clone)]
+pub struct QuickTunnel {
+    /// Where visitors reach it.
+    pub hostname: String,
+    /// The proof that we may run it.
+    pub identity: Identity,
+    /// Where to dial if nobody says otherwise, as `host:port`.
+    pub edges: Vec<String>,
+    /// Certificates that may sign an edge's, in PEM, besides those of `cacert`.
+    pub ca: Option<String>,
+}
+
 /// Flags of `tunnel run` by their names; `None` or empty where nobody said anything.
 ///
 /// Each field has the meaning of cloudflared's flag of that name unless it says otherwise. Not `Debug`,
 /// because a token is among them.
 #[derive(Clone, Default)]
 pub struct Flags {
+    /// A quick tunnel to run; with it everything else that names a tunnel is left aside.
+    pub quick: Option<QuickTunnel>,
     /// The tunnel to run, by name or id: the command's argument.
     pub tunnel: Option<String>,
     /// Path of `config.yml`.

@@ -18,14 +18,19 @@ use super::{ConfigError, Flags};
 
 /// A tunnel and the proof.
 #[derive(Debug, Clone)]
-pub(crate) struct Identity {
-    pub(crate) tunnel_id: TunnelId,
-    pub(crate) auth: TunnelAuth,
+pub struct Identity {
+    /// The tunnel.
+    pub tunnel_id: TunnelId,
+    /// Its account and secret.
+    pub auth: TunnelAuth,
 }
 
 impl Identity {
     /// Finds it.
     pub(super) fn find(flags: &Flags) -> Result<Self, ConfigError> {
+        if let Some(quick) = &flags.quick {
+            return Ok(quick.identity.clone());
+        }
         if let Some(text) = &flags.token {
             return from_token(text);
         }

@@ -41,6 +41,7 @@ fn view() -> View {
         idle_ping_interval: Duration::from_secs(55),
         local_changes: tokio::sync::watch::Sender::default(),
         connections: 4,
+        quick_hostname: String::new(),
         readiness: Readiness {
             connections: 1,
             locations: 1,

@@ -10,7 +10,6 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::settings::{IngressState, Settings};
-use super::trust;
 use crate::config::{Config, ConfigError};
 
 /// Tells origins which replica asks.
@@ -37,7 +36,7 @@ pub(super) fn settings(config: &Config) -> Result<Settings, ConfigError> {
         },
         ingress: ArcSwap::from_pointee(IngressState::local(config.ingress.clone())),
         local_changes: watch::Sender::default(),
-        roots: trust::roots(config.cacert.as_deref())?,
+        roots: config.roots()?,
         bind: config.bind,
         is_post_quantum: config.is_post_quantum,
         rpc_timeout: config.rpc_timeout,
@@ -45,6 +44,7 @@ pub(super) fn settings(config: &Config) -> Result<Settings, ConfigError> {
         idle_ping_interval: config.idle_ping_interval,
         connections: config.connections,
         readiness: config.readiness,
+        quick_hostname: config.quick_hostname.clone().unwrap_or_default(),
         started_at: Instant::now(),
         added_headers,
         reported_flags: config.reported_flags.clone(),

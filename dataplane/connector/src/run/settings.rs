@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) idle_ping_interval: Duration,
     /// What makes this connector ready.
     pub(crate) readiness: Readiness,
+    /// Where visitors reach a quick tunnel; empty for others.
+    pub(crate) quick_hostname: String,
     /// Connections wanted, which take turns with those PINGs.
     pub(crate) connections: usize,
     /// Where those turns are counted from.

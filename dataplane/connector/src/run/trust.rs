@@ -22,6 +22,20 @@ pub(crate) fn roots(cacert: Option<&Path>) -> Result<RootCertStore, ConfigError>
     Ok(roots)
 }
 
+/// Adds certificates that came with a quick tunnel.
+pub(crate) fn add_pem(roots: &mut RootCertStore, pem: &str) -> Result<(), ConfigError> {
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let added = certificate
+            .map_err(|error| error.to_string())
+            .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
+        added.map_err(|why| ConfigError::Certificates {
+            path: "the answer of the quick tunnel service".into(),
+            why,
+        })?;
+    }
+    Ok(())
+}
+
 /// Adds the certificates of a PEM file, which has at least one.
 pub(crate) fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), ConfigError> {
     let unusable = |why: String| ConfigError::Certificates {

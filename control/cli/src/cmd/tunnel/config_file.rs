@@ -55,6 +55,17 @@ impl ConfigFile {
             }
         }
     }
+
+    /// Whether a key is on.
+    pub(super) fn switch(&self, key: &str) -> Result<bool, Failure> {
+        match self.keys.get(key) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(on)) => Ok(*on),
+            Some(Value::String(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                Err(anyhow!("the key {key} of the configuration file must be true or false").into())
+            }
+        }
+    }
 }
 
 fn read(path: &Path) -> anyhow::Result<BTreeMap<String, Value>> {

@@ -1,7 +1,8 @@
 //! `tunnel create`: a tunnel and its credentials file, or neither.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use adit_control_api::tunnel::TunnelView;
 use adit_wire::credentials::Credentials;
 use adit_wire::{TunnelId, TunnelSecret};
 use anyhow::{Context as _, anyhow, ensure};
@@ -21,16 +22,52 @@ pub(crate) const SECRET_BYTES: usize = 32;
 pub(super) async fn run(chosen: &Chosen<'_>, session: &Session) -> Result<(), Failure> {
     let name = chosen.argument(0);
     let format = Format::from_flags(&chosen.own)?;
-    if name.is_empty() || name.parse::<TunnelId>().is_ok() {
-        return Err(Failure::arguments(
-            "tunnel create",
-            "the name of a tunnel is neither empty nor a UUID",
-        ));
-    }
     let secret = match chosen.own.text("secret") {
         Some(text) => decode_secret(&text)?,
         None => random_secret()?,
     };
+    let tunnel = create(chosen, session, name, secret).await?;
+    if format != Format::Text {
+        return output::print_document(format, &view::tunnel(&tunnel.view));
+    }
+    output::print(&tunnel.told())
+}
+
+/// A tunnel that was made.
+pub(super) struct Made {
+    /// As the API shows it.
+    pub(super) view: TunnelView,
+    credentials: PathBuf,
+    is_path_given: bool,
+}
+
+impl Made {
+    /// What people are told of it.
+    pub(super) fn told(&self) -> String {
+        let chose = " adit chose this file based on where your origin certificate was found.";
+        format!(
+            "Tunnel credentials written to {}.{} Keep this file secret. To revoke these credentials, delete the tunnel.\n\nCreated tunnel {} with id {}\n",
+            self.credentials.display(),
+            if self.is_path_given { "" } else { chose },
+            self.view.name,
+            self.view.id,
+        )
+    }
+}
+
+/// Creates a tunnel and writes its credentials, to the file that the flag names or beside cert.pem.
+pub(super) async fn create(
+    chosen: &Chosen<'_>,
+    session: &Session,
+    name: &str,
+    secret: TunnelSecret,
+) -> Result<Made, Failure> {
+    if name.is_empty() || name.parse::<TunnelId>().is_ok() {
+        return Err(Failure::arguments(
+            &chosen.leaf.command(),
+            "the name of a tunnel is neither empty nor a UUID",
+        ));
+    }
     let created = session
         .api
         .create_tunnel(name, &STANDARD.encode(secret.as_bytes()))
@@ -45,16 +82,11 @@ pub(super) async fn run(chosen: &Chosen<'_>, session: &Session) -> Result<(), Fa
         .clone()
         .unwrap_or_else(|| session.directory().join(credentials::file_name(id)));
     write_or_undo(session, id, secret, &path).await?;
-    if format != Format::Text {
-        return output::print_document(format, &view::tunnel(&created.tunnel));
-    }
-    let chose = " adit chose this file based on where your origin certificate was found.";
-    output::print(&format!(
-        "Tunnel credentials written to {}.{} Keep this file secret. To revoke these credentials, delete the tunnel.\n\nCreated tunnel {} with id {id}\n",
-        path.display(),
-        if given.is_none() { chose } else { "" },
-        created.tunnel.name,
-    ))
+    Ok(Made {
+        view: created.tunnel,
+        credentials: path,
+        is_path_given: given.is_some(),
+    })
 }
 
 /// A new secret for a tunnel.

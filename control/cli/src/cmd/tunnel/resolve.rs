@@ -12,20 +12,26 @@ pub(super) async fn tunnel_id(session: &Session, name_or_id: &str) -> Result<Tun
     if let Ok(id) = name_or_id.parse() {
         return Ok(id);
     }
-    let query = Query::default()
-        .and("is_deleted", "false")
-        .and("name", name_or_id);
+    match named(session, name_or_id).await? {
+        Some(id) => Ok(id),
+        None => Err(Failure::from(anyhow!("there is no tunnel named {name_or_id}")).next("adit tunnel list")),
+    }
+}
+
+/// The living tunnel of this name, if there is one.
+pub(super) async fn named(session: &Session, name: &str) -> Result<Option<TunnelId>, Failure> {
+    let query = Query::default().and("is_deleted", "false").and("name", name);
     let found = session
         .api
         .tunnels_matching(&query)
         .await
         .map_err(|error| session.explain(error))?;
     match found.as_slice() {
-        [only] => Ok(only.id),
-        [] => Err(Failure::from(anyhow!("there is no tunnel named {name_or_id}")).next("adit tunnel list")),
+        [] => Ok(None),
+        [only] => Ok(Some(only.id)),
         many => {
             let text = format!(
-                "there should only be 1 non-deleted Tunnel named {name_or_id}, there are {}",
+                "there should only be 1 non-deleted Tunnel named {name}, there are {}",
                 many.len()
             );
             Err(Failure::from(anyhow!(text)).next("adit tunnel list, then use the id"))

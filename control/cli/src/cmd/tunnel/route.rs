@@ -1,7 +1,7 @@
 //! `tunnel route dns`: lets a hostname lead to a tunnel.
 
-use adit_control_api::HostPattern;
 use adit_control_api::route::RouteChange;
+use adit_control_api::{HostPattern, TunnelId};
 use anyhow::Context as _;
 
 use super::resolve::tunnel_id;
@@ -15,6 +15,16 @@ pub(super) async fn dns(chosen: &Chosen<'_>, session: &Session) -> Result<(), Fa
     let parsed: Result<HostPattern, _> = hostname.parse();
     parsed.with_context(|| format!("{hostname} is not a valid hostname"))?;
     let id = tunnel_id(session, chosen.argument(0)).await?;
+    lead(chosen, session, id, hostname).await
+}
+
+/// Lets a hostname lead to a tunnel and logs what that changed.
+pub(super) async fn lead(
+    chosen: &Chosen<'_>,
+    session: &Session,
+    id: TunnelId,
+    hostname: &str,
+) -> Result<(), Failure> {
     let overwrite = chosen.tunnel.switch("overwrite-dns")?.unwrap_or(false);
     let result = session
         .api

@@ -40,6 +40,11 @@ pub(super) fn run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(), Failure>
             flags.tunnel = Some(block_on(tunnel_id(&session, name))?.to_string());
         }
     }
+    start(flags, is_check)
+}
+
+/// Runs the connector, or only checks its configuration.
+pub(super) fn start(flags: Flags, is_check: bool) -> Result<(), Failure> {
     let config = match Config::resolve(flags) {
         Err(ConfigError::Token(_)) => {
             return Err(Failure::arguments(
@@ -88,9 +93,10 @@ fn names_a_tunnel(flags: &Flags, file: &ConfigFile) -> Result<bool, Failure> {
 }
 
 /// What the command line and the environment say.
-fn flags(given: &Lookup<'_>) -> Result<Flags, Failure> {
+pub(super) fn flags(given: &Lookup<'_>) -> Result<Flags, Failure> {
     let path = |name: &str| given.text(name).map(PathBuf::from);
     Ok(Flags {
+        quick: None,
         tunnel: None,
         config: path("config"),
         origincert: path("origincert"),

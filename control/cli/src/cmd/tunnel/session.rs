@@ -57,6 +57,11 @@ impl Session {
         self.cert_path.parent().unwrap_or_else(|| Path::new(""))
     }
 
+    /// Where cert.pem lies.
+    pub(super) fn cert_path(&self) -> &Path {
+        &self.cert_path
+    }
+
     /// A failed call with what to try.
     pub(super) fn explain(&self, error: RestError) -> Failure {
         let unreachable = error.is_unreachable();

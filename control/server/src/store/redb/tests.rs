@@ -22,6 +22,7 @@ fn tunnel(n: u128, padding: usize) -> Tunnel {
         secret: TunnelSecret::new([7; 32]),
         created_at: OffsetDateTime::UNIX_EPOCH,
         deleted_at: None,
+        expires_at: None,
     }
 }
 

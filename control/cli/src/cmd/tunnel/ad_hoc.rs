@@ -1,0 +1,66 @@
+//! `tunnel` without a command, which makes a tunnel and runs it at once.
+//!
+//! | given | what it is |
+//! |---|---|
+//! | `--name N` | an ad hoc tunnel: created if there is none of this name, routed if `--hostname` is given, run |
+//! | `--url U` or `--hello-world` | a quick tunnel, see `quick` |
+//!
+//! Source: cloudflared `cmd/cloudflared/tunnel/cmd.go`.
+
+use super::config_file::ConfigFile;
+use super::session::Session;
+use super::{create, quick, resolve, route, run};
+use crate::args::leaf::Chosen;
+use crate::cmd::block_on;
+use crate::failure::Failure;
+
+/// Makes a tunnel and runs it.
+pub(super) fn make_and_run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(), Failure> {
+    let setting = |name: &str| match chosen.tunnel.text(name) {
+        Some(text) => Ok(Some(text)),
+        None => file.text(name),
+    };
+    if let Some(name) = setting("name")? {
+        return named(chosen, file, &name, setting("hostname")?.as_deref());
+    }
+    let hello_world = match chosen.tunnel.switch("hello-world")? {
+        Some(given) => given,
+        None => file.switch("hello-world")?,
+    };
+    if setting("url")?.is_some() || hello_world {
+        return quick::get_and_run(chosen, setting("quick-service")?);
+    }
+    if let Some(tunnel) = file.text("tunnel")? {
+        let text = format!("Use `adit tunnel run` to start tunnel {tunnel}");
+        return Err(Failure::arguments("tunnel", text));
+    }
+    let text = "\"adit tunnel\" needs a command, --name NAME for a tunnel that is created and run, or --url URL for a quick tunnel.";
+    Err(Failure::arguments("tunnel", text))
+}
+
+fn named(chosen: &Chosen<'_>, file: &ConfigFile, name: &str, hostname: Option<&str>) -> Result<(), Failure> {
+    let session = Session::open(chosen, file)?;
+    let id = block_on(async {
+        let id = match resolve::named(&session, name).await? {
+            Some(id) => {
+                tracing::info!(tunnelID = %id, "Reusing existing tunnel with this name");
+                id
+            }
+            None => {
+                let made = create::create(chosen, &session, name, create::random_secret()?).await?;
+                for line in made.told().lines().filter(|line| !line.is_empty()) {
+                    tracing::info!("{line}");
+                }
+                made.view.id
+            }
+        };
+        if let Some(hostname) = hostname {
+            route::lead(chosen, &session, id, hostname).await?;
+        }
+        Ok(id)
+    })?;
+    let mut flags = run::flags(&chosen.tunnel)?;
+    flags.tunnel = Some(id.to_string());
+    flags.origincert = Some(session.cert_path().to_owned());
+    run::start(flags, chosen.tunnel.switch("check")? == Some(true))
+}
