@@ -10,6 +10,7 @@ mod up;
 mod http;
 mod origins;
 mod origin_keys;
+mod origin_pools;
 mod reload;
 mod token_gate;
 mod edits;

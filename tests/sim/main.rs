@@ -9,3 +9,4 @@ mod planner;
 mod registrar;
 mod directory;
 mod supervisor;
+mod origin_pool;

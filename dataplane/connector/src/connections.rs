@@ -34,7 +34,7 @@ use tokio::task::{JoinSet, spawn_local};
 
 use crate::exchange_task::ExchangeCore;
 use crate::metrics::CoreMetrics;
-use crate::origin::{CoreOrigins, EXPIRE_INTERVAL};
+use crate::origin::{CoreOrigins, EXPIRE_INTERVAL, check};
 use crate::run::settings::Settings;
 use crate::status::Registered;
 
@@ -163,6 +163,10 @@ pub(crate) async fn run_core(
     });
     // Ends with the process: the pools of a core live as long as it does.
     spawn_local(expire(core.exchanges.clone()));
+    // One core checks for all; it ends with the process as well.
+    if context.id.0 == 0 {
+        spawn_local(check::run(core.exchanges.clone()));
+    }
     let mut slots = JoinSet::new();
     let mut tethers: BTreeMap<AttemptId, Rc<Tether>> = BTreeMap::new();
     while let Some(command) = commands.recv().await {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use adit_driver::time::{Instant, sleep_until};
 use adit_proto::exchange::connector::{self, HeadRules, RequestError, RequestHead};
+use adit_proto::exchange::error_code::HEADER as ERROR_CODE;
 use adit_wire::ConnIndex;
 use adit_wire::connect::HeadError;
 use bytes::{Bytes, BytesMut};
@@ -160,6 +161,15 @@ async fn conclude<S: ToEdge, R: FromEdge>(
         return;
     };
     let dest = String::from_utf8_lossy(&dest);
+    if matches!(error, ExchangeError::Origin(OriginError::Busy(_))) {
+        // Not an error of ours, and logged by the group, now and then.
+        core.metrics.request_errors.add(1);
+        tracing::debug!(connIndex = index.0, %dest, error = %error, "Request refused");
+        return match answer_ourselves(builtin::busy(), &mut stream).await {
+            Ok(()) => stream.send.finish(),
+            Err(_) => stream.send.fail(None).await,
+        };
+    }
     if matches!(error, ExchangeError::Cancelled) {
         tracing::debug!(connIndex = index.0, %dest, error = %error, "Request failed");
     } else {
@@ -274,6 +284,7 @@ async fn websocket<S: ToEdge, R: FromEdge>(
             mut headers,
             io,
             early,
+            slot: _slot,
         } => {
             origin.edit_response(&mut headers);
             stream
@@ -320,10 +331,14 @@ async fn pass_on<S: ToEdge, R: FromEdge>(
     reply: Reply,
     stream: &mut Stream<'_, S, R>,
 ) -> Result<(), ExchangeError> {
-    let (response, connection, progress) = reply.into_parts();
+    let (response, held, progress) = reply.into_parts();
     let (mut head, mut body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(ExchangeError::Unasked);
+    }
+    if head.status == StatusCode::SERVICE_UNAVAILABLE {
+        // Ours alone to say.
+        head.headers.remove(ERROR_CODE);
     }
     origin.edit_response(&mut head.headers);
     stream.write_head(head.status, &head.headers).await?;
@@ -348,7 +363,7 @@ async fn pass_on<S: ToEdge, R: FromEdge>(
         }
     }
     if progress.is_done() {
-        origin.recycle(connection);
+        origin.recycle(held);
     }
     Ok(())
 }

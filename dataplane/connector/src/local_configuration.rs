@@ -13,6 +13,7 @@ use adit_proto::ingress::host::HostFilter;
 use adit_proto::ingress::ip_rules::IpRuleText;
 use adit_proto::ingress::settings::OriginSettings;
 use adit_proto::ingress::{Ingress, Rule};
+use adit_proto::origin_pool::settings::{BreakerText, CheckText, PoolText};
 use serde_json::{Map, Value, json};
 
 use crate::run::settings::IngressState;
@@ -129,7 +130,42 @@ fn ours(settings: &OriginSettings) -> impl Iterator<Item = (&'static str, Value)
         ),
     ]
     .into_iter()
+    .chain(pool(&settings.pool))
     .filter_map(|(key, value)| Some((key, value?)))
+}
+
+/// Those about several addresses and limits.
+fn pool(pool: &PoolText) -> impl Iterator<Item = (&'static str, Option<Value>)> {
+    let seconds = |duration: Option<Duration>| duration.map(|duration| duration.as_secs());
+    let breaker = |breaker: &BreakerText| {
+        json!({
+            "maxRequests": breaker.max_requests,
+            "maxPending": breaker.max_pending,
+            "pendingTimeout": seconds(breaker.pending_timeout),
+        })
+    };
+    let check = |check: &CheckText| {
+        json!({
+            "path": check.path,
+            "interval": seconds(check.interval),
+            "timeout": seconds(check.timeout),
+            "expectedStatus": check.expected_status,
+        })
+    };
+    [
+        (
+            "originAddresses",
+            pool.addresses.as_deref().map(|texts| json!(texts)),
+        ),
+        ("loadBalancing", pool.balancing.as_deref().map(Value::from)),
+        ("maxFails", pool.max_fails.map(Value::from)),
+        ("failTimeout", seconds(pool.fail_timeout).map(Value::from)),
+        ("failOn", pool.fail_on.as_deref().map(Value::from)),
+        ("maxConnections", pool.max_connections.map(Value::from)),
+        ("circuitBreaker", pool.breaker.as_deref().map(breaker)),
+        ("healthCheck", pool.check.as_deref().map(check)),
+    ]
+    .into_iter()
 }
 
 /// As cloudflared has it without any: an object that demands nothing.
@@ -158,7 +194,10 @@ fn ip_rule(rule: &IpRuleText) -> Value {
 mod tests {
     use adit_proto::ingress::RuleText;
 
+    use std::sync::Arc;
+
     use super::*;
+    use crate::origin::group::Groups;
 
     fn ingress() -> Ingress {
         let rule = |hostname: &str, path: &str, service: &str, settings| RuleText {
@@ -199,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_description_has_every_setting_and_the_version() {
-        let shown = describe(&IngressState::local(ingress()));
+        let shown = describe(&IngressState::local(ingress(), &Groups::new(Arc::default(), 7)));
         assert_eq!(shown["version"], -1);
         assert_eq!(
             shown["config"]["ingress"][1]["originRequest"]["connectTimeout"],

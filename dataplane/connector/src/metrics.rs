@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use adit_proto::supervisor::SLOTS_MAX;
 
+mod origin;
 mod rpc;
 mod slot;
 
+pub(crate) use origin::OriginMetrics;
 pub(crate) use rpc::{LATENCY_BUCKETS, RpcMethod, RpcMetrics};
 pub(crate) use slot::{Sampler, SlotMetrics};
 

@@ -16,14 +16,15 @@ use std::time::{Duration, Instant};
 use adit_driver::kernel::IoMode;
 use adit_proto::ingress::Rule;
 use adit_proto::ingress::service::OriginService;
+use adit_proto::origin_pool::health::Outcome;
 use http::HeaderValue;
 
 use crate::access::Gate;
 use crate::run::settings::IngressState;
 use dial::{Place, Target};
-use http_origin::HttpOrigin;
-use http2::{Http2Connections, Wish};
-use pool::Pool;
+use group::{Busy, Group};
+use http_origin::{HttpOrigin, MemberTemplate, Places};
+use http2::Wish;
 use tcp::TcpOrigin;
 use tls::{TlsConfigs, TlsOptions};
 
@@ -35,6 +36,9 @@ pub(crate) mod io_stream;
 pub(crate) mod tls;
 pub(crate) mod pool;
 mod http2;
+pub(crate) mod member;
+pub(crate) mod group;
+pub(crate) mod check;
 pub(crate) mod http_origin;
 pub(crate) mod websocket;
 pub(crate) mod handshake;
@@ -74,6 +78,19 @@ pub(crate) enum OriginError {
         #[source]
         source: hyper::Error,
     },
+    #[error(transparent)]
+    Busy(#[from] Busy),
+}
+
+impl OriginError {
+    /// What it says about the address that was asked; `None` for what would be the same anywhere.
+    fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Resolve { .. } | Self::Connect { .. } | Self::Tls { .. } => Some(Outcome::Unconnected),
+            Self::Http { .. } => Some(Outcome::Unanswered),
+            Self::ServerName { .. } | Self::CaPool { .. } | Self::Busy(_) => None,
+        }
+    }
 }
 
 /// The origins of one core.
@@ -156,12 +173,17 @@ impl CoreOrigins {
 
 impl Rules {
     fn new(state: Arc<IngressState>) -> Self {
-        let served = |rule: &Rule| Served {
-            service: service(rule),
+        let served = |(place, rule): (usize, &Rule)| Served {
+            service: service(rule, state.group(place)),
             gate: Gate::of(&rule.settings),
         };
-        let services = state.ingress.rules().iter().map(served).collect();
+        let services = state.ingress.rules().iter().enumerate().map(served).collect();
         Self { state, services }
+    }
+
+    /// Every rule.
+    pub(crate) fn served(&self) -> &[Served] {
+        &self.services
     }
 
     /// What the rule that a request meets says.
@@ -171,7 +193,7 @@ impl Rules {
     }
 }
 
-fn service(rule: &Rule) -> Service {
+fn service(rule: &Rule, group: Option<&Arc<Group>>) -> Service {
     let place = match &rule.service {
         OriginService::Http { authority, .. } => Place::Tcp {
             host: rule.service.host().unwrap_or_else(|| authority.host()).to_owned(),
@@ -185,7 +207,7 @@ fn service(rule: &Rule) -> Service {
         }
         OriginService::HelloWorld => return Service::HelloWorld,
         OriginService::Tcp { .. } | OriginService::Bastion | OriginService::SocksProxy => {
-            return Service::Tcp(Rc::new(TcpOrigin::of(rule)));
+            return Service::Tcp(Rc::new(TcpOrigin::of(rule, group.cloned())));
         }
     };
     let settings = &rule.settings;
@@ -198,7 +220,7 @@ fn service(rule: &Rule) -> Service {
         no_verify: settings.no_tls_verify,
         ca_pool: settings.ca_pool.clone(),
     });
-    Service::Http(Rc::new(HttpOrigin {
+    let template = MemberTemplate {
         target: Target {
             place,
             tls,
@@ -208,17 +230,25 @@ fn service(rule: &Rule) -> Service {
             happy_eyeballs: !settings.no_happy_eyeballs,
             proxy_protocol: settings.proxy_protocol,
         },
+        keep_alive_connections: settings.keep_alive_connections,
+        keep_alive_timeout: settings.keep_alive_timeout,
+        wish,
+    };
+    let places = match group {
+        Some(group) => Places::Group {
+            group: Arc::clone(group),
+            members: RefCell::default(),
+        },
+        None => Places::Sole(Box::new(template.own())),
+    };
+    Service::Http(Rc::new(HttpOrigin {
         server_name: text(&settings.origin_server_name),
         is_named_by_request: settings.match_sni_to_host,
         host_header: text(&settings.http_host_header).and_then(|host| HeaderValue::try_from(host).ok()),
         disable_chunked_encoding: settings.disable_chunked_encoding,
         edits: rule.edits.clone(),
-        pool: Pool::new(settings.keep_alive_connections, settings.keep_alive_timeout),
-        http2: Http2Connections::new(
-            wish,
-            settings.proxy_protocol.is_none(),
-            settings.keep_alive_timeout,
-        ),
+        template,
+        places,
     }))
 }
 

@@ -16,6 +16,7 @@ pub mod proxy_protocol;
 pub mod client_hello;
 pub mod exchange;
 pub mod ingress;
+pub mod origin_pool;
 pub mod websocket;
 pub mod proxy_header;
 pub mod socks;

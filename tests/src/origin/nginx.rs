@@ -84,15 +84,7 @@ impl Nginx {
             let file = folder.path().join("nginx.conf");
             let text = configuration(folder.path(), &certificate, plain, tls, special);
             std::fs::write(&file, text).expect("a fresh file");
-            let mut nginx = command("nginx");
-            nginx
-                .arg("-p")
-                .arg(folder.path())
-                .arg("-e")
-                .arg("stderr")
-                .arg("-c")
-                .arg(&file);
-            let mut process = Process::start("nginx", &mut nginx);
+            let mut process = launch(folder.path());
             let listens = deadline::until("nginx to listen or end", deadline::STEP, || {
                 let is_up = TcpStream::connect(plain).is_ok() && TcpStream::connect(tls).is_ok();
                 process.exited().map(|_| false).or_else(|| is_up.then_some(true))
@@ -182,6 +174,34 @@ impl Nginx {
     pub fn stop(mut self) {
         self.process.terminate(Duration::from_secs(10));
     }
+
+    /// Ends it at once; [`Self::start_again`] brings it back.
+    pub fn kill(&mut self) {
+        // Its worker dies with its master in order; killed, it would go on.
+        self.process.terminate(Duration::from_secs(10));
+    }
+
+    /// Starts it again where it was.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        // The socket of one that was ended in a hurry is in the way.
+        std::fs::remove_file(self.socket()).ok();
+        self.process = launch(self.folder.path());
+        deadline::until_true("nginx to listen again", deadline::STEP, || {
+            TcpStream::connect(self.plain).is_ok()
+        });
+    }
+}
+
+/// Starts nginx with the configuration in `folder`.
+fn launch(folder: &Path) -> Process {
+    let mut nginx = command("nginx");
+    nginx.arg("-p").arg(folder).args(["-e", "stderr", "-c"]);
+    nginx.arg(folder.join("nginx.conf"));
+    Process::start("nginx", &mut nginx)
 }
 
 fn configuration(

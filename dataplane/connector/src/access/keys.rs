@@ -18,7 +18,7 @@ use super::token::{Key, Token};
 use crate::config::remote::chain;
 use crate::origin::CoreOrigins;
 use crate::origin::dial::{Place, Purpose, Target};
-use crate::origin::http_origin::builder;
+use crate::origin::member::builder;
 use crate::origin::tls::{Alpn, TlsOptions};
 
 /// Largest answer that is read.

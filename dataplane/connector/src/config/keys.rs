@@ -76,6 +76,11 @@ impl<'a> Keys<'a> {
         Ok(texts.unwrap_or_default())
     }
 
+    /// Whether anything is said, an empty list included.
+    pub(crate) fn is_given(self, key: &str) -> bool {
+        self.map.get(key).is_some_and(|value| !value.is_null())
+    }
+
     /// Numbers.
     pub(crate) fn numbers(self, key: &str) -> Result<Vec<u64>, ConfigError> {
         let numbers = self.read(key, "list of ints", |value| {

@@ -9,6 +9,7 @@ use adit_proto::ingress::edits::{EditsText, HeaderEditsText};
 use adit_proto::ingress::ip_rules::IpRuleText;
 use adit_proto::ingress::settings::{OriginOverrides, OriginSettings};
 use adit_proto::ingress::{Ingress, RuleText};
+use adit_proto::origin_pool::settings::{BreakerText, CheckText, PoolText};
 use adit_proto::proxy_header::ProxyVersion;
 
 use super::ConfigError;
@@ -41,7 +42,21 @@ const ORIGIN_REQUEST: &[&str] = &[
     "requestHeaders",
     "responseHeaders",
     "proxyProtocol",
+    "originAddresses",
+    "loadBalancing",
+    "maxFails",
+    "failTimeout",
+    "failOn",
+    "maxConnections",
+    "circuitBreaker",
+    "healthCheck",
 ];
+
+/// Keys of `circuitBreaker`.
+const CIRCUIT_BREAKER: &[&str] = &["maxRequests", "maxPending", "pendingTimeout"];
+
+/// Keys of `healthCheck`.
+const HEALTH_CHECK: &[&str] = &["path", "interval", "timeout", "expectedStatus"];
 
 /// Keys of `pathRewrite`.
 const PATH_REWRITE: &[&str] = &["match", "replace"];
@@ -123,6 +138,7 @@ pub(crate) fn overrides(level: Keys<'_>, warnings: &mut Vec<String>) -> Result<O
         access: access(keys, warnings)?,
         edits: edits(keys, warnings)?,
         proxy_protocol: proxy_protocol(keys)?,
+        pool: pool(keys, warnings)?,
     })
 }
 
@@ -172,6 +188,46 @@ fn headers(
         add: keys.pairs("add")?,
         remove: keys.texts("remove")?,
     })))
+}
+
+fn pool(keys: Keys<'_>, warnings: &mut Vec<String>) -> Result<PoolText, ConfigError> {
+    let breaker = match keys.level("circuitBreaker")? {
+        Some(breaker) => {
+            warnings.extend(breaker.unknown(CIRCUIT_BREAKER));
+            Some(Arc::new(BreakerText {
+                max_requests: breaker.number("maxRequests")?,
+                max_pending: breaker.number("maxPending")?,
+                pending_timeout: breaker.duration("pendingTimeout")?,
+            }))
+        }
+        None => None,
+    };
+    let check = match keys.level("healthCheck")? {
+        Some(check) => {
+            warnings.extend(check.unknown(HEALTH_CHECK));
+            Some(Arc::new(CheckText {
+                path: check.text("path")?,
+                interval: check.duration("interval")?,
+                timeout: check.duration("timeout")?,
+                expected_status: check.numbers_or_texts("expectedStatus")?,
+            }))
+        }
+        None => None,
+    };
+    let addresses = match keys.is_given("originAddresses") {
+        true => Some(keys.texts("originAddresses")?.into()),
+        false => None,
+    };
+    Ok(PoolText {
+        addresses,
+        balancing: keys.text("loadBalancing")?,
+        max_fails: keys.number("maxFails")?,
+        fail_timeout: keys.duration("failTimeout")?,
+        fail_on: keys.text("failOn")?,
+        max_connections: keys.number("maxConnections")?,
+        breaker,
+        check,
+    })
 }
 
 fn proxy_protocol(keys: Keys<'_>) -> Result<Option<Option<ProxyVersion>>, ConfigError> {
@@ -291,6 +347,32 @@ mod tests {
                 "unable to create ip rule for socks-proxy: unable to parse cidr: 10.0.0.1 (rule #1)"
             ),
             "{refused}"
+        );
+    }
+
+    #[test]
+    fn addresses_and_limits_are_read() {
+        let (ingress, warnings) = check(
+            r#"{"originRequest": {"maxFails": 2, "healthCheck": {"path": "/up", "expectedStatus": 204}}, "ingress": [
+                {"hostname": "a", "service": "http://a", "originRequest": {
+                    "originAddresses": ["b:81", "unix:/c"], "loadBalancing": "round-robin", "failTimeout": 7,
+                    "circuitBreaker": {"maxRequests": 3, "maxPendin": 4}}},
+                {"service": "http_status:404"}]}"#,
+        );
+        let ingress = ingress.unwrap().unwrap();
+        let pool = ingress.find("a", "/").1.pool.clone().unwrap();
+        assert_eq!(
+            (pool.addresses.len(), pool.fails_max, pool.requests_max),
+            (3, 2, Some(3))
+        );
+        assert!(pool.check.as_ref().is_some_and(|check| check.expects(204)));
+        assert!(ingress.find("b", "/").1.pool.is_none());
+        assert_eq!(warnings, ["maxPendin (did you mean maxPending?)"]);
+        let bad = r#"{"ingress": [{"service": "http://a", "originRequest": {"originAddresses": "b"}}]}"#;
+        let refused = check(bad).0.unwrap_err();
+        assert_eq!(
+            refused,
+            "originAddresses \"b\": host:port or unix:/path is needed; the scheme is the service's (rule #1)"
         );
     }
 

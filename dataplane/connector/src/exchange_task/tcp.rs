@@ -19,7 +19,6 @@ use crate::origin::dial::Purpose;
 use crate::origin::io_stream::OriginIo;
 use crate::origin::tcp::carry::{HALF_CLOSE, Inward, relay};
 use crate::origin::tcp::{self, JUMP_DESTINATION, TcpOrigin, conversation};
-use crate::origin::tls::Alpn;
 use crate::origin::websocket::{self, Early, End};
 use crate::origin::{builtin, handshake};
 
@@ -38,15 +37,15 @@ pub(super) async fn carry<S: ToEdge, R: FromEdge>(
         return answer_ourselves(builtin::no_websocket(), stream).await;
     };
     headers.extend([HALF_CLOSE]);
-    let target = origin.target(head.header(&JUMP_DESTINATION))?;
+    let place = origin.place(head.header(&JUMP_DESTINATION))?;
     let asked = Purpose {
         server_name: None,
-        visitor: target.as_ref().and_then(|target| target.visitor(&head)),
+        visitor: place.as_ref().and_then(|_| origin.visitor(&head)),
     };
     drop(head);
-    let dialled = match &target {
-        Some(target) => {
-            let dialling = target.dial(core.origins.io_mode(), core.origins.tls(), &asked, Alpn::Http1);
+    let dialled = match place {
+        Some(place) => {
+            let dialling = origin.dial(&core.origins, place, &asked);
             tokio::select! {
                 biased;
                 dialled = dialling => Some(dialled?),
@@ -59,11 +58,11 @@ pub(super) async fn carry<S: ToEdge, R: FromEdge>(
         .write_head(StatusCode::SWITCHING_PROTOCOLS, &headers)
         .await?;
     match dialled {
-        Some(io) if origin.is_socks => {
+        Some((io, _slot)) if origin.is_socks => {
             let _session = Session::open(&core.metrics);
             converse(io, first, stream).await
         }
-        Some(io) => {
+        Some((io, _slot)) => {
             let _session = Session::open(&core.metrics);
             let Stream { send, recv, .. } = stream;
             let recv = recv.as_mut().ok_or(ExchangeError::Relay)?;

@@ -166,6 +166,53 @@ fn process(page: &mut Page, process: &Process) {
     }
 }
 
+/// Rules with several addresses or limits.
+fn origins(page: &mut Page, view: &View) {
+    let state = view.settings.ingress.load();
+    let (mut up, mut ejected, mut down, mut waiting) = (0_u64, 0_u64, 0_u64, 0_u64);
+    for counts in state.groups().map(|group| group.counts()) {
+        up += counts.up;
+        ejected += counts.ejected;
+        down += counts.down;
+        waiting += counts.waiting;
+    }
+    let name = "connector_origin_addresses";
+    page.family(name, "gauge");
+    for (side, count) in [("up", up), ("ejected", ejected), ("down", down)] {
+        page.line(name, &[("state", side)], count);
+    }
+    page.single("connector_origin_exchanges_waiting", "gauge", waiting);
+    let metrics = view.settings.groups.metrics();
+    for (name, counter) in [
+        ("connector_origin_exchanges_waited_total", &metrics.waited),
+        ("connector_origin_retries_total", &metrics.retries),
+        ("connector_origin_ejections_total", &metrics.ejections),
+    ] {
+        page.single(name, "counter", counter.get());
+    }
+    let labelled = [
+        (
+            "connector_origin_exchanges_refused_total",
+            "reason",
+            [
+                ("queue-full", &metrics.refused_full),
+                ("timeout", &metrics.refused_late),
+            ],
+        ),
+        (
+            "connector_origin_checks_total",
+            "result",
+            [("ok", &metrics.checks_ok), ("failed", &metrics.checks_failed)],
+        ),
+    ];
+    for (name, label, counters) in labelled {
+        page.family(name, "counter");
+        for (value, counter) in counters {
+            page.line(name, &[(label, value)], counter.get());
+        }
+    }
+}
+
 fn ours(page: &mut Page, view: &View, status: &Status) {
     page.single(
         "connector_connection_failures_total",
@@ -178,6 +225,7 @@ fn ours(page: &mut Page, view: &View, status: &Status) {
     for (result, count) in [("applied", reloads.applied), ("refused", reloads.refused)] {
         page.line(name, &[("result", result)], count);
     }
+    origins(page, view);
     let name = "connector_responses_total";
     page.family(name, "counter");
     let mut classes = [0_u64; 5];

@@ -15,11 +15,13 @@ use uuid::Uuid;
 use super::*;
 use crate::config::Readiness;
 use crate::metrics::{RpcMethod, Sampler};
+use crate::origin::group::Groups;
 use crate::run::settings::IngressState;
 use crate::status::Registered;
 
 fn view() -> View {
     let ingress = Ingress::single(OriginService::Status(404), OriginSettings::default());
+    let groups = Groups::new(Arc::default(), 7);
     let settings = Settings {
         tunnel_id: TunnelId(Uuid::nil()),
         auth: TunnelAuth {
@@ -32,7 +34,10 @@ fn view() -> View {
             version: String::new(),
             arch: String::new(),
         },
-        ingress: ArcSwap::from_pointee(IngressState::local(ingress)),
+        ingress: ArcSwap::from_pointee(IngressState::local(ingress, &groups)),
+        groups,
+        replacing: std::sync::Mutex::default(),
+        changes: tokio::sync::watch::Sender::default(),
         roots: rustls::RootCertStore::empty(),
         bind: None,
         is_post_quantum: false,

@@ -10,14 +10,18 @@
 
 use std::time::Duration;
 
+use adit_proto::exchange::error_code::{ErrorCode, HEADER as ERROR_CODE};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, SEC_WEBSOCKET_VERSION};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_VERSION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// Pause between the events of `/sse`.
 pub(crate) const EVENT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Seconds after which a visitor of a busy origin should ask again.
+const BUSY_RETRY_AFTER: &str = "5";
 
 /// Longest part of the path shown on the page.
 const SHOWN_PATH_CHARS_MAX: usize = 256;
@@ -47,6 +51,30 @@ pub(crate) fn status(status: StatusCode) -> Answer {
     }
 }
 
+/// Answers for an origin at its limit; edges of ours know it by its code.
+pub(crate) fn busy() -> Answer {
+    let code = ErrorCode::OriginBusy;
+    let text = concat!(
+        "The service behind the tunnel is at its limit. Please try again shortly.",
+        "\n"
+    );
+    let headers = [
+        (ERROR_CODE, HeaderValue::from_static(code.as_str())),
+        (RETRY_AFTER, HeaderValue::from_static(BUSY_RETRY_AFTER)),
+        (
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        ),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (CONTENT_LENGTH, text.len().into()),
+    ];
+    Answer {
+        status: code.status(),
+        headers: HeaderMap::from_iter(headers),
+        body: AnswerBody::Full(Bytes::from_static(text.as_bytes())),
+    }
+}
+
 /// Answers a request for `path` at time `now`, by a connector that has run for `uptime`.
 pub(crate) fn hello(path: &str, is_head: bool, now: OffsetDateTime, uptime: Duration) -> Answer {
     let (content_type, body) = match path.split('?').next().unwrap_or_default() {
@@ -66,7 +94,7 @@ pub(crate) fn hello(path: &str, is_head: bool, now: OffsetDateTime, uptime: Dura
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let AnswerBody::Full(body) = &body {
-        headers.insert(http::header::CONTENT_LENGTH, body.len().into());
+        headers.insert(CONTENT_LENGTH, body.len().into());
     }
     Answer {
         status: StatusCode::OK,
@@ -96,7 +124,7 @@ pub(crate) fn not_http() -> Answer {
         CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    headers.insert(http::header::CONTENT_LENGTH, text.len().into());
+    headers.insert(CONTENT_LENGTH, text.len().into());
     Answer {
         status: StatusCode::UPGRADE_REQUIRED,
         headers,
@@ -186,7 +214,7 @@ mod tests {
     #[test]
     fn a_head_request_gets_the_length_and_no_body() {
         let answer = hello("/", true, OffsetDateTime::UNIX_EPOCH, Duration::ZERO);
-        assert!(answer.headers.contains_key(http::header::CONTENT_LENGTH));
+        assert!(answer.headers.contains_key(CONTENT_LENGTH));
         assert_eq!(answer.body, AnswerBody::Full(Bytes::new()));
     }
 }

@@ -10,6 +10,7 @@ use adit_driver::stream::Stream;
 use adit_driver::tcp::{self, DialOptions};
 use adit_driver::unix;
 use adit_proto::exchange::connector::RequestHead;
+use adit_proto::ingress::address::OriginAddress;
 use adit_proto::proxy_header::ProxyVersion;
 use http::HeaderName;
 use tokio::io::AsyncWriteExt as _;
@@ -29,6 +30,18 @@ pub(crate) enum Place {
     Tcp { host: String, port: u16 },
     /// A Unix socket.
     Unix { path: PathBuf },
+}
+
+impl From<&OriginAddress> for Place {
+    fn from(address: &OriginAddress) -> Self {
+        match address {
+            OriginAddress::Tcp { host, port } => Self::Tcp {
+                host: host.as_ref().to_owned(),
+                port: *port,
+            },
+            OriginAddress::Unix { path } => Self::Unix { path: path.clone() },
+        }
+    }
 }
 
 /// How an origin is reached.
@@ -62,7 +75,7 @@ impl Target {
     /// The visitor's address, if the origin wants to know it.
     pub(crate) fn visitor(&self, head: &RequestHead) -> Option<IpAddr> {
         self.proxy_protocol?;
-        head.header(&VISITOR)?.to_str().ok()?.parse().ok()
+        visitor(head)
     }
 
     /// Connects, with an offer to speak `alpn`.
@@ -170,6 +183,11 @@ impl Target {
             source: io::ErrorKind::NotFound.into(),
         }))
     }
+}
+
+/// The visitor's address, as the edge says.
+pub(crate) fn visitor(head: &RequestHead) -> Option<IpAddr> {
+    head.header(&VISITOR)?.to_str().ok()?.parse().ok()
 }
 
 /// The addresses of a name, at most [`ADDRESSES_MAX`], in the resolver's order.

@@ -26,8 +26,8 @@ use tokio::task::spawn_local;
 
 use super::OriginError;
 use super::body::RequestBody;
-use super::http_origin::Unsent;
 use super::io_stream::OriginIo;
+use super::member::Unsent;
 
 /// Requests on one connection at once: RFC 9113 §6.5.2 asks every server to allow as many.
 const STREAMS_MAX: usize = 100;

@@ -1,36 +1,39 @@
-//! Requests to HTTP origins over kept-alive HTTP/1.1 connections, or over shared ones of HTTP/2.
+//! The HTTP origin of one ingress rule on one core: what the rule does to requests, and which address takes them.
 //!
 //! ```text
-//! idle connection? ─yes─► send ─► head ─► body ─► back to the pool
-//!       │ no               └ closed before it answered: once more on a fresh connection, if that is safe
-//!       └► dial ─► send ─► …
+//! one address:      send ─► head
+//! several, limits:  a slot ─► send ─► head, reported
+//!                     ▲          └ not connected, or no answer to what may be sent twice: the next address
+//!                     └ waits while the origin is at its limit ([`group`](super::group))
 //! ```
-//! A request is repeated only if the origin cannot have acted on it: it was never sent, or it has no body
-//! and an idempotent method (RFC 9110 §9.2.2). Fresh connections are not retried.
+//! How a request reaches one address is in [`member`](super::member).
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use adit_proto::exchange::connector::{HeadRules, RequestHead};
+use adit_proto::ingress::address::OriginAddress;
 use adit_proto::ingress::edits::Edits;
-use http::uri::Scheme;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use adit_proto::origin_pool::MemberId;
+use adit_proto::origin_pool::health::Outcome;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::task::spawn_local;
 
 use super::body::{Progress, RequestBody};
 use super::dial::{Place, Purpose, Target};
+use super::group::{Group, Slot};
 use super::http2::{Http2Connections, Lease, Wish};
 use super::io_stream::OriginIo;
+use super::member::{HttpMember, spare};
 use super::pool::{OriginConnection, Pool};
 use super::tls::Alpn;
 use super::{CoreOrigins, OriginError};
 
 /// The origin of one ingress rule.
 pub(crate) struct HttpOrigin {
-    pub(crate) target: Target,
     /// Name in TLS unless it follows the request.
     pub(crate) server_name: Option<String>,
     /// TLS names the request's host.
@@ -41,8 +44,28 @@ pub(crate) struct HttpOrigin {
     pub(crate) disable_chunked_encoding: bool,
     /// Changes on the way.
     pub(crate) edits: Option<Arc<Edits>>,
-    pub(crate) pool: Pool,
-    pub(crate) http2: Http2Connections,
+    pub(crate) template: MemberTemplate,
+    pub(crate) places: Places,
+}
+
+/// What the addresses of an origin have in common.
+pub(crate) struct MemberTemplate {
+    /// Of the service's own address.
+    pub(crate) target: Target,
+    pub(crate) keep_alive_connections: usize,
+    pub(crate) keep_alive_timeout: std::time::Duration,
+    pub(crate) wish: Wish,
+}
+
+/// Where requests go.
+pub(crate) enum Places {
+    /// The service's own address, without limits.
+    Sole(Box<HttpMember>),
+    /// What the group says; its addresses as this core knows them.
+    Group {
+        group: Arc<Group>,
+        members: RefCell<BTreeMap<MemberId, Rc<HttpMember>>>,
+    },
 }
 
 /// An origin's answer whose body has not been read.
@@ -50,6 +73,7 @@ pub(crate) struct Reply {
     response: Response<Incoming>,
     carrier: Carrier,
     progress: Progress,
+    slot: Option<Slot>,
 }
 
 /// What a response comes on.
@@ -58,6 +82,12 @@ pub(crate) enum Carrier {
     Own(OriginConnection),
     /// One of many requests on an HTTP/2 connection.
     Shared { _lease: Lease },
+}
+
+/// What an exchange holds at its origin until its end.
+pub(crate) struct Held {
+    carrier: Carrier,
+    slot: Option<Slot>,
 }
 
 impl HttpOrigin {
@@ -69,122 +99,122 @@ impl HttpOrigin {
         &self,
         core: &CoreOrigins,
         asked: &Purpose,
-        mut request: Request<RequestBody>,
+        request: Request<RequestBody>,
         progress: Progress,
     ) -> Result<Reply, OriginError> {
-        if self.http2.wish != Wish::Never {
-            return self.send_http2(core, asked, request, progress).await;
-        }
-        if let Some(connection) = self.pool.take(asked.server_name.as_deref()) {
-            let spare = spare(&request);
-            match send_on(connection, request, &progress).await {
-                Ok(reply) => return Ok(reply),
-                Err((unsent, error)) => match unsent.or(spare) {
-                    Some(again) => {
-                        tracing::debug!(%error, "kept-alive origin connection was closed, trying a fresh one");
-                        request = again;
-                    }
-                    None => return Err(OriginError::Http { source: error }),
-                },
+        match &self.places {
+            Places::Sole(member) => {
+                let sent = member.send(core, asked, request, &progress).await;
+                sent.map_err(|failed| failed.error)
+            }
+            // On the heap, so that rules without a group do not carry its size.
+            Places::Group { group, .. } => {
+                Box::pin(self.send_to_any(group, core, asked, request, progress)).await
             }
         }
-        let connection = self.open(core, asked).await?;
-        let sent = send_on(connection, request, &progress).await;
-        sent.map_err(|(_, source)| OriginError::Http { source })
     }
 
-    /// The same, to an origin that may speak HTTP/2.
-    async fn send_http2(
+    async fn send_to_any(
         &self,
+        group: &Arc<Group>,
         core: &CoreOrigins,
         asked: &Purpose,
         mut request: Request<RequestBody>,
         progress: Progress,
     ) -> Result<Reply, OriginError> {
-        let kept = match self.http2.lease(asked.server_name.as_deref()) {
-            Some(lease) => Some(Opened::Http2(lease)),
-            None => self.pool.take(asked.server_name.as_deref()).map(Opened::Http1),
-        };
-        if let Some(kept) = kept {
+        let mut slot = group.admit().await?;
+        loop {
+            let member = self.member(&slot);
             let spare = spare(&request);
-            match self.send_over(kept, request, &progress).await {
-                Ok(reply) => return Ok(reply),
-                Err((unsent, error)) => match unsent.or(spare) {
-                    Some(again) => request = again,
-                    None => return Err(OriginError::Http { source: error }),
-                },
-            }
+            let failed = match member.send(core, asked, request, &progress).await {
+                Ok(mut reply) => {
+                    slot.report(outcome(reply.response.status()));
+                    reply.slot = Some(slot);
+                    return Ok(reply);
+                }
+                // The visitor broke off, which says nothing about the origin.
+                Err(failed) if progress.is_failed() => return Err(failed.error),
+                Err(failed) => failed,
+            };
+            let Some(outcome) = failed.error.outcome() else {
+                return Err(failed.error);
+            };
+            slot.report(outcome);
+            request = match failed.unsent.or(spare) {
+                Some(again) if slot.move_on() => again,
+                Some(_) | None => return Err(failed.error),
+            };
+            tracing::debug!(error = %failed.error, next = %slot.address(), "An address of an origin failed, trying another");
         }
-        let opened = self.open_either(core, asked).await?;
-        let sent = self.send_over(opened, request, &progress).await;
-        sent.map_err(|(_, source)| OriginError::Http { source })
     }
 
-    async fn send_over(
+    /// Opens a connection of its own for one exchange, at the first address that can be connected to. What comes of the
+    /// exchange is to be told to the slot, if there is one.
+    pub(crate) async fn open(
         &self,
-        opened: Opened,
-        request: Request<RequestBody>,
-        progress: &Progress,
-    ) -> Result<Reply, Unsent> {
-        match opened {
-            Opened::Http1(connection) => send_on(connection, request, progress).await,
-            Opened::Http2(mut lease) => {
-                let is_tls = self.target.tls.is_some();
-                let scheme = if is_tls { Scheme::HTTPS } else { Scheme::HTTP };
-                let response = lease.send(request, scheme).await?;
-                let carrier = Carrier::Shared { _lease: lease };
-                Ok(Reply::new(response, carrier, progress.clone()))
+        core: &CoreOrigins,
+        asked: &Purpose,
+    ) -> Result<(OriginIo, Option<Slot>), OriginError> {
+        let group = match &self.places {
+            Places::Sole(member) => {
+                let io = member.dial(core, asked, Alpn::Http1).await?;
+                return Ok((io, None));
+            }
+            Places::Group { group, .. } => group,
+        };
+        let mut slot = group.admit().await?;
+        loop {
+            match self.member(&slot).dial(core, asked, Alpn::Http1).await {
+                Ok(io) => return Ok((io, Some(slot))),
+                Err(error) => {
+                    let Some(outcome) = error.outcome() else {
+                        return Err(error);
+                    };
+                    slot.report(outcome);
+                    if !slot.move_on() {
+                        return Err(error);
+                    }
+                }
             }
         }
     }
 
-    /// Opens a connection, or takes the one that another request has opened meanwhile.
-    async fn open_either(&self, core: &CoreOrigins, asked: &Purpose) -> Result<Opened, OriginError> {
-        let _turn = self.http2.turn().await;
-        if let Some(lease) = self.http2.lease(asked.server_name.as_deref()) {
-            return Ok(Opened::Http2(lease));
+    /// The address of `slot` as this core uses it.
+    fn member(&self, slot: &Slot) -> Rc<HttpMember> {
+        match &self.places {
+            Places::Group { members, .. } => {
+                let mut members = members.borrow_mut();
+                let member = members.entry(slot.member());
+                Rc::clone(member.or_insert_with(|| Rc::new(self.template.member(slot.address()))))
+            }
+            Places::Sole(_) => Rc::new(self.template.member(slot.address())),
         }
-        let io = self.dial(core, asked, Alpn::Http2).await?;
-        if self.http2.wish == Wish::PriorKnowledge || io.has_chosen_http2() {
-            return self
-                .http2
-                .begin(io, asked.server_name.as_deref())
-                .await
-                .map(Opened::Http2);
-        }
-        self.http2.note_http1();
-        begin(io, asked.server_name.as_deref()).await.map(Opened::Http1)
     }
 
-    /// Takes back the connection of an answer that was read to its end.
-    pub(crate) fn recycle(&self, carrier: Carrier) {
-        match carrier {
-            // One that was opened for a visitor is nobody else's.
-            Carrier::Own(connection) if self.target.proxy_protocol.is_none() => self.pool.put(connection),
-            Carrier::Own(_) | Carrier::Shared { .. } => {}
+    /// Takes back what an answer that was read to its end came on, then lets the next exchange go on.
+    pub(crate) fn recycle(&self, held: Held) {
+        let Held { carrier, slot } = held;
+        match (&self.places, &slot) {
+            (Places::Sole(member), _) => member.recycle(carrier),
+            (Places::Group { .. }, Some(slot)) => self.member(slot).recycle(carrier),
+            (Places::Group { .. }, None) => {}
         }
     }
 
     /// Closes connections that were idle for too long.
     pub(crate) fn expire(&self, now: Instant) {
-        self.pool.expire(now);
-        self.http2.expire(now);
+        match &self.places {
+            Places::Sole(member) => member.expire(now),
+            Places::Group { members, .. } => members.borrow().values().for_each(|member| member.expire(now)),
+        }
     }
 
-    /// Dials without handing the connection to HTTP.
-    pub(crate) async fn dial(
-        &self,
-        core: &CoreOrigins,
-        asked: &Purpose,
-        alpn: Alpn,
-    ) -> Result<OriginIo, OriginError> {
-        let dialling = self.target.dial(core.io_mode(), core.tls(), asked, alpn);
-        dialling.await
-    }
-
-    async fn open(&self, core: &CoreOrigins, asked: &Purpose) -> Result<OriginConnection, OriginError> {
-        let io = self.dial(core, asked, Alpn::Http1).await?;
-        begin(io, asked.server_name.as_deref()).await
+    /// The group, if there is one.
+    pub(crate) fn group(&self) -> Option<&Arc<Group>> {
+        match &self.places {
+            Places::Sole(_) => None,
+            Places::Group { group, .. } => Some(group),
+        }
     }
 
     /// What the rule does to request heads.
@@ -208,21 +238,46 @@ impl HttpOrigin {
     pub(crate) fn asked(&self, head: &RequestHead) -> Purpose {
         Purpose {
             server_name: self.server_name(head.host()).map(str::to_owned),
-            visitor: self.target.visitor(head),
+            visitor: self.template.target.visitor(head),
         }
     }
 
     /// The name that the origin's certificate must have, for a request to `host`; `None` for plain origins.
-    fn server_name<'a>(&'a self, host: &'a str) -> Option<&'a str> {
-        self.target.tls.as_ref()?;
-        let follows = self.is_named_by_request || matches!(self.target.place, Place::Unix { .. });
+    pub(crate) fn server_name<'a>(&'a self, host: &'a str) -> Option<&'a str> {
+        let target = &self.template.target;
+        target.tls.as_ref()?;
+        let follows = self.is_named_by_request || matches!(target.place, Place::Unix { .. });
         match &self.server_name {
             Some(name) if !self.is_named_by_request => Some(name),
             Some(_) | None if follows => Some(without_port(host)),
-            Some(_) | None => match &self.target.place {
+            Some(_) | None => match &target.place {
                 Place::Tcp { host, .. } => Some(host),
                 Place::Unix { .. } => None,
             },
+        }
+    }
+}
+
+impl MemberTemplate {
+    /// The same at another address.
+    pub(crate) fn member(&self, address: &OriginAddress) -> HttpMember {
+        self.at(address.into())
+    }
+
+    /// The service's own address.
+    pub(crate) fn own(&self) -> HttpMember {
+        self.at(self.target.place.clone())
+    }
+
+    fn at(&self, place: Place) -> HttpMember {
+        let is_shared = self.target.proxy_protocol.is_none();
+        HttpMember {
+            target: Target {
+                place,
+                ..self.target.clone()
+            },
+            pool: Pool::new(self.keep_alive_connections, self.keep_alive_timeout),
+            http2: Http2Connections::new(self.wish, is_shared, self.keep_alive_timeout),
         }
     }
 }
@@ -233,73 +288,38 @@ impl Reply {
             response,
             carrier,
             progress,
+            slot: None,
         }
     }
 
-    /// Splits off what [`HttpOrigin::recycle`] wants once the body was read to its end. It may only be
-    /// recycled if the request was sent whole by then, which the second value says.
-    pub(crate) fn into_parts(self) -> (Response<Incoming>, Carrier, Progress) {
-        (self.response, self.carrier, self.progress)
+    /// The same, of an exchange that holds `slot`.
+    pub(crate) fn with_slot(self, slot: Option<Slot>) -> Self {
+        Self { slot, ..self }
+    }
+
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// Splits off what is to be held until the body was read, and what [`HttpOrigin::recycle`] wants then. It may only be
+    /// recycled if the request was sent whole by then, which the last value says.
+    pub(crate) fn into_parts(self) -> (Response<Incoming>, Held, Progress) {
+        let held = Held {
+            carrier: self.carrier,
+            slot: self.slot,
+        };
+        (self.response, held, self.progress)
     }
 }
 
-/// Bytes read of a response at once, or collected of a request. hyper's own 400 KiB leave the second-level cache before
-/// QUIC takes them; half as much costs more in turns than it saves.
-const BUFFER_BYTES_MAX: usize = 248_000;
-
-/// How we speak HTTP/1.1: header names in the case that old origins expect.
-pub(crate) fn builder() -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder.title_case_headers(true).max_buf_size(BUFFER_BYTES_MAX);
-    builder
-}
-
-/// A connection ready for a request.
-enum Opened {
-    Http1(OriginConnection),
-    Http2(Lease),
-}
-
-/// Begins HTTP/1.1.
-async fn begin(io: OriginIo, server_name: Option<&str>) -> Result<OriginConnection, OriginError> {
-    let (sender, connection) = builder()
-        .handshake(TokioIo::new(io))
-        .await
-        .map_err(|source| OriginError::Http { source })?;
-    // Ends with the connection, and is aborted when the connection is dropped.
-    let task = spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::trace!(%error, "origin connection ended");
-        }
-    });
-    Ok(OriginConnection::new(sender, server_name, task))
-}
-
-/// Why there is no answer; the request comes back if it was not sent.
-pub(super) type Unsent = (Option<Request<RequestBody>>, hyper::Error);
-
-async fn send_on(
-    mut connection: OriginConnection,
-    request: Request<RequestBody>,
-    progress: &Progress,
-) -> Result<Reply, Unsent> {
-    match connection.sender.try_send_request(request).await {
-        Ok(response) => Ok(Reply::new(response, Carrier::Own(connection), progress.clone())),
-        Err(mut error) => Err((error.take_message(), error.into_error())),
+/// What an answer says about its address.
+pub(super) fn outcome(status: StatusCode) -> Outcome {
+    if status.is_server_error() {
+        Outcome::Failed
+    } else {
+        Outcome::Answered
     }
-}
-
-/// A copy for a second try, of a request that may be sent twice.
-fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let is_safe = matches!(request.body(), RequestBody::Empty) && request.method().is_idempotent();
-    if !is_safe {
-        return None;
-    }
-    let mut again = Request::new(RequestBody::Empty);
-    *again.method_mut() = request.method().clone();
-    *again.uri_mut() = request.uri().clone();
-    *again.headers_mut() = request.headers().clone();
-    Some(again)
 }
 
 /// The host part of a Host header.
@@ -327,17 +347,5 @@ mod tests {
         ] {
             assert_eq!(without_port(host), name);
         }
-    }
-
-    #[test]
-    fn only_bodyless_idempotent_requests_may_be_sent_twice() {
-        let request = |method: &str| {
-            let request = Request::builder().method(method).uri("/a?b").header("x", "y");
-            request.body(RequestBody::Empty).expect("a plain request")
-        };
-        let again = spare(&request("GET")).expect("a GET may be repeated");
-        assert_eq!(again.uri(), "/a?b");
-        assert_eq!(again.headers().get("x"), Some(&HeaderValue::from_static("y")));
-        assert!(spare(&request("POST")).is_none());
     }
 }

@@ -10,21 +10,27 @@
 //!
 //! Source: cloudflared `ingress/origin_proxy.go`, `carrier/carrier.go`, `socks/*.go`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use adit_driver::kernel::IoMode;
 use adit_driver::stream::Stream;
 use adit_driver::tcp::{self, DialOptions};
+use adit_proto::exchange::connector::RequestHead;
 use adit_proto::ingress::Rule;
 use adit_proto::ingress::ip_rules::IpRules;
 use adit_proto::ingress::service::OriginService;
+use adit_proto::origin_pool::health::Outcome;
 use adit_proto::proxy_header::ProxyVersion;
 use adit_proto::socks;
 use http::uri::Authority;
 
-use super::OriginError;
-use super::dial::{self, Place, Target};
+use super::dial::{self, Place, Purpose, Target};
+use super::group::{Group, Slot};
+use super::io_stream::OriginIo;
+use super::tls::Alpn;
+use super::{CoreOrigins, OriginError};
 
 pub(crate) mod carry;
 pub(crate) mod conversation;
@@ -42,6 +48,8 @@ pub(crate) struct TcpOrigin {
     keep_alive: Option<Duration>,
     happy_eyeballs: bool,
     proxy_protocol: Option<ProxyVersion>,
+    /// The addresses of a fixed destination, if there are several or limits.
+    group: Option<Arc<Group>>,
 }
 
 enum Destination {
@@ -68,7 +76,7 @@ pub(crate) enum DestinationError {
 
 impl TcpOrigin {
     /// Of a rule whose service is a TCP service.
-    pub(crate) fn of(rule: &Rule) -> Self {
+    pub(crate) fn of(rule: &Rule, group: Option<Arc<Group>>) -> Self {
         let settings = &rule.settings;
         let destination = match &rule.service {
             OriginService::Bastion => Destination::Bastion,
@@ -89,14 +97,69 @@ impl TcpOrigin {
             keep_alive: (!settings.tcp_keep_alive.is_zero()).then_some(settings.tcp_keep_alive),
             happy_eyeballs: !settings.no_happy_eyeballs,
             proxy_protocol: settings.proxy_protocol,
+            group,
         }
     }
 
-    /// Where to, as far as the request says; `None` when the visitor says it later by SOCKS5.
-    pub(crate) fn target(
+    /// The group, if there is one.
+    pub(crate) fn group(&self) -> Option<&Arc<Group>> {
+        self.group.as_ref()
+    }
+
+    /// Connects to `place` as the rule says, or to the first address of the group that can be connected to.
+    pub(crate) async fn dial(
         &self,
-        jump: Option<&http::HeaderValue>,
-    ) -> Result<Option<Target>, DestinationError> {
+        core: &CoreOrigins,
+        place: Place,
+        asked: &Purpose,
+    ) -> Result<(OriginIo, Option<Slot>), OriginError> {
+        let Some(group) = &self.group else {
+            return Ok((self.dial_at(core, place, asked).await?, None));
+        };
+        let mut slot = group.admit().await?;
+        loop {
+            match self.dial_at(core, slot.address().as_ref().into(), asked).await {
+                Ok(io) => {
+                    slot.report(Outcome::Answered);
+                    return Ok((io, Some(slot)));
+                }
+                Err(error) => {
+                    slot.report(Outcome::Unconnected);
+                    if !slot.move_on() {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Connects to `place` and nowhere else.
+    pub(crate) async fn dial_at(
+        &self,
+        core: &CoreOrigins,
+        place: Place,
+        asked: &Purpose,
+    ) -> Result<OriginIo, OriginError> {
+        let target = Target {
+            place,
+            tls: None,
+            connect_timeout: self.connect_timeout,
+            tls_timeout: Duration::ZERO,
+            keep_alive: self.keep_alive,
+            happy_eyeballs: self.happy_eyeballs,
+            proxy_protocol: self.proxy_protocol,
+        };
+        target.dial(core.io_mode(), core.tls(), asked, Alpn::Http1).await
+    }
+
+    /// Whom a connection is for, if the origin wants to know it.
+    pub(crate) fn visitor(&self, head: &RequestHead) -> Option<IpAddr> {
+        self.proxy_protocol?;
+        dial::visitor(head)
+    }
+
+    /// Where to, as far as the request says; `None` when the visitor says it later by SOCKS5.
+    pub(crate) fn place(&self, jump: Option<&http::HeaderValue>) -> Result<Option<Place>, DestinationError> {
         let (host, port) = match &self.destination {
             Destination::Fixed { host, port } => {
                 let port = port.ok_or_else(|| DestinationError::NoPort(host.clone()))?;
@@ -105,15 +168,7 @@ impl TcpOrigin {
             Destination::Bastion => jump_destination(jump)?,
             Destination::Socks(_) => return Ok(None),
         };
-        Ok(Some(Target {
-            place: Place::Tcp { host, port },
-            tls: None,
-            connect_timeout: self.connect_timeout,
-            tls_timeout: Duration::ZERO,
-            keep_alive: self.keep_alive,
-            happy_eyeballs: self.happy_eyeballs,
-            proxy_protocol: self.proxy_protocol,
-        }))
+        Ok(Some(Place::Tcp { host, port }))
     }
 
     /// Connects to what a SOCKS5 client asked for; the reply to it otherwise.

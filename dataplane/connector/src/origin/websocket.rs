@@ -8,6 +8,7 @@
 
 use adit_driver::chunks::Chunks;
 use adit_driver::stream::growing::GrowingBuffer;
+use adit_proto::origin_pool::health::Outcome;
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -16,10 +17,11 @@ use tokio::task::spawn_local;
 
 use super::body::{Progress, RequestBody};
 use super::dial::Purpose;
-use super::http_origin::{Carrier, HttpOrigin, Reply, builder};
+use super::group::Slot;
+use super::http_origin::{Carrier, HttpOrigin, Reply, outcome};
 use super::io_stream::OriginIo;
+use super::member::builder;
 use super::pool::OriginConnection;
-use super::tls::Alpn;
 use super::{CoreOrigins, OriginError};
 use crate::edge_stream::{FromEdge, ToEdge};
 
@@ -32,6 +34,8 @@ pub(crate) enum Upgrade {
         io: OriginIo,
         /// Came along with the 101.
         early: Bytes,
+        /// Of the origin's limits.
+        slot: Option<Slot>,
     },
     /// It answered with something else.
     Answered(Reply),
@@ -44,8 +48,31 @@ pub(crate) async fn upgrade(
     asked: &Purpose,
     request: Request<RequestBody>,
 ) -> Result<Upgrade, OriginError> {
+    let (io, slot) = origin.open(core, asked).await?;
+    let asking = ask(io, asked, request).await;
+    if let Some(slot) = &slot {
+        slot.report(match &asking {
+            Ok(Upgrade::Switched { .. }) => Outcome::Answered,
+            Ok(Upgrade::Answered(reply)) => outcome(reply.status()),
+            Err(_) => Outcome::Unanswered,
+        });
+    }
+    Ok(match asking? {
+        Upgrade::Switched {
+            headers, io, early, ..
+        } => Upgrade::Switched {
+            headers,
+            io,
+            early,
+            slot,
+        },
+        Upgrade::Answered(reply) => Upgrade::Answered(reply.with_slot(slot)),
+    })
+}
+
+/// The same on a connection that is open.
+async fn ask(io: OriginIo, asked: &Purpose, request: Request<RequestBody>) -> Result<Upgrade, OriginError> {
     let failed = |source| OriginError::Http { source };
-    let io = origin.dial(core, asked, Alpn::Http1).await?;
     let (mut sender, connection) = builder().handshake(TokioIo::new(io)).await.map_err(failed)?;
     let mut driving = Box::pin(connection.without_shutdown());
     let mut ended = None;
@@ -70,6 +97,7 @@ pub(crate) async fn upgrade(
             headers: response.into_parts().0.headers,
             io: parts.io.into_inner(),
             early: parts.read_buf,
+            slot: None,
         });
     }
     // Ends with the connection, and is aborted when the connection is dropped.

@@ -1,5 +1,6 @@
 //! What is new with each start: the replica's id and the seed of its choices; and what follows from them.
 
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use adit_wire::ConnectorId;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 use super::settings::{IngressState, Settings};
 use crate::config::{Config, ConfigError};
+use crate::origin::group::Groups;
 
 /// Tells origins which replica asks.
 const ID_TAG: HeaderName = HeaderName::from_static("cf-warp-tag-id");
@@ -25,6 +27,7 @@ pub(super) fn settings(config: &Config) -> Result<Settings, ConfigError> {
     let id_value = HeaderValue::from_str(&connector_id.to_string()).expect("a UUID is a valid header value");
     let mut added_headers = vec![(ID_TAG, id_value)];
     added_headers.extend(config.tags.iter().cloned());
+    let groups = Groups::new(Arc::default(), seed());
     Ok(Settings {
         tunnel_id: config.identity.tunnel_id,
         auth: config.identity.auth.clone(),
@@ -34,7 +37,10 @@ pub(super) fn settings(config: &Config) -> Result<Settings, ConfigError> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             arch: arch(),
         },
-        ingress: ArcSwap::from_pointee(IngressState::local(config.ingress.clone())),
+        ingress: ArcSwap::from_pointee(IngressState::local(config.ingress.clone(), &groups)),
+        groups,
+        replacing: Mutex::default(),
+        changes: watch::Sender::default(),
         local_changes: watch::Sender::default(),
         roots: config.roots()?,
         bind: config.bind,

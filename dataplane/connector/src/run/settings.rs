@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use adit_proto::ingress::Ingress;
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::config::{Readiness, remote};
 use crate::local_configuration;
+use crate::origin::group::{Group, Groups};
 
 /// Shared by all cores.
 pub(crate) struct Settings {
@@ -27,6 +28,12 @@ pub(crate) struct Settings {
     pub(crate) client: ClientInfo,
     /// The ingress in force.
     pub(crate) ingress: ArcSwap<IngressState>,
+    /// The addresses of its origins.
+    pub(crate) groups: Groups,
+    /// Held while it is replaced: several edges may push at the same moment.
+    pub(crate) replacing: Mutex<()>,
+    /// Says that it was replaced.
+    pub(crate) changes: watch::Sender<()>,
     /// Says that the local ingress was replaced.
     pub(crate) local_changes: watch::Sender<()>,
     /// Who may sign an edge's certificate.
@@ -59,6 +66,8 @@ pub(crate) struct Settings {
 pub(crate) struct IngressState {
     pub(crate) version: i32,
     pub(crate) ingress: Ingress,
+    /// By position of the rule.
+    groups: Vec<Option<Arc<Group>>>,
 }
 
 impl Settings {
@@ -91,35 +100,32 @@ impl Settings {
                 return applied(in_force, text);
             }
         };
-        let new = Arc::new(IngressState {
-            version: update.version,
-            ingress,
-        });
-        // Several edges may push at the same moment; the highest version stays.
-        self.ingress.rcu(|current| {
-            let winner = if current.version < new.version {
-                &new
-            } else {
-                current
-            };
-            Arc::clone(winner)
-        });
-        tracing::info!(version = update.version, "Updated to new configuration");
+        if self.replace(update.version, ingress, |in_force| in_force < update.version) {
+            tracing::info!(version = update.version, "Updated to new configuration");
+        }
         applied(self.ingress.load().version, String::new())
+    }
+
+    /// Puts an ingress in force if that in force has a version that `may_give_way`; whether it did.
+    fn replace(&self, version: i32, ingress: Ingress, may_give_way: impl FnOnce(i32) -> bool) -> bool {
+        let _turn = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.ingress.load();
+        if !may_give_way(current.version) {
+            return false;
+        }
+        let groups = self.groups.follow(&ingress, &current.groups);
+        self.ingress.store(Arc::new(IngressState {
+            version,
+            ingress,
+            groups,
+        }));
+        self.changes.send_replace(());
+        true
     }
 
     /// Puts other local rules in force, unless those in force are an edge's; whether it did.
     pub(crate) fn replace_local(&self, ingress: Ingress) -> bool {
-        let new = Arc::new(IngressState::local(ingress));
-        let replaced = self.ingress.rcu(|current| {
-            let winner = if current.version == VERSION_NONE {
-                &new
-            } else {
-                current
-            };
-            Arc::clone(winner)
-        });
-        let is_local = replaced.version == VERSION_NONE;
+        let is_local = self.replace(VERSION_NONE, ingress, |in_force| in_force == VERSION_NONE);
         if is_local {
             self.local_changes.send_replace(());
         }
@@ -136,11 +142,22 @@ impl Settings {
 
 impl IngressState {
     /// The configuration read at start.
-    pub(crate) fn local(ingress: Ingress) -> Self {
+    pub(crate) fn local(ingress: Ingress, groups: &Groups) -> Self {
         Self {
             version: VERSION_NONE,
+            groups: groups.follow(&ingress, &[]),
             ingress,
         }
+    }
+
+    /// The addresses of the rule at `place`, if there are several or limits.
+    pub(crate) fn group(&self, place: usize) -> Option<&Arc<Group>> {
+        self.groups.get(place)?.as_ref()
+    }
+
+    /// Every such group.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.groups.iter().flatten()
     }
 }
 

@@ -115,6 +115,7 @@ pub(super) async fn attempt(
 fn refused(error: ResponseError) -> Failed {
     let failure = match error {
         ResponseError::Connector(_) => Failure::Reported,
+        ResponseError::Busy => Failure::Busy,
         ResponseError::Invalid(_) => Failure::Invalid,
     };
     Failed::Tunnel(failure, error.to_string())

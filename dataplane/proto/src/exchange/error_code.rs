@@ -5,7 +5,10 @@
 //!
 //! Does not: decide about retries (see [`super::retry`]) or render pages (the edge does).
 
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
+
+/// By which a connector of ours tells the code of an answer of its own.
+pub const HEADER: HeaderName = HeaderName::from_static("adit-error");
 
 /// Whose fault a failure is, as logs and metrics report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +61,8 @@ pub enum ErrorCode {
     OriginUnreachable,
     /// The origin answered with something that is not a valid HTTP response.
     OriginBadResponse,
+    /// The origin is at the limit that its connector keeps.
+    OriginBusy,
     /// The origin sent no response head in time.
     OriginTimeout,
     /// The answer broke off after it had begun.
@@ -189,6 +194,14 @@ const TABLE: [Row; ErrorCode::COUNT] = [
         "The service behind the tunnel sent an answer that is not valid HTTP.",
     ),
     row(
+        ErrorCode::OriginBusy,
+        "origin-busy",
+        StatusCode::SERVICE_UNAVAILABLE,
+        Side::Origin,
+        "Origin busy",
+        "The service behind the tunnel is at its limit. Please try again shortly.",
+    ),
+    row(
         ErrorCode::OriginTimeout,
         "origin-timeout",
         StatusCode::GATEWAY_TIMEOUT,
@@ -238,7 +251,7 @@ const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
 
 impl ErrorCode {
     /// Number of codes: the size of arrays indexed by [`Self::index`].
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     /// Every code in table order.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -279,7 +292,7 @@ impl ErrorCode {
     pub const fn is_temporary(self) -> bool {
         matches!(
             self,
-            Self::TunnelNoConnection | Self::TunnelSaturated | Self::Overloaded
+            Self::TunnelNoConnection | Self::TunnelSaturated | Self::OriginBusy | Self::Overloaded
         )
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! never opened ────────────────► any request              ─► another connection, if possible of another replica
 //! connection lost ─────────────► idempotent and held     ─► the same
+//! origin at its limit ──────────► any request that is held   ─► another replica: its limit is its own
 //! failure reported, or reset ───► idempotent and held     ─► another replica: the origin is the same
 //! silent, or answer begun ──────► never
 //! ```
@@ -37,6 +38,8 @@ pub enum Failure {
     /// The connector says that it got no answer from the origin, or resets the stream: a reset may discard
     /// such words on their way.
     Reported,
+    /// The connector says that the origin is at its limit, and that it has not seen the request.
+    Busy,
     /// The answer is not HTTP.
     Invalid,
     /// The deadline for the response head passed.
@@ -49,6 +52,7 @@ impl Failure {
         match self {
             Self::NotOpened | Self::Lost => ErrorCode::TunnelLost,
             Self::Reported => ErrorCode::OriginUnreachable,
+            Self::Busy => ErrorCode::OriginBusy,
             Self::Invalid => ErrorCode::OriginBadResponse,
             Self::Silent => ErrorCode::OriginTimeout,
         }
@@ -136,7 +140,13 @@ pub fn decide(failure: Failure, attempted: &Attempted<'_>, budget: &mut Budget) 
         Failure::NotOpened if attempted.held == Held::Whole => Verdict::OtherConnection,
         Failure::Lost if is_replayable => Verdict::OtherConnection,
         Failure::Reported if is_replayable => Verdict::OtherReplica,
-        Failure::NotOpened | Failure::Lost | Failure::Reported | Failure::Invalid | Failure::Silent => {
+        Failure::Busy if attempted.held == Held::Whole => Verdict::OtherReplica,
+        Failure::NotOpened
+        | Failure::Lost
+        | Failure::Reported
+        | Failure::Busy
+        | Failure::Invalid
+        | Failure::Silent => {
             return give_up;
         }
     };
@@ -151,7 +161,7 @@ pub fn decide(failure: Failure, attempted: &Attempted<'_>, budget: &mut Budget) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Failure::{Invalid, Lost, NotOpened, Reported, Silent};
+    use Failure::{Busy, Invalid, Lost, NotOpened, Reported, Silent};
     use Held::{Gone, Whole};
     use Verdict::{GiveUp, OtherConnection, OtherReplica};
 
@@ -183,6 +193,8 @@ mod tests {
                 Whole,
                 GiveUp(ErrorCode::OriginUnreachable),
             ),
+            (Busy, Method::POST, Whole, OtherReplica),
+            (Busy, Method::POST, Gone, GiveUp(ErrorCode::OriginBusy)),
             (Invalid, Method::GET, Whole, GiveUp(ErrorCode::OriginBadResponse)),
             (Silent, Method::GET, Whole, GiveUp(ErrorCode::OriginTimeout)),
         ];

@@ -15,6 +15,7 @@ use super::ip_rules::IpRules;
 use super::path;
 use super::service::OriginService;
 use super::settings::OriginSettings;
+use crate::origin_pool::settings::PoolSettings;
 
 /// Most rules of one list.
 pub const RULES_MAX: usize = 1000;
@@ -93,6 +94,16 @@ pub enum IngressError {
         /// What is wrong with it.
         why: String,
     },
+    /// Several addresses or their limits cannot be used as written.
+    #[error("{key} {value:?}: {why}")]
+    Pool {
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A rule of a `socks-proxy` is not valid.
     #[error("unable to create ip rule for socks-proxy: {0}")]
     IpRule(String),
@@ -126,6 +137,8 @@ pub struct Rule {
     pub ip_rules: IpRules,
     /// What is changed on the way; `None` for nothing.
     pub edits: Option<Arc<Edits>>,
+    /// Addresses and limits of the origin; `None` for one address without limits.
+    pub pool: Option<Arc<PoolSettings>>,
 }
 
 /// A valid list of rules.
@@ -173,6 +186,7 @@ impl Ingress {
             settings,
             ip_rules: IpRules::default(),
             edits: None,
+            pool: None,
         };
         Self { rules: vec![rule] }
     }
@@ -217,6 +231,7 @@ impl Rule {
             access.check().map_err(in_rule)?;
         }
         let edits = Edits::parse(&text.settings.edits).map_err(in_rule)?;
+        let pool = PoolSettings::parse(&text.settings.pool, &service).map_err(in_rule)?;
         let hostname = HostFilter::parse(&text.hostname).map_err(in_rule)?;
         let path = (!text.path.is_empty()).then(|| {
             let mut builder = RegexBuilder::new(&text.path);
@@ -233,6 +248,7 @@ impl Rule {
             settings: text.settings.clone(),
             ip_rules,
             edits: edits.map(Arc::new),
+            pool: pool.map(Arc::new),
         })
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::access::AccessSettings;
 use super::edits::EditsText;
 use super::ip_rules::IpRuleText;
+use crate::origin_pool::settings::PoolText;
 use crate::proxy_header::ProxyVersion;
 
 /// Complete settings of one rule.
@@ -55,6 +56,8 @@ pub struct OriginSettings {
     pub edits: EditsText,
     /// Tells the origin whom each connection is for. Not a key of cloudflared.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// Several addresses, and limits. Not keys of cloudflared.
+    pub pool: PoolText,
 }
 
 /// What one layer says; `None` where it says nothing.
@@ -100,6 +103,8 @@ pub struct OriginOverrides {
     pub edits: EditsText,
     /// See [`OriginSettings::proxy_protocol`]; `Some(None)` turns it off.
     pub proxy_protocol: Option<Option<ProxyVersion>>,
+    /// See [`OriginSettings::pool`]; each key by itself.
+    pub pool: PoolText,
 }
 
 impl Default for OriginSettings {
@@ -125,6 +130,7 @@ impl Default for OriginSettings {
             access: None,
             edits: EditsText::default(),
             proxy_protocol: None,
+            pool: PoolText::default(),
         }
     }
 }
@@ -170,6 +176,7 @@ impl OriginSettings {
             access: layer.access.clone().or(self.access),
             edits: self.edits.with(&layer.edits),
             proxy_protocol: layer.proxy_protocol.unwrap_or(self.proxy_protocol),
+            pool: self.pool.with(&layer.pool),
         }
     }
 }

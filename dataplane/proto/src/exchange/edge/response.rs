@@ -7,7 +7,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, UPGRADE};
 use http::{Method, StatusCode, Version};
 
 use super::hop_by_hop::HopByHop;
-use crate::exchange::error_code::ErrorCode;
+use crate::exchange::error_code::{self, ErrorCode};
 use crate::exchange::names::{self, KeyError};
 
 /// A response head and what follows it.
@@ -40,6 +40,9 @@ pub enum ResponseError {
     /// The connector says why there is no response.
     #[error("the connector reports: {}", String::from_utf8_lossy(.0))]
     Connector(Bytes),
+    /// The connector keeps the origin from more requests; it has not seen this one.
+    #[error("the connector reports that the origin is at its limit")]
+    Busy,
     /// It is not an HTTP response.
     #[error("the response head is invalid: {0}")]
     Invalid(&'static str),
@@ -50,6 +53,7 @@ impl ResponseError {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Connector(_) => ErrorCode::OriginUnreachable,
+            Self::Busy => ErrorCode::OriginBusy,
             Self::Invalid(_) => ErrorCode::OriginBadResponse,
         }
     }
@@ -69,6 +73,9 @@ pub fn public_response(
         return Err(ResponseError::Connector(response.error));
     }
     let (status, mut headers) = read(&response.metadata)?;
+    if status == StatusCode::SERVICE_UNAVAILABLE && says_busy(&headers) {
+        return Err(ResponseError::Busy);
+    }
     let body = match status {
         StatusCode::SWITCHING_PROTOCOLS if kind == ConnectionType::WebSocket => {
             return Ok(upgraded(headers, version));
@@ -96,6 +103,12 @@ pub fn public_response(
         headers,
         body,
     })
+}
+
+/// Whether an answer is the connector's own; it lets no origin say this.
+fn says_busy(headers: &HeaderMap) -> bool {
+    let code = headers.get(error_code::HEADER);
+    code.is_some_and(|code| code == ErrorCode::OriginBusy.as_str())
 }
 
 /// Status and headers, without those of the origin's connection, in their order.
