@@ -2,9 +2,12 @@
 
 pub mod nginx;
 pub mod scripted;
+pub mod broken;
 pub mod tcp;
 pub mod ssh;
 pub mod redis;
+pub mod postgres;
+pub mod python;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
