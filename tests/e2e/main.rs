@@ -27,6 +27,7 @@ mod passthrough;
 mod proxy_headers;
 mod manage;
 mod quick;
+mod tail;
 mod refusal;
 mod certificate;
 mod cores;

@@ -9,6 +9,7 @@ mod tcp;
 mod restarts;
 mod tool;
 mod quick;
+mod tail;
 
 use std::path::PathBuf;
 

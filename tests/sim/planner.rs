@@ -140,7 +140,11 @@ impl World {
     }
 
     fn publish(&mut self) {
-        let snapshot = plan(&self.facts, PlanSettings { replicas_max: 100 });
+        let settings = PlanSettings {
+            replicas_max: 100,
+            management_key: None,
+        };
+        let snapshot = plan(&self.facts, settings);
         let newest = self.plans.last_key_value().map(|(generation, _)| *generation);
         assert!(
             newest.is_none_or(|newest| newest < snapshot.generation),

@@ -4,4 +4,5 @@ pub mod access;
 pub mod curl;
 pub mod h2load;
 pub mod raw;
+pub mod tail;
 pub mod websocket;

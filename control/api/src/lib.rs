@@ -15,6 +15,7 @@ pub mod replica;
 pub mod route;
 pub mod configuration;
 pub mod digest;
+pub mod management;
 pub mod snapshot;
 pub mod edge_link;
 

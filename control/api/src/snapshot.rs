@@ -17,6 +17,7 @@ use adit_wire::ids::{AccountTag, TunnelId};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::SecretDigest;
+use crate::management::ManagementKey;
 
 /// Largest snapshot in its JSON form. A million routes fit; more is refused by control before it is sent.
 pub const SNAPSHOT_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -33,6 +34,9 @@ pub struct RouteSnapshot {
     pub routes: BTreeMap<HostPattern, RouteTarget>,
     /// Every living tunnel.
     pub tunnels: BTreeMap<TunnelId, TunnelEntry>,
+    /// What tokens for the management service of connectors are verified with; none are good without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management_key: Option<ManagementKey>,
 }
 
 /// What a hostname leads to. Pools join when load balancing does.
@@ -79,6 +83,9 @@ pub struct SnapshotDelta {
     /// Tunnels that are gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tunnels_removed: Vec<TunnelId>,
+    /// The key for tokens, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub management_key: Option<ManagementKey>,
 }
 
 /// What became of a snapshot or delta that was offered.
@@ -135,6 +142,7 @@ impl RouteSnapshot {
         }
         self.routes.extend(delta.routes_set);
         self.tunnels.extend(delta.tunnels_set);
+        self.management_key = delta.management_key.or(self.management_key);
         self.generation = delta.to;
         Ok(Applied::Yes)
     }
@@ -148,12 +156,16 @@ impl RouteSnapshot {
             routes_removed: missing(&self.routes, &newer.routes),
             tunnels_set: changed(&self.tunnels, &newer.tunnels, TunnelEntry::same),
             tunnels_removed: missing(&self.tunnels, &newer.tunnels),
+            management_key: newer
+                .management_key
+                .filter(|key| self.management_key != Some(*key)),
         }
     }
 
     /// Whether both hold the same routes and tunnels, whatever their generations.
     pub fn same_content(&self, other: &Self) -> bool {
         self.routes == other.routes
+            && self.management_key == other.management_key
             && self.tunnels.len() == other.tunnels.len()
             && self
                 .tunnels

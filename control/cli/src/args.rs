@@ -9,6 +9,7 @@ pub(crate) mod flag;
 pub(crate) mod leaf;
 pub(crate) mod lookup;
 mod spelling;
+pub(crate) mod tail_flags;
 pub(crate) mod tunnel_flags;
 pub(crate) mod values;
 
@@ -55,6 +56,8 @@ pub(crate) fn command() -> Command {
         ))))
         .subcommand(tunnel_command())
         .subcommand(access_flags::command(LOG_FLAGS))
+        .subcommand(tail_flags::tail_command())
+        .subcommand(tail_flags::management_command())
         .subcommand(manual::completions_command())
         .subcommand(manual::man_command())
         .subcommand(
@@ -70,9 +73,14 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> ArgMatches
 }
 
 fn try_parse(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, clap::Error> {
-    let tables = [TUNNEL_FLAGS, RUN_FLAGS, access_flags::TCP_FLAGS]
-        .into_iter()
-        .chain(LEAVES.iter().map(|leaf| leaf.own));
+    let tables = [
+        TUNNEL_FLAGS,
+        RUN_FLAGS,
+        access_flags::TCP_FLAGS,
+        tail_flags::TAIL_FLAGS,
+    ]
+    .into_iter()
+    .chain(LEAVES.iter().map(|leaf| leaf.own));
     let flags: Vec<&Flag> = tables.flatten().collect();
     let is_flag = |name: &str| flags.iter().any(|flag| flag.is_called(name));
     command().try_get_matches_from(spelling::double_dashes(arguments, is_flag))

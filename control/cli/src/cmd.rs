@@ -4,6 +4,7 @@ pub(crate) mod access;
 pub(crate) mod control;
 pub(crate) mod edge;
 pub(crate) mod manual;
+pub(crate) mod tail;
 pub(crate) mod tunnel;
 
 use std::future::Future;
@@ -26,6 +27,14 @@ pub(crate) fn run(root: &ArgMatches) -> Result<(), Failure> {
         .ok_or_else(|| Failure::usage("no command was given"))?;
     if name == "tunnel" {
         return tunnel::run(root, matches, &environment);
+    }
+    if matches!(name, "tail" | "management") {
+        let log = args::log_view(&[root, matches], &environment);
+        log::Options::from_flags(&log)?.install()?;
+        return match name {
+            "tail" => tail::run(root, matches, &environment),
+            _ => tail::management(root, matches, &environment),
+        };
     }
     if let Some(flag) = args::misplaced_flag(root) {
         return Err(Failure::usage(format!("--{flag} before '{name}' has no meaning"))

@@ -8,18 +8,23 @@
 
 mod layer;
 mod line;
+mod live;
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
+use adit_connector::LiveLog;
 use anyhow::Context as _;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use self::layer::{LineLayer, Sink};
 use self::line::Shape;
+use self::live::{LiveLayer, WhileStreaming};
 use crate::args::lookup::Lookup;
 use crate::failure::Failure;
 
@@ -32,6 +37,14 @@ const TRANSPORT_LIBRARY: &str = "quinn_proto";
 
 /// File name below `--log-directory`.
 const FILE_IN_DIRECTORY: &str = "adit.log";
+
+/// The process has one logger and so one place where its lines are streamed from.
+static LIVE: OnceLock<LiveLog> = OnceLock::new();
+
+/// Where the connector's lines are streamed from.
+pub(crate) fn live() -> LiveLog {
+    LIVE.get_or_init(LiveLog::default).clone()
+}
 
 /// Where log lines go and which.
 #[derive(Debug)]
@@ -73,23 +86,47 @@ impl Options {
 
     /// Installs the logger for the whole process.
     pub(crate) fn install(&self) -> Result<(), Failure> {
-        let console = LineLayer::new(self.shape, Sink::Console);
-        let file = self.file.as_deref().map(open).transpose()?;
-        let file = file.map(|file| LineLayer::new(Shape::Json, Sink::File(file)));
-        let others = self.level.min(LevelFilter::WARN);
-        let filter = Targets::new()
-            .with_default(others)
-            .with_target(OUR_CRATES, self.level)
-            .with_target(TRANSPORT, self.transport_level.unwrap_or(self.level))
-            .with_target(TRANSPORT_LIBRARY, self.transport_level.unwrap_or(others));
+        let (console, file) = self.layers()?;
         tracing_subscriber::registry()
-            .with(filter)
+            .with(self.filter())
             .with(console)
             .with(file)
             .try_init()
             .context("cannot set up logging")?;
         log_panics();
         Ok(())
+    }
+
+    /// Installs the logger of a connector, which also hands its lines to [`live`], whatever their level.
+    pub(crate) fn install_for_connector(&self) -> Result<(), Failure> {
+        let live = live();
+        let (console, file) = self.layers()?;
+        tracing_subscriber::registry()
+            .with(console.with_filter(self.filter()))
+            .with(file.map(|file| file.with_filter(self.filter())))
+            .with(LiveLayer(live.clone()).with_filter(WhileStreaming(live)))
+            .try_init()
+            .context("cannot set up logging")?;
+        log_panics();
+        Ok(())
+    }
+
+    fn layers(&self) -> Result<(LineLayer, Option<LineLayer>), Failure> {
+        let console = LineLayer::new(self.shape, Sink::Console);
+        let file = self.file.as_deref().map(open).transpose()?;
+        Ok((
+            console,
+            file.map(|file| LineLayer::new(Shape::Json, Sink::File(file))),
+        ))
+    }
+
+    fn filter(&self) -> Targets {
+        let others = self.level.min(LevelFilter::WARN);
+        Targets::new()
+            .with_default(others)
+            .with_target(OUR_CRATES, self.level)
+            .with_target(TRANSPORT, self.transport_level.unwrap_or(self.level))
+            .with_target(TRANSPORT_LIBRARY, self.transport_level.unwrap_or(others))
     }
 }
 

@@ -9,6 +9,7 @@ mod query;
 
 use ::http::Method;
 use adit_control_api::envelope::ResultInfo;
+use adit_control_api::management::Resource;
 use adit_control_api::quick::QuickTunnelView;
 use adit_control_api::replica::ClientView;
 use adit_control_api::route::{DnsRouteResult, RouteRequest};
@@ -116,6 +117,16 @@ impl Api {
     pub(crate) async fn token(&self, id: TunnelId) -> Result<String, RestError> {
         let path = format!("{}/token", self.tunnel_path(id));
         self.call::<(), _>("get tunnel token", Method::GET, &path, None)
+            .await
+    }
+
+    pub(crate) async fn management_token(
+        &self,
+        id: TunnelId,
+        resource: Resource,
+    ) -> Result<String, RestError> {
+        let path = format!("{}/management/{}", self.tunnel_path(id), resource.as_str());
+        self.call::<(), _>("get management token", Method::POST, &path, None)
             .await
     }
 

@@ -9,13 +9,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use adit_control_api::management::Signer;
 use adit_control_api::problem::Code;
+use axum::Extension;
 use axum::Router;
 use axum::extract::{Request, State as Shared};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use tokio::net::TcpListener;
 
 use crate::metrics::Gauges;
@@ -31,6 +33,7 @@ mod connections;
 mod routes;
 mod configurations;
 mod quick;
+mod management;
 
 /// Where the API begins.
 pub(crate) const BASE: &str = "/client/v4";
@@ -43,20 +46,25 @@ pub(crate) async fn serve(
     listener: TcpListener,
     state: Arc<State>,
     desk: Option<Arc<Desk>>,
+    signer: Arc<Signer>,
     stop: impl Future<Output = ()>,
     stop_time: Duration,
 ) {
     let metrics = state.clone();
-    listen::serve(listener, router(state, desk), stop, stop_time, move || {
-        metrics.metrics.accept_failed()
-    })
+    listen::serve(
+        listener,
+        router(state, desk, signer),
+        stop,
+        stop_time,
+        move || metrics.metrics.accept_failed(),
+    )
     .await;
 }
 
-fn router(state: Arc<State>, desk: Option<Arc<Desk>>) -> Router {
+fn router(state: Arc<State>, desk: Option<Arc<Desk>>, signer: Arc<Signer>) -> Router {
     let quick = desk.map_or_else(Router::new, |desk| {
         Router::new()
-            .route("/tunnel", axum::routing::post(quick::create))
+            .route("/tunnel", post(quick::create))
             .with_state(desk)
     });
     let api = Router::new()
@@ -77,6 +85,14 @@ fn router(state: Arc<State>, desk: Option<Arc<Desk>>) -> Router {
             "/accounts/{account}/cfd_tunnel/{id}/configurations",
             get(configurations::show).put(configurations::put),
         )
+        .route(
+            "/accounts/{account}/cfd_tunnel/{id}/management",
+            post(management::issue_several),
+        )
+        .route(
+            "/accounts/{account}/cfd_tunnel/{id}/management/{resource}",
+            post(management::issue_one),
+        )
         .route("/zones/{zone}/tunnels/routes", get(routes::list))
         .route("/zones/{zone}/tunnels/{id}/routes", put(routes::put))
         .route(
@@ -91,6 +107,7 @@ fn router(state: Arc<State>, desk: Option<Arc<Desk>>) -> Router {
         .method_not_allowed_fallback(async || {
             answer::refuse(Code::MethodNotAllowed.error("this path does not take this method"))
         })
+        .layer(Extension(signer))
         .with_state(state.clone())
         .merge(quick)
         .layer(from_fn_with_state(state, bounded))

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use adit_control_api::management::Signer;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,6 +21,7 @@ use crate::ca::{Ca, CaError};
 use crate::config::Config;
 use crate::edge_link::{self, EdgeLinks, LinkTls, TlsError};
 use crate::files::{self, Readable};
+use crate::management::{self, ManagementKeyError};
 use crate::plan::PlanSettings;
 use crate::quick::{self, Absences, Desk};
 use crate::rest;
@@ -67,6 +69,9 @@ pub enum ControlError {
     /// The CA fails.
     #[error(transparent)]
     Ca(#[from] CaError),
+    /// The key for management tokens fails.
+    #[error(transparent)]
+    ManagementKey(#[from] ManagementKeyError),
     /// The remote edges' listener cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -101,7 +106,7 @@ async fn serve(config: Config) -> Result<(), ControlError> {
         quick_tunnels = config.quick_tunnels.as_ref().map(|quick| quick.domain.to_string()),
         "control starts"
     );
-    let (state, ca) = open(&config)?;
+    let Opened { state, ca, signer } = open(&config)?;
     let api = listen("listen", config.listen).await?;
     let desk = config.quick_tunnels.clone().map(|settings| {
         let account = config.account.clone();
@@ -145,7 +150,7 @@ async fn serve(config: Config) -> Result<(), ControlError> {
         tracing::info!("control stops");
         tell_manager(NotifyState::Stopping);
     };
-    rest::serve(api, state, desk, stop, STOP_TIME).await;
+    rest::serve(api, state, desk, Arc::new(signer), stop, STOP_TIME).await;
     tasks.shutdown().await;
     // A stale socket or address would make others wait for a process that is gone.
     for path in [&config.edge_socket, &config.state_dir.join("addresses.json")] {
@@ -157,7 +162,14 @@ async fn serve(config: Config) -> Result<(), ControlError> {
     Ok(())
 }
 
-fn open(config: &Config) -> Result<(Arc<State>, Ca), ControlError> {
+/// What is kept in the state directory.
+struct Opened {
+    state: Arc<State>,
+    ca: Ca,
+    signer: Signer,
+}
+
+fn open(config: &Config) -> Result<Opened, ControlError> {
     let dir = |path: &std::path::Path| {
         let path = path.to_owned();
         move |source| ControlError::StateDir { path, source }
@@ -168,14 +180,20 @@ fn open(config: &Config) -> Result<(Arc<State>, Ca), ControlError> {
     let addresses = config.state_dir.join("addresses.json");
     files::remove(&addresses).map_err(dir(&addresses))?;
     let ca = Ca::open(&config.state_dir)?;
+    let keys = management::open(&config.state_dir)?;
     bootstrap::ensure_account(&store, &config.account, &config.state_dir)?;
     let state = State::open(
         Arc::new(store),
         PlanSettings {
             replicas_max: config.replicas_max,
+            management_key: Some(keys.public),
         },
     )?;
-    Ok((state, ca))
+    Ok(Opened {
+        state,
+        ca,
+        signer: keys.signer,
+    })
 }
 
 async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ControlError> {

@@ -21,6 +21,7 @@ use adit_proto::ingress::service::OriginService;
 use adit_proto::ingress::settings::OriginSettings;
 use adit_proto::limits::{IDLE_PING_INTERVAL, IDLE_PING_INTERVAL_MAX};
 use adit_proto::supervisor::Transport;
+use adit_wire::Hostname;
 use adit_wire::registration::feature;
 use http::{HeaderName, HeaderValue};
 use rustls::RootCertStore;
@@ -41,6 +42,7 @@ mod rules;
 pub(crate) mod source;
 pub(crate) mod transport;
 
+use crate::management::{HOSTNAME, ManagementSettings, SERVICE_ADDRESS};
 use crate::run::trust;
 
 pub use error::ConfigError;
@@ -69,7 +71,6 @@ const RPC_TIMEOUT: Duration = Duration::from_secs(5);
 const UNSUPPORTED_FEATURES: &[&str] = &[
     feature::DATAGRAM_V2,
     feature::DATAGRAM_V3,
-    feature::MANAGEMENT_LOGS,
     "support_datagram_v3",
     "support_datagram_v3_1",
 ];
@@ -99,6 +100,7 @@ pub struct Config {
     pub(crate) features: Vec<String>,
     pub(crate) tags: Vec<(HeaderName, HeaderValue)>,
     pub(crate) is_post_quantum: bool,
+    pub(crate) management: ManagementSettings,
     /// `None` for the default ports.
     pub(crate) metrics: Option<String>,
     pub(crate) pidfile: Option<PathBuf>,
@@ -193,6 +195,7 @@ impl Config {
                 .collect::<Result<_, _>>()?,
             is_post_quantum: flags.post_quantum == Some(true),
             reported_flags: reported(&flags),
+            management: management(&flags)?,
             metrics: flags.metrics,
             pidfile: flags.pidfile.as_deref().map(file::expand),
             addresses_file: flags.addresses_file,
@@ -319,6 +322,20 @@ pub(crate) struct Readiness {
     pub(crate) locations: usize,
 }
 
+fn management(flags: &Flags) -> Result<ManagementSettings, ConfigError> {
+    let hostname = flags.management_hostname.as_deref().unwrap_or(HOSTNAME);
+    let parsed: Result<Hostname, _> = hostname.parse();
+    let parsed = parsed.map_err(|error| invalid("management-hostname", hostname, &error.to_string()))?;
+    Ok(ManagementSettings {
+        hostname: parsed.as_str().to_owned(),
+        label: flags.label.clone().filter(|label| !label.is_empty()),
+        service_address: flags
+            .service_op_ip
+            .clone()
+            .unwrap_or_else(|| SERVICE_ADDRESS.to_owned()),
+    })
+}
+
 fn idle_ping_interval(given: Option<Duration>) -> Result<Duration, ConfigError> {
     match given {
         Some(interval) if !(IDLE_PING_INTERVAL_MIN..=IDLE_PING_INTERVAL_MAX).contains(&interval) => {
@@ -344,6 +361,7 @@ fn features(flags: &Flags) -> Vec<String> {
     let mut features = vec![
         feature::ALLOW_REMOTE_CONFIG.to_owned(),
         feature::QUIC_EOF.to_owned(),
+        feature::MANAGEMENT_LOGS.to_owned(),
     ];
     if flags.post_quantum == Some(true) {
         features.push(feature::POST_QUANTUM.to_owned());

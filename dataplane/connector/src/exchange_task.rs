@@ -30,6 +30,7 @@ use time::OffsetDateTime;
 use crate::access::ASSERTION;
 use crate::config::remote::chain;
 use crate::edge_stream::{FromEdge, Gone, SendHeadError, ToEdge};
+use crate::management::LogEvent;
 use crate::metrics::CoreMetrics;
 use crate::origin::body::{Progress, RequestBody, StreamBody};
 use crate::origin::builtin::{self, Answer, AnswerBody};
@@ -41,6 +42,7 @@ use crate::origin::{CoreOrigins, OriginError, Service, echo, handshake};
 use crate::run::settings::Settings;
 
 mod http2;
+mod manage;
 mod quic;
 mod tcp;
 
@@ -138,6 +140,7 @@ enum Asked {
 
 /// The visitor's side of an exchange.
 struct Stream<'a, S, R> {
+    index: ConnIndex,
     metrics: &'a CoreMetrics,
     send: S,
     /// Taken by a request body.
@@ -161,20 +164,34 @@ async fn conclude<S: ToEdge, R: FromEdge>(
         return;
     };
     let dest = String::from_utf8_lossy(&dest);
+    // Queries may hold secrets: those of management requests always do.
+    let dest = path(&dest);
+    // Only a flow is addressed without a scheme.
+    let event = if dest.contains("://") {
+        LogEvent::Http
+    } else {
+        LogEvent::Tcp
+    };
     if matches!(error, ExchangeError::Origin(OriginError::Busy(_))) {
         // Not an error of ours, and logged by the group, now and then.
         core.metrics.request_errors.add(1);
-        tracing::debug!(connIndex = index.0, %dest, error = %error, "Request refused");
+        tracing::debug!(event = event as u8, connIndex = index.0, dest, error = %error, "Request refused");
         return match answer_ourselves(builtin::busy(), &mut stream).await {
             Ok(()) => stream.send.finish(),
             Err(_) => stream.send.fail(None).await,
         };
     }
     if matches!(error, ExchangeError::Cancelled) {
-        tracing::debug!(connIndex = index.0, %dest, error = %error, "Request failed");
+        tracing::debug!(event = event as u8, connIndex = index.0, dest, error = %error, "Request failed");
     } else {
         core.metrics.request_errors.add(1);
-        tracing::error!(connIndex = index.0, %dest, error = chain(&error), "Request failed");
+        tracing::error!(
+            event = event as u8,
+            connIndex = index.0,
+            dest,
+            error = chain(&error),
+            "Request failed"
+        );
     }
     stream.send.fail(error.text().as_deref()).await;
 }
@@ -190,6 +207,18 @@ async fn exchange<S: ToEdge, R: FromEdge>(
         Asked::Flow(dest) => return tcp::flow(core, &dest, first, stream).await,
         Asked::Request(head) => head,
     };
+    if core.settings.management.is_meant(head.host()) {
+        // Boxed, so that other exchanges do not keep room for it.
+        return Box::pin(manage::answer(core, head, first, stream)).await;
+    }
+    tracing::debug!(
+        event = LogEvent::Http as u8,
+        connIndex = stream.index.0,
+        host = head.host(),
+        path = path(head.target()),
+        "{} request",
+        head.method()
+    );
     let rules = core.origins.rules(&core.settings.ingress.load());
     // Every ingress ends with a rule for all, so there is a service.
     let Some(served) = rules.find(head.host(), head.target()) else {
@@ -224,6 +253,11 @@ async fn exchange<S: ToEdge, R: FromEdge>(
         }
     };
     answer_ourselves(answer, stream).await
+}
+
+/// A target without its query, which may hold secrets.
+fn path(target: &str) -> &str {
+    target.split('?').next().unwrap_or_default()
 }
 
 /// Forwards a request with its body, and the answer with its.
@@ -423,6 +457,12 @@ impl<S: ToEdge, R: FromEdge> Stream<'_, S, R> {
     async fn write_head(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), ExchangeError> {
         self.send.write_head(status, headers).await?;
         self.metrics.responses.add(status.as_u16());
+        tracing::debug!(
+            event = LogEvent::Http as u8,
+            connIndex = self.index.0,
+            status = status.as_u16(),
+            "Response"
+        );
         Ok(())
     }
 

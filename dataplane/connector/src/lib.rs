@@ -24,7 +24,9 @@ mod control_stream;
 mod edge_stream;
 mod exchange_task;
 mod access;
+mod management;
 mod origin;
 
 pub use config::{Config, ConfigError, Flags, Identity, QuickTunnel};
+pub use management::{LiveLog, LogEvent, LogLevel, LogLine};
 pub use run::{ConnectorError, run};

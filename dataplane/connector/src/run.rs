@@ -30,6 +30,7 @@ use crate::config::remote::chain;
 use crate::config::transport::IpVersion;
 use crate::config::{Config, ConfigError};
 use crate::connections::{self, Command, Event};
+use crate::management::LiveLog;
 use crate::metrics::CoreMetrics;
 use crate::metrics_server::{MetricsServer, View};
 use crate::status::Status;
@@ -108,11 +109,11 @@ pub enum ConnectorError {
     Interrupted,
 }
 
-/// Runs a connector until it is told to stop.
+/// Runs a connector until it is told to stop; lines that its logger pushes into `live_log` are what it streams.
 ///
 /// # Errors
 /// [`ConnectorError`]; failures of connections are not among them, they are retried for ever.
-pub fn run(config: Config) -> Result<(), ConnectorError> {
+pub fn run(config: Config, live_log: LiveLog) -> Result<(), ConnectorError> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -126,12 +127,16 @@ pub fn run(config: Config) -> Result<(), ConnectorError> {
         .enable_all()
         .build()
         .map_err(ConnectorError::Runtime)?;
-    LocalSet::new().block_on(&runtime, serve(config, probe.mode))
+    LocalSet::new().block_on(&runtime, serve(config, live_log, probe.mode))
 }
 
-async fn serve(config: Config, io: adit_driver::kernel::IoMode) -> Result<(), ConnectorError> {
+async fn serve(
+    config: Config,
+    live_log: LiveLog,
+    io: adit_driver::kernel::IoMode,
+) -> Result<(), ConnectorError> {
     let signals = service::Signals::new().map_err(ConnectorError::Signals)?;
-    let settings = Arc::new(identity::settings(&config)?);
+    let settings = Arc::new(identity::settings(&config, live_log)?);
     let metrics_server = MetricsServer::bind(config.metrics.as_deref()).await?;
     if let Some(path) = &config.addresses_file {
         files::write_addresses(path, metrics_server.address())?;

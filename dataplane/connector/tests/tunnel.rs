@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use adit_connector::Config;
+use adit_connector::{Config, LiveLog};
 use adit_driver::core::Cores;
 use nix::sys::signal::{Signal, raise};
 
@@ -45,7 +45,7 @@ fn a_connector_serves_its_rules_until_it_is_told_to_stop() {
             panic!("the edge does not listen");
         };
         let config = Config::resolve(setup::flags(dir.path(), address, choice)).unwrap();
-        let connector = thread::spawn(move || adit_connector::run(config));
+        let connector = thread::spawn(move || adit_connector::run(config, LiveLog::default()));
         match steps.recv_timeout(DEADLINE) {
             Ok(edge::Step::Served) => raise(Signal::SIGTERM).unwrap(),
             other => panic!("{mode}: the connector did not serve: {other:?}"),

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use adit_connector::{Config, Flags};
+use adit_connector::{Config, Flags, LiveLog};
 use nix::sys::signal::{Signal, raise};
 use tokio::task::LocalSet;
 
@@ -51,7 +51,7 @@ fn a_connector_serves_its_rules_over_http2_until_it_is_told_to_stop() {
             ..setup::flags(dir.path(), address, choice)
         };
         let config = Config::resolve(flags).unwrap();
-        let connector = thread::spawn(move || adit_connector::run(config));
+        let connector = thread::spawn(move || adit_connector::run(config, LiveLog::default()));
         match steps.recv_timeout(DEADLINE) {
             Ok(edge::Step::Served) => raise(Signal::SIGTERM).unwrap(),
             other => panic!("{mode}: the connector did not serve: {other:?}"),

@@ -23,6 +23,7 @@ use adit_proto::proxy_protocol::Version;
 use adit_wire::Hostname;
 
 use crate::control_link::ControlAddress;
+use crate::management::Names;
 pub(crate) use passthrough::Passthrough;
 
 /// Largest configuration file; a larger one is some other file.
@@ -53,6 +54,8 @@ pub struct Config {
     pub(crate) control: ControlAddress,
     pub(crate) state_dir: PathBuf,
     pub(crate) limits: Limits,
+    /// Where the management service of connectors is reached.
+    pub(crate) management: Names,
     /// Names whose TLS ends at their origins.
     pub(crate) passthrough: Passthrough,
     pub(crate) trusted_proxies: Vec<Cidr>,
@@ -281,6 +284,11 @@ impl fmt::Display for Config {
         writeln!(f, "  reconnect-wait: {}", units::show(self.limits.reconnect_wait))?;
         writeln!(f, "  memory: {:?}", self.limits.memory_bytes.to_string())?;
         writeln!(f, "  visitor-connections: {}", self.limits.visitor_connections)?;
+        writeln!(f, "management:")?;
+        if let Some(hostname) = &self.management.hostname {
+            writeln!(f, "  hostname: \"{hostname}\"")?;
+        }
+        writeln!(f, "  connector-hostname: \"{}\"", self.management.connector)?;
         writeln!(f, "passthrough:")?;
         for (pattern, sends) in self.passthrough.entries() {
             writeln!(f, "  - {{hostname: \"{pattern}\"{}}}", fmt_send(*sends))?;

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::control_link::ServiceHandle;
 use crate::cross_core::{self, CoreMessage};
 use crate::drain::Drain;
+use crate::management::Management;
 use crate::memory::Memory;
 use crate::metrics::CoreMetrics;
 use crate::public::listen::{self, Entrance, Speech};
@@ -48,6 +49,7 @@ pub(crate) struct Core {
     pub(crate) log: AccessLog,
     pub(crate) retries: Cell<Budget>,
     pub(crate) drain: Drain,
+    pub(crate) management: Management,
     memory: Memory,
 }
 
@@ -58,11 +60,13 @@ impl Core {
         tunnels: Rc<Tunnels>,
         metrics: Arc<CoreMetrics>,
         log: AccessLog,
+        service: Option<ServiceHandle>,
     ) -> Rc<Self> {
         let policy = Policy {
             trusted_proxies: config.trusted_proxies.clone(),
             colo: config.colo.clone(),
         };
+        let management = Management::new(&config, service);
         let memory = Memory::new(config.limits.memory_bytes, context.count);
         Rc::new(Self {
             context,
@@ -73,6 +77,7 @@ impl Core {
             log,
             retries: Cell::default(),
             drain: Drain::default(),
+            management,
             memory,
         })
     }
@@ -157,6 +162,7 @@ pub(crate) async fn run(context: CoreContext, seed: Seed, shared: Shared) {
         tunnels,
         seed.metrics.clone(),
         shared.log.clone(),
+        Some(shared.service.clone()),
     );
     let listening = match Listening::open(&core, seed.sockets, &shared) {
         Ok(listening) => listening,

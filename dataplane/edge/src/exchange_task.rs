@@ -29,7 +29,7 @@ use adit_proto::exchange::edge::{
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::exchange::retry::{Attempted, Failure, Verdict, decide};
 use adit_proto::steering::{NoConnection, Tried};
-use adit_wire::TunnelId;
+use adit_wire::{ConnectorId, TunnelId};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::request::Parts;
@@ -38,6 +38,7 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::core::Core;
 use crate::error_page::{Form, render};
+use crate::management::Admitted;
 use crate::tunnels::Choice;
 use attempt::{Answer, Failed, Order, attempt};
 use body::PublicBody;
@@ -94,10 +95,26 @@ async fn exchange(
     if !record.is_admitted() {
         return Err(ErrorCode::Overloaded);
     }
-    let tunnel = core
-        .tunnels
-        .route(&authority.hostname)
-        .ok_or(ErrorCode::HostnameUnknown)?;
+    let (authority, tunnel, aim) = if core.management.is_meant(&authority.hostname) {
+        record.hide_query();
+        // Boxed, so that other exchanges do not keep room for it.
+        let admitting = core
+            .management
+            .admit(&authority.hostname, visitor.scheme, &parts.uri);
+        let Admitted { tunnel, connector } = Box::pin(admitting).await?;
+        let hostname = core.management.connector_hostname();
+        let authority = Authority {
+            text: hostname.as_str(),
+            hostname: hostname.clone(),
+        };
+        (authority, tunnel, Aim::Management(connector))
+    } else {
+        let tunnel = core
+            .tunnels
+            .route(&authority.hostname)
+            .ok_or(ErrorCode::HostnameUnknown)?;
+        (authority, tunnel, Aim::Origin)
+    };
     record.set_tunnel(tunnel);
     let key = STANDARD.encode(rand::random::<[u8; 16]>());
     let sent = tunnel_request(&request, &authority, visitor, &core.policy, id, &key)?;
@@ -108,6 +125,7 @@ async fn exchange(
     Sending {
         core,
         tunnel,
+        aim,
         authority,
         sent,
         parts,
@@ -125,10 +143,20 @@ fn length_of(body: &Incoming) -> BodyLength {
     }
 }
 
+/// What of a tunnel is to answer.
+#[derive(Clone, Copy)]
+enum Aim {
+    /// A service behind a replica that serves the hostname.
+    Origin,
+    /// The management service of this replica, or of any.
+    Management(Option<ConnectorId>),
+}
+
 /// A request and where it was sent in vain.
 struct Sending<'a> {
     core: &'a Rc<Core>,
     tunnel: TunnelId,
+    aim: Aim,
     authority: Authority<'a>,
     sent: TunnelRequest,
     parts: &'a Parts,
@@ -179,6 +207,10 @@ impl Sending<'_> {
     /// A connection that has not seen the request. Waits for one when the tunnel has just lost its last.
     async fn next_connection(&self, last: Option<Failure>) -> Result<Choice, ErrorCode> {
         let tunnels = &self.core.tunnels;
+        if let Aim::Management(connector) = self.aim {
+            let choice = tunnels.choose_replica(self.tunnel, connector, &self.tried);
+            return choice.ok_or(ErrorCode::ManagementUnreachable);
+        }
         loop {
             let none = match tunnels.choose(self.tunnel, &self.authority.hostname, &self.tried) {
                 Ok(choice) => return Ok(choice),

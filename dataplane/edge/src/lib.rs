@@ -24,6 +24,7 @@ mod registration;
 mod control_link;
 mod state;
 mod access_log;
+mod management;
 mod memory;
 mod metrics;
 mod admin;

@@ -136,6 +136,26 @@ impl Tunnels {
         })
     }
 
+    /// Picks a connection of one replica, or of any, whatever hostnames they serve.
+    pub(crate) fn choose_replica(
+        &self,
+        tunnel: TunnelId,
+        connector: Option<ConnectorId>,
+        tried: &Tried,
+    ) -> Option<Choice> {
+        let directory = self.directory.borrow();
+        let live = directory
+            .of(tunnel, connector)
+            .filter(|live| !live.is_draining && !tried.connections.contains(&live.id))
+            .min_by_key(|live| live.handle.load(Ordering::Relaxed))?;
+        Some(Choice {
+            id: live.id,
+            slot: live.slot,
+            core: CoreId(live.core),
+            load: live.handle.clone(),
+        })
+    }
+
     /// Waits for a tunnel that has just lost its last connection; true once it has one again, false if it is
     /// not expected, has not come in time, or too many wait.
     pub(crate) async fn returned(&self, tunnel: TunnelId) -> bool {

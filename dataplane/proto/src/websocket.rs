@@ -1,6 +1,7 @@
-//! WebSockets as far as we speak them ourselves: heads of frames, and bytes carried in binary messages.
+//! WebSockets as far as we speak them ourselves: heads of frames, bytes carried in binary messages, and short texts.
 //!
-//! Payloads are handled while they arrive, so a message of any size needs the memory of one chunk.
+//! Carried payloads are handled while they arrive, so a message of any size needs the memory of one chunk; texts are
+//! collected up to a limit.
 //!
 //! Does not: know the handshake, agree to extensions, or look at sockets that are only relayed.
 //!
@@ -8,6 +9,8 @@
 
 pub mod frame;
 pub mod carrier;
+pub mod message;
 
 pub use carrier::{Carried, Carrier};
 pub use frame::{Peer, Unlawful};
+pub use message::{MessageError, Messages, Told};

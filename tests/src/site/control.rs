@@ -150,6 +150,11 @@ impl Control {
         tool
     }
 
+    /// Where its API is, with the path that all requests begin with.
+    pub fn api(&self) -> &str {
+        &self.api
+    }
+
     /// Its counters.
     #[track_caller]
     pub fn metrics(&self) -> Metrics {

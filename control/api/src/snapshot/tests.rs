@@ -30,6 +30,7 @@ fn state(generation: u64, routes: &[(&str, u128)], tunnels: &[(u128, &str)]) -> 
             .iter()
             .map(|(id, name)| (tunnel(*id), entry(name)))
             .collect(),
+        management_key: None,
     }
 }
 

@@ -185,15 +185,21 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
     Flag::switch("no-prechecks", "Accepted for compatibility")
         .env(&["TUNNEL_NO_PRECHECKS"])
         .hide(),
-    Flag::text("management-hostname", "Accepted for compatibility")
-        .env(&["TUNNEL_MANAGEMENT_HOSTNAME"])
-        .hide(),
+    Flag::text(
+        "management-hostname",
+        "Host of requests for the management service",
+    )
+    .env(&["TUNNEL_MANAGEMENT_HOSTNAME"])
+    .hide(),
     Flag::switch("management-diagnostics", "Accepted for compatibility")
         .env(&["TUNNEL_MANAGEMENT_DIAGNOSTICS"])
         .hide(),
-    Flag::text("service-op-ip", "Accepted for compatibility")
-        .env(&["TUNNEL_SERVICE_OP_IP"])
-        .hide(),
+    Flag::text(
+        "service-op-ip",
+        "IP:PORT; the way there tells this host's address",
+    )
+    .env(&["TUNNEL_SERVICE_OP_IP"])
+    .hide(),
     Flag::text("trace-output", "Accepted for compatibility")
         .env(&["TUNNEL_TRACE_OUTPUT"])
         .hide(),

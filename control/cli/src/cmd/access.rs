@@ -6,8 +6,8 @@
 //!
 //! Source: cloudflared `cmd/cloudflared/access/carrier.go`, `carrier/*.go`.
 
-mod dial;
-mod relay;
+pub(super) mod dial;
+pub(super) mod relay;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;

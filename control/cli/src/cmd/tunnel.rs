@@ -3,7 +3,7 @@
 //! All but `run`, `ingress` and `ready` speak the control API; none but `run`, and `tunnel` without a command, stays.
 
 mod ad_hoc;
-mod config_file;
+pub(super) mod config_file;
 pub(crate) mod create;
 mod credentials;
 mod delete;
@@ -12,11 +12,11 @@ mod ingress;
 mod list;
 mod quick;
 mod ready;
-mod resolve;
+pub(super) mod resolve;
 mod route;
 mod run;
 mod search;
-mod session;
+pub(super) mod session;
 mod token;
 mod view;
 
@@ -59,8 +59,12 @@ pub(crate) fn run(
         Some(text) => Ok(Some(text)),
         None => file.text(name),
     })?;
-    log.install()?;
-    let session = || Session::open(&chosen, &file);
+    if matches!(chosen.leaf.action, Action::Run | Action::AdHoc) {
+        log.install_for_connector()?;
+    } else {
+        log.install()?;
+    }
+    let session = || Session::open(&chosen.tunnel, &file);
     match chosen.leaf.action {
         Action::AdHoc => ad_hoc::make_and_run(&chosen, &file),
         Action::Run => run::run(&chosen, &file),

@@ -38,9 +38,9 @@ struct SpanFields(Vec<Field>);
 
 /// Collects fields; the message apart.
 #[derive(Default)]
-struct Collector {
-    message: String,
-    fields: Vec<Field>,
+pub(super) struct Collector {
+    pub(super) message: String,
+    pub(super) fields: Vec<Field>,
 }
 
 impl LineLayer {

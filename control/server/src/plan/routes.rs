@@ -1,6 +1,7 @@
 //! Plans the route snapshot: living tunnels with their digests, and the routes that lead to them.
 
 use adit_control_api::digest::SecretDigest;
+use adit_control_api::management::ManagementKey;
 use adit_control_api::snapshot::{RouteSnapshot, RouteTarget, TunnelEntry};
 
 use crate::facts::{Facts, Tunnel};
@@ -10,6 +11,8 @@ use crate::facts::{Facts, Tunnel};
 pub struct PlanSettings {
     /// Replicas each tunnel may have.
     pub replicas_max: u32,
+    /// What edges verify management tokens with.
+    pub management_key: Option<ManagementKey>,
 }
 
 /// Plans the snapshot of these facts; it has their generation.
@@ -48,5 +51,6 @@ pub fn plan(facts: &Facts, settings: PlanSettings) -> RouteSnapshot {
         generation: facts.generation,
         routes,
         tunnels,
+        management_key: settings.management_key,
     }
 }

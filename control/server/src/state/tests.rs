@@ -13,7 +13,10 @@ use super::*;
 use crate::change::tunnels;
 use crate::store::RedbStore;
 
-const SETTINGS: PlanSettings = PlanSettings { replicas_max: 2 };
+const SETTINGS: PlanSettings = PlanSettings {
+    replicas_max: 2,
+    management_key: None,
+};
 
 fn edge(name: &str, generation: u64) -> EdgeInfo {
     EdgeInfo {

@@ -219,6 +219,9 @@ impl File {
         fill(&mut flags.post_quantum, keys.switch("post-quantum")?);
         fill(&mut flags.metrics, keys.text("metrics")?);
         fill(&mut flags.loglevel, keys.text("loglevel")?);
+        fill(&mut flags.management_hostname, keys.text("management-hostname")?);
+        fill(&mut flags.service_op_ip, keys.text("service-op-ip")?);
+        fill(&mut flags.label, keys.text("label")?);
         fill(&mut flags.io, parsed(keys, "io")?);
         fill(&mut flags.cores, count(keys, "cores")?);
         fill(&mut flags.cpus, cpus(keys)?);

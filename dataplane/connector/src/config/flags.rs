@@ -95,6 +95,12 @@ pub struct Flags {
     pub metrics: Option<String>,
     /// Level of the log: only told to the edge here.
     pub loglevel: Option<String>,
+    /// Requests for this host are for the management service.
+    pub management_hostname: Option<String>,
+    /// `host:port` whose way tells the address of this host.
+    pub service_op_ip: Option<String>,
+    /// Name of this replica in place of the host's.
+    pub label: Option<String>,
     /// Written after the first registration.
     pub pidfile: Option<PathBuf>,
     /// Written with the addresses listened on (ours).

@@ -21,6 +21,7 @@ pub(crate) async fn serve_http2(
     let (parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let stream = Stream {
+        index,
         metrics: &core.metrics,
         send: answer,
         recv: Some(Http2Body::new(body)),

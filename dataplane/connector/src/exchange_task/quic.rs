@@ -15,6 +15,7 @@ use super::{Asked, ExchangeCore, ExchangeError, HEAD_DEADLINE, Stream, conclude,
 /// Serves a data stream whose signature has been read.
 pub(crate) async fn serve_quic(core: Rc<ExchangeCore>, index: ConnIndex, send: SendStream, recv: RecvStream) {
     let stream = Stream {
+        index,
         metrics: &core.metrics,
         send,
         recv: Some(recv),

@@ -226,6 +226,11 @@ fn ours(page: &mut Page, view: &View, status: &Status) {
         page.line(name, &[("result", result)], count);
     }
     origins(page, view);
+    page.single(
+        "connector_live_log_lines_lost_total",
+        "counter",
+        view.settings.management.live_log.lost(),
+    );
     let name = "connector_responses_total";
     page.family(name, "counter");
     let mut classes = [0_u64; 5];

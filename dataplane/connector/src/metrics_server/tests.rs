@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config::Readiness;
+use crate::management::{LiveLog, Management, ManagementSettings};
 use crate::metrics::{RpcMethod, Sampler};
 use crate::origin::group::Groups;
 use crate::run::settings::IngressState;
@@ -53,6 +54,14 @@ fn view() -> View {
         },
         started_at: std::time::Instant::now(),
         added_headers: Vec::new(),
+        management: Management {
+            settings: ManagementSettings {
+                hostname: "management.test".into(),
+                label: None,
+                service_address: String::new(),
+            },
+            live_log: LiveLog::default(),
+        },
         reported_flags: [].into(),
     };
     View {

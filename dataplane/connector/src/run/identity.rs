@@ -12,13 +12,14 @@ use uuid::Uuid;
 
 use super::settings::{IngressState, Settings};
 use crate::config::{Config, ConfigError};
+use crate::management::{LiveLog, Management};
 use crate::origin::group::Groups;
 
 /// Tells origins which replica asks.
 const ID_TAG: HeaderName = HeaderName::from_static("cf-warp-tag-id");
 
 /// The settings of this run.
-pub(super) fn settings(config: &Config) -> Result<Settings, ConfigError> {
+pub(super) fn settings(config: &Config, live_log: LiveLog) -> Result<Settings, ConfigError> {
     let connector_id = ConnectorId(Uuid::new_v4());
     tracing::info!(
         tunnelID = %config.identity.tunnel_id, connectorID = %connector_id,
@@ -53,6 +54,10 @@ pub(super) fn settings(config: &Config) -> Result<Settings, ConfigError> {
         quick_hostname: config.quick_hostname.clone().unwrap_or_default(),
         started_at: Instant::now(),
         added_headers,
+        management: Management {
+            settings: config.management.clone(),
+            live_log,
+        },
         reported_flags: config.reported_flags.clone(),
     })
 }

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::config::{Readiness, remote};
 use crate::local_configuration;
+use crate::management::Management;
 use crate::origin::group::{Group, Groups};
 
 /// Shared by all cores.
@@ -58,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) started_at: Instant,
     /// Told to origins with every request.
     pub(crate) added_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Answers what edges ask of the connector itself.
+    pub(crate) management: Management,
     /// Flags told to the edge with the local configuration.
     pub(crate) reported_flags: BTreeMap<&'static str, String>,
 }

@@ -25,10 +25,19 @@ pub(super) struct File {
     pub(super) cpus: Option<Cpus>,
     pub(super) io: Option<String>,
     pub(super) limits: Option<Limits>,
+    pub(super) management: Option<Management>,
     pub(super) passthrough: Option<Vec<Passthrough>>,
     pub(super) trusted_proxies: Option<Vec<String>>,
     pub(super) access_log: Option<String>,
     pub(super) grace_period: Option<String>,
+}
+
+/// `management:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Management {
+    pub(super) hostname: Option<String>,
+    pub(super) connector_hostname: Option<String>,
 }
 
 /// `cpus:`, one or several.

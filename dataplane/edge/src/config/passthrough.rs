@@ -1,4 +1,4 @@
-//! Names whose TLS is not ours to end.
+//! Names that are not routed like others: those whose TLS is not ours to end, and those of management services.
 
 use adit_proto::host_map::HostMap;
 use adit_proto::proxy_protocol::Version;
@@ -6,6 +6,7 @@ use adit_wire::{HostPattern, Hostname};
 
 use super::resolve::Resolver;
 use super::{ConfigError, file};
+use crate::management::Names;
 
 const KEY: &str = "passthrough";
 
@@ -36,6 +37,21 @@ impl Passthrough {
 }
 
 impl Resolver<'_> {
+    pub(super) fn management(&self, written: file::Management) -> Result<Names, ConfigError> {
+        let parse = |key, text: Option<String>| {
+            let parsed = text.map(|text| {
+                text.parse::<Hostname>()
+                    .map_err(|error| self.refuse(key, format!("{text:?}: {error}")))
+            });
+            parsed.transpose()
+        };
+        Ok(Names {
+            hostname: parse("management.hostname", written.hostname)?,
+            connector: parse("management.connector-hostname", written.connector_hostname)?
+                .unwrap_or_else(Names::connector_default),
+        })
+    }
+
     pub(super) fn passthrough(&self, written: Vec<file::Passthrough>) -> Result<Passthrough, ConfigError> {
         if written.len() > PATTERNS_MAX {
             return Err(self.refuse(

@@ -99,6 +99,7 @@ pub(super) fn resolve(file: &Path, written: file::File) -> Result<Config, Config
         control: at.control(written.control.unwrap_or_default())?,
         state_dir: at.path(&state_dir),
         limits: at.limits(&written.limits.unwrap_or_default())?,
+        management: at.management(written.management.unwrap_or_default())?,
         passthrough,
         trusted_proxies,
         access_log: written.access_log.as_deref().map(|path| at.path(path)),

@@ -3,12 +3,12 @@
 //! The same questions in the same order as control's registrar, over what this edge knows: it cannot count
 //! replicas that are connected elsewhere, so a tunnel may pass its limit by as many edges as there are.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use adit_control_api::digest::SecretDigest;
 use adit_control_api::edge_link::{Accepted, Connection, Refused, RegisterOutcome};
 use adit_control_api::snapshot::RouteSnapshot;
-use adit_wire::ConnectorId;
+use adit_wire::{ConnectorId, TunnelId};
 
 /// Admits or refuses `connection`, which presented `secret`; `replicas` are those connected here.
 pub(super) fn decide(
@@ -37,6 +37,33 @@ pub(super) fn decide(
         remotely_managed: tunnel.remotely_managed,
         config_version: tunnel.config_version,
     })
+}
+
+/// The tunnel whose connectors `token` opens `path` of; the log says why it opens nothing.
+pub(super) fn management(
+    snapshot: &RouteSnapshot,
+    token: &str,
+    path: &str,
+    now: SystemTime,
+) -> Option<TunnelId> {
+    let claims = match snapshot.management_key?.verify(token, now) {
+        Ok(claims) => claims,
+        Err(error) => {
+            tracing::debug!(%error, "a management token was refused");
+            return None;
+        }
+    };
+    let tunnel = claims.tunnel.id;
+    // A tunnel that was deleted since, or that is another account's.
+    let is_owned = snapshot
+        .tunnels
+        .get(&tunnel)
+        .is_some_and(|entry| entry.account == claims.tunnel.account_tag);
+    if !is_owned || !claims.opens(path) {
+        tracing::debug!(%tunnel, is_owned, path, "a management token does not open this");
+        return None;
+    }
+    Some(tunnel)
 }
 
 fn refused(code: &str, cause: &str, should_retry: bool) -> RegisterOutcome {

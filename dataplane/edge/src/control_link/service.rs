@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use adit_control_api::digest::SecretDigest;
 use adit_control_api::edge_link::{
@@ -53,6 +53,11 @@ enum Request {
     Configuration {
         tunnel: TunnelId,
         answer: oneshot::Sender<Option<RemoteConfiguration>>,
+    },
+    Management {
+        token: String,
+        path: String,
+        answer: oneshot::Sender<Option<TunnelId>>,
     },
 }
 
@@ -123,6 +128,14 @@ impl ServiceHandle {
         self.requests
             .try_send(Request::Configuration { tunnel, answer })
             .ok()?;
+        answered.await.ok().flatten()
+    }
+
+    /// The tunnel whose connectors a token opens `path` of, if it does.
+    pub(crate) async fn admit_management(&self, token: String, path: String) -> Option<TunnelId> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Management { token, path, answer };
+        self.requests.try_send(request).ok()?;
         answered.await.ok().flatten()
     }
 }
@@ -313,6 +326,12 @@ impl Service {
                     self.tell_control(move |session| async move {
                         session.local_configuration(&tunnel, &connector, &config).await
                     });
+                }
+                Request::Management { token, path, answer } => {
+                    let opened =
+                        admission::management(&self.snapshot.borrow(), &token, &path, SystemTime::now());
+                    // The visitor may be gone.
+                    let _ = answer.send(opened);
                 }
                 Request::Configuration { tunnel, answer } => {
                     let session = self.session.borrow().clone();

@@ -537,6 +537,7 @@ fn snapshot(generation: u64) -> RouteSnapshot {
             .map(|n| (format!("h{n}.test").parse().unwrap(), RouteTarget::Tunnel(TUNNEL)))
             .collect(),
         tunnels: [(TUNNEL, entry)].into(),
+        management_key: None,
     }
 }
 

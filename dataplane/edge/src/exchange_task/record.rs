@@ -140,6 +140,13 @@ impl Record {
         }
     }
 
+    /// Keeps the query, which holds a secret, out of the log.
+    pub(super) fn hide_query(&mut self) {
+        if let Some(path) = &mut self.path {
+            path.truncate(path.find('?').unwrap_or(path.len()));
+        }
+    }
+
     pub(super) fn set_tunnel(&mut self, tunnel: TunnelId) {
         self.tunnel = Some(tunnel);
     }

@@ -594,6 +594,7 @@ fn snapshot() -> RouteSnapshot {
             .map(|pattern| (pattern.parse().unwrap(), RouteTarget::Tunnel(TUNNEL)))
             .into(),
         tunnels: [(TUNNEL, entry)].into(),
+        management_key: None,
     }
 }
 

@@ -69,6 +69,10 @@ pub enum ErrorCode {
     ResponseAborted,
     /// The visitor went away before the answer was complete.
     VisitorGone,
+    /// A request for a connector's management service has no token that opens it.
+    ManagementToken,
+    /// The connector whose management service is asked for is not connected here.
+    ManagementUnreachable,
     /// The edge is at its memory budget and sheds work.
     Overloaded,
     /// A defect in the edge.
@@ -226,6 +230,22 @@ const TABLE: [Row; ErrorCode::COUNT] = [
         "The visitor closed the connection before the answer was complete.",
     ),
     row(
+        ErrorCode::ManagementToken,
+        "management-token",
+        StatusCode::UNAUTHORIZED,
+        Side::Public,
+        "No access",
+        "The access token is missing, not valid here, or expired.",
+    ),
+    row(
+        ErrorCode::ManagementUnreachable,
+        "management-unreachable",
+        NO_CONNECTOR,
+        Side::Tunnel,
+        "Connector not connected",
+        "The connector asked for is not connected to this edge.",
+    ),
+    row(
         ErrorCode::Overloaded,
         "overloaded",
         StatusCode::SERVICE_UNAVAILABLE,
@@ -243,6 +263,12 @@ const TABLE: [Row; ErrorCode::COUNT] = [
     ),
 ];
 
+/// 530, by which cloudflared's `tail` knows that there is no connector.
+const NO_CONNECTOR: StatusCode = match StatusCode::from_u16(530) {
+    Ok(status) => status,
+    Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+};
+
 /// 499, the customary log-only status for a visitor that left; never sent.
 const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
     Ok(status) => status,
@@ -251,7 +277,7 @@ const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
 
 impl ErrorCode {
     /// Number of codes: the size of arrays indexed by [`Self::index`].
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 19;
 
     /// Every code in table order.
     pub fn all() -> impl Iterator<Item = Self> {

@@ -19,6 +19,7 @@ const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
 
 /// First bytes of frames that are whole messages.
+pub(crate) const TEXT: u8 = FIN | 0x1;
 pub(crate) const BINARY: u8 = FIN | 0x2;
 pub(crate) const CLOSE: u8 = FIN | 0x8;
 pub(crate) const PING: u8 = FIN | 0x9;

@@ -28,7 +28,7 @@ use crate::failure::Failure;
 const OPEN_LIMIT: Duration = Duration::from_secs(45);
 
 /// How a service is reached.
-pub(super) struct Service {
+pub(in crate::cmd) struct Service {
     /// As in the Host header.
     authority: Authority,
     path: String,
@@ -38,10 +38,17 @@ pub(super) struct Service {
 }
 
 /// An open WebSocket.
-pub(super) struct Opened {
-    pub(super) io: TokioIo<Upgraded>,
+pub(in crate::cmd) struct Opened {
+    pub(in crate::cmd) io: TokioIo<Upgraded>,
     /// Whether the connector takes a close as the end of one direction.
     pub(super) is_half_close: bool,
+}
+
+/// The edge has answered, but not agreed.
+#[derive(Debug, thiserror::Error)]
+#[error("the edge answered {status}{}", hint(*status))]
+pub(in crate::cmd) struct Refused {
+    pub(in crate::cmd) status: StatusCode,
 }
 
 impl Service {
@@ -89,13 +96,31 @@ impl Service {
         })
     }
 
+    /// A path of a host, without headers of our own; `connect_to` is reached in its place.
+    pub(in crate::cmd) fn at(
+        host: &str,
+        path: String,
+        connect_to: Option<&str>,
+        cacert: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let (authority, _) = place("management-hostname", host)?;
+        let connect_to = connect_to.map(|text| place("connect-to", text)).transpose()?;
+        Ok(Self {
+            authority,
+            path,
+            headers: HeaderMap::new(),
+            connect_to: connect_to.map(|(authority, _)| authority),
+            tls: tls(cacert)?,
+        })
+    }
+
     /// The host and port asked for.
     pub(super) fn host(&self) -> &str {
         self.authority.as_str()
     }
 
     /// Opens a WebSocket.
-    pub(super) async fn open(&self) -> anyhow::Result<Opened> {
+    pub(in crate::cmd) async fn open(&self) -> anyhow::Result<Opened> {
         let opening = tokio::time::timeout(OPEN_LIMIT, Box::pin(self.upgrade()));
         let opened = opening
             .await
@@ -124,7 +149,7 @@ impl Service {
         let response = sender.send_request(self.request(&key)?).await?;
         let status = response.status();
         if status != StatusCode::SWITCHING_PROTOCOLS {
-            bail!("the edge answered {status}{}", hint(status));
+            return Err(Refused { status }.into());
         }
         let accept = proof(&key);
         if response

@@ -158,7 +158,7 @@ impl Ping {
 }
 
 /// A mask for one frame, which nobody can foresee (RFC 6455 §5.3).
-fn mask() -> anyhow::Result<[u8; 4]> {
+pub(in crate::cmd) fn mask() -> anyhow::Result<[u8; 4]> {
     let mut mask = [0; 4];
     getrandom::fill(&mut mask).context("the system has no randomness")?;
     Ok(mask)

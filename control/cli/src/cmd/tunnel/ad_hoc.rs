@@ -39,7 +39,7 @@ pub(super) fn make_and_run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(),
 }
 
 fn named(chosen: &Chosen<'_>, file: &ConfigFile, name: &str, hostname: Option<&str>) -> Result<(), Failure> {
-    let session = Session::open(chosen, file)?;
+    let session = Session::open(&chosen.tunnel, file)?;
     let id = block_on(async {
         let id = match resolve::named(&session, name).await? {
             Some(id) => {

@@ -21,14 +21,14 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// The file's top-level keys.
 #[derive(Debug, Default)]
-pub(super) struct ConfigFile {
+pub(in crate::cmd) struct ConfigFile {
     path: Option<PathBuf>,
     keys: BTreeMap<String, Value>,
 }
 
 impl ConfigFile {
     /// Finds and reads the file.
-    pub(super) fn find(flags: &Lookup<'_>) -> Result<Self, Failure> {
+    pub(in crate::cmd) fn find(flags: &Lookup<'_>) -> Result<Self, Failure> {
         let Some(path) = flags
             .text("config")
             .map(|path| search::expand(&path))
@@ -45,7 +45,7 @@ impl ConfigFile {
     }
 
     /// The text of a key.
-    pub(super) fn text(&self, key: &str) -> Result<Option<String>, Failure> {
+    pub(in crate::cmd) fn text(&self, key: &str) -> Result<Option<String>, Failure> {
         match self.keys.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),

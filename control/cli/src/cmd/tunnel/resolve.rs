@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::rest::Query;
 
 /// Takes an id as it is and asks the API for a name.
-pub(super) async fn tunnel_id(session: &Session, name_or_id: &str) -> Result<TunnelId, Failure> {
+pub(in crate::cmd) async fn tunnel_id(session: &Session, name_or_id: &str) -> Result<TunnelId, Failure> {
     if let Ok(id) = name_or_id.parse() {
         return Ok(id);
     }

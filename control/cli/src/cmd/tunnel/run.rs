@@ -19,7 +19,7 @@ use crate::args::leaf::Chosen;
 use crate::args::lookup::Lookup;
 use crate::cmd::block_on;
 use crate::failure::Failure;
-use crate::output;
+use crate::{log, output};
 
 /// Runs a tunnel.
 pub(super) fn run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(), Failure> {
@@ -36,7 +36,7 @@ pub(super) fn run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(), Failure>
             return Err(Failure::arguments("tunnel run", text));
         };
         if name.parse::<TunnelId>().is_err() && !names_a_tunnel(&flags, file)? {
-            let session = Session::open(chosen, file)?;
+            let session = Session::open(&chosen.tunnel, file)?;
             flags.tunnel = Some(block_on(tunnel_id(&session, name))?.to_string());
         }
     }
@@ -63,7 +63,7 @@ pub(super) fn start(flags: Flags, is_check: bool) -> Result<(), Failure> {
             .context("cannot use the configuration of the connector")?;
         return output::print("OK\n");
     }
-    Ok(adit_connector::run(config).context("the connector stopped")?)
+    Ok(adit_connector::run(config, log::live()).context("the connector stopped")?)
 }
 
 fn has_token(flags: &Flags, file: &ConfigFile) -> Result<bool, Failure> {
@@ -129,6 +129,9 @@ pub(super) fn flags(given: &Lookup<'_>) -> Result<Flags, Failure> {
         post_quantum: given.switch("post-quantum")?,
         metrics: given.text("metrics"),
         loglevel: given.text("loglevel"),
+        management_hostname: given.text("management-hostname"),
+        service_op_ip: given.text("service-op-ip"),
+        label: given.text("label"),
         pidfile: path("pidfile"),
         addresses_file: path("addresses-file"),
         io: given.parsed("io")?,

@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow};
 
 use super::config_file::ConfigFile;
 use super::search;
-use crate::args::leaf::Chosen;
+use crate::args::lookup::Lookup;
 use crate::failure::Failure;
 use crate::rest::{API_URL_DEFAULT, Access, Api, RestError};
 
@@ -15,19 +15,19 @@ use crate::rest::{API_URL_DEFAULT, Access, Api, RestError};
 const CERT_NAME: &str = "cert.pem";
 
 /// The API with the credential that was found.
-pub(super) struct Session {
+pub(in crate::cmd) struct Session {
     /// The API.
-    pub(super) api: Api,
+    pub(in crate::cmd) api: Api,
     /// The credential.
-    pub(super) cert: OriginCert,
+    pub(in crate::cmd) cert: OriginCert,
     cert_path: PathBuf,
     url: String,
 }
 
 impl Session {
     /// Finds the API's address and the credential by flag, variable, configuration file, default.
-    pub(super) fn open(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<Self, Failure> {
-        let setting = |name: &str| match chosen.tunnel.text(name) {
+    pub(in crate::cmd) fn open(flags: &Lookup<'_>, file: &ConfigFile) -> Result<Self, Failure> {
+        let setting = |name: &str| match flags.text(name) {
             Some(text) => Ok(Some(text)),
             None => file.text(name),
         };
@@ -53,7 +53,7 @@ impl Session {
     }
 
     /// The directory of cert.pem, where credentials files are kept.
-    pub(super) fn directory(&self) -> &Path {
+    pub(in crate::cmd) fn directory(&self) -> &Path {
         self.cert_path.parent().unwrap_or_else(|| Path::new(""))
     }
 
@@ -63,7 +63,7 @@ impl Session {
     }
 
     /// A failed call with what to try.
-    pub(super) fn explain(&self, error: RestError) -> Failure {
+    pub(in crate::cmd) fn explain(&self, error: RestError) -> Failure {
         let unreachable = error.is_unreachable();
         let unauthorized = error.is_unauthorized();
         let name_taken = error.is_name_taken();

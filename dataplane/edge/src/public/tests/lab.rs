@@ -119,6 +119,7 @@ impl Lab {
             tunnels,
             Arc::<CoreMetrics>::default(),
             log,
+            None,
         );
         let lab = Self {
             core,
@@ -155,6 +156,7 @@ impl Lab {
             core.tunnels.clone(),
             core.metrics.clone(),
             core.log.clone(),
+            None,
         );
     }
 
