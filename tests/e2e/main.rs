@@ -19,6 +19,7 @@ mod remote_rules;
 mod bulk;
 mod streaming;
 mod websocket;
+mod grpc;
 mod tcp_services;
 mod access;
 mod raw_ports;

@@ -15,6 +15,7 @@ mod engine;
 mod mutate;
 mod wire;
 mod first_bytes;
+mod framed_body;
 mod config;
 mod ingress;
 mod rest;

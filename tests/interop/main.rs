@@ -5,6 +5,7 @@
 
 mod requests;
 mod streams;
+mod grpc;
 mod tcp;
 mod restarts;
 mod tool;

@@ -117,6 +117,7 @@ impl World {
             order: self.registered,
             core: u16::try_from(core).expect("few cores"),
             is_draining: false,
+            carries_trailers: true,
             handle: load,
         };
         self.history.entry(slot).or_default().push(live.id);
@@ -265,6 +266,7 @@ fn check_choices(core: &Core, here: u16, tunnel: TunnelId, host: &Hostname, seed
             host,
             core: here,
             tried: &tried,
+            needs_trailers: false,
             seed,
         };
         match choose(&core.directory, &ask, |load| *load) {

@@ -19,5 +19,6 @@ pub mod stranger;
 pub mod origin;
 pub mod site;
 pub mod visitor;
+pub mod grpc;
 pub mod metrics;
 pub mod namespaces;

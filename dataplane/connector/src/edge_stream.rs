@@ -3,7 +3,8 @@
 //! | | QUIC | HTTP/2 |
 //! |---|---|---|
 //! | head of the answer | `ConnectResponse` | response headers |
-//! | end | FIN | END_STREAM, after trailers if there are any |
+//! | trailers | behind a body in frames, if the edge is ours and takes them | HTTP/2's own |
+//! | end | FIN | END_STREAM |
 //! | failed, no head sent yet | `ConnectResponse.error`, FIN | 502 that says it is the connector's |
 //! | failed later | RESET_STREAM(0) | RST_STREAM(INTERNAL_ERROR) |
 //! | nobody reads on | STOP_SENDING(0) | RST_STREAM(NO_ERROR) behind the answer |
@@ -22,7 +23,7 @@ use http::{HeaderMap, StatusCode};
 use crate::origin::body::{RequestBody, StreamBody};
 
 pub(crate) mod http2;
-mod over_quic;
+pub(crate) mod over_quic;
 
 /// The edge does not listen any more, or the connection to it is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,8 +50,20 @@ pub(crate) enum ReadError {
     Http2(#[from] h2::Error),
 }
 
+/// Who is at the other end of a connection over QUIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EdgeKind {
+    /// `adit/1` was agreed on.
+    Ours,
+    /// It speaks cloudflared's protocol and nothing else.
+    Stock,
+}
+
 /// What an exchange sends.
 pub(crate) trait ToEdge {
+    /// Before the head: the visitor takes trailers, and there may be some.
+    fn expect_trailers(&mut self);
+
     /// Sends the head of an answer.
     async fn write_head(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), SendHeadError>;
 
@@ -60,8 +73,8 @@ pub(crate) trait ToEdge {
     /// Sends all of `bytes`, waiting for flow control.
     async fn write(&mut self, bytes: Bytes) -> Result<(), Gone>;
 
-    /// What comes after the last byte, where the transport has a place for it.
-    fn set_trailers(&mut self, trailers: HeaderMap);
+    /// Sends what comes after the last byte, where there is a place for it; nothing is written any more.
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<(), SendHeadError>;
 
     /// Ends the answer.
     fn finish(&mut self);

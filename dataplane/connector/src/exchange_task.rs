@@ -270,6 +270,7 @@ async fn http<S: ToEdge, R: FromEdge>(
 ) -> Result<(), ExchangeError> {
     let asked = origin.asked(&head);
     let rules: HeadRules<'_> = origin.head_rules(&core.settings.added_headers);
+    let takes_trailers = head.takes_trailers();
     let (mut request, body) = head.into_origin(&rules)?;
     let (body, progress) = match body {
         connector::RequestBody::Empty => (RequestBody::Empty, Progress::done()),
@@ -292,6 +293,9 @@ async fn http<S: ToEdge, R: FromEdge>(
         },
         () = stream.gone() => return Err(ExchangeError::Cancelled),
     };
+    if takes_trailers && reply.may_have_trailers() {
+        stream.send.expect_trailers();
+    }
     pass_on(origin, reply, stream).await
 }
 
@@ -387,7 +391,7 @@ async fn pass_on<S: ToEdge, R: FromEdge>(
                 Ok(chunk) => stream.send.write(chunk).await?,
                 Err(frame) => {
                     if let Ok(trailers) = frame.into_trailers() {
-                        stream.send.set_trailers(trailers);
+                        stream.send.write_trailers(trailers).await?;
                     }
                 }
             },

@@ -1,16 +1,20 @@
 //! What a visitor sees when the origin's own answer cannot be had: status, code, request id.
 //!
-//! A small HTML page for people, JSON for API clients, chosen by `Accept`. Never an internal message.
+//! A small HTML page for people, JSON for API clients, chosen by `Accept`; for gRPC its own way to say it. Never an internal
+//! message.
 
-use adit_proto::exchange::edge::RequestId;
+use adit_proto::exchange::edge::{RequestId, is_grpc};
 use adit_proto::exchange::error_code::ErrorCode;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method, Response, StatusCode};
 
 use crate::exchange_task::body::PublicBody;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// When a visitor may try again after a temporary failure; connectors come back within seconds.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
@@ -20,6 +24,8 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 pub(crate) enum Form {
     Html,
     Json,
+    /// A call that has failed before its first message.
+    Grpc,
     /// The status alone, for HEAD.
     Empty,
 }
@@ -29,6 +35,9 @@ impl Form {
     pub(crate) fn for_request(method: &Method, headers: &HeaderMap) -> Self {
         if *method == Method::HEAD {
             return Self::Empty;
+        }
+        if is_grpc(headers) {
+            return Self::Grpc;
         }
         let accept = headers
             .get(http::header::ACCEPT)
@@ -47,6 +56,7 @@ impl Form {
 /// Renders the page.
 pub(crate) fn render(code: ErrorCode, id: RequestId, form: Form) -> Response<PublicBody> {
     let (kind, text) = match form {
+        Form::Grpc => ("application/grpc", String::new()),
         Form::Html => ("text/html; charset=utf-8", html(code, id)),
         Form::Json => ("application/json", json(code, id)),
         Form::Empty => ("text/html; charset=utf-8", String::new()),
@@ -62,7 +72,36 @@ pub(crate) fn render(code: ErrorCode, id: RequestId, form: Form) -> Response<Pub
     if code.is_temporary() {
         headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
+    if form == Form::Grpc {
+        // A status other than 200 would be all that a client looks at.
+        *response.status_mut() = StatusCode::OK;
+        put_grpc_status(response.headers_mut(), code);
+    }
     response
+}
+
+/// How the call went, where trailers would say it if there were any before them.
+fn put_grpc_status(headers: &mut HeaderMap, code: ErrorCode) {
+    headers.insert(GRPC_STATUS, grpc_status(code.status()).into());
+    let message = format!("{}: {}", code.as_str(), code.text());
+    // Of visible characters without a percent sign, and so it needs no escapes.
+    if let Ok(message) = HeaderValue::from_str(&message) {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+}
+
+/// The gRPC status that its clients see in an HTTP status, where that is not `UNKNOWN`.
+fn grpc_status(status: StatusCode) -> u16 {
+    const INTERNAL: u16 = 13;
+    const UNIMPLEMENTED: u16 = 12;
+    const UNAVAILABLE: u16 = 14;
+    match status {
+        StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => UNIMPLEMENTED,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+            UNAVAILABLE
+        }
+        _ => INTERNAL,
+    }
 }
 
 fn html(code: ErrorCode, id: RequestId) -> String {
@@ -108,6 +147,29 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert("accept", HeaderValue::from_static(accept));
             assert_eq!(Form::for_request(&method, &headers), wanted, "{method} {accept}");
+        }
+    }
+
+    #[test]
+    fn grpc_is_told_in_its_own_words() {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))]);
+        let form = Form::for_request(&Method::POST, &headers);
+        for (code, status) in [
+            (ErrorCode::TrailersNotCarried, "12"),
+            (ErrorCode::HostnameUnknown, "12"),
+            (ErrorCode::TunnelNoConnection, "14"),
+            (ErrorCode::OriginUnreachable, "14"),
+            (ErrorCode::BadRequest, "13"),
+        ] {
+            let response = render(code, RequestId(7), form);
+            assert_eq!(response.status(), 200);
+            assert_eq!(response.headers()["content-type"], "application/grpc");
+            assert_eq!(response.headers()["grpc-status"], status);
+            let message = response.headers()["grpc-message"].to_str().unwrap();
+            assert!(
+                message.starts_with(code.as_str()) && !message.contains('%'),
+                "{message}"
+            );
         }
     }
 

@@ -27,6 +27,7 @@ use adit_proto::exchange::edge::{
     authority, tunnel_request,
 };
 use adit_proto::exchange::error_code::ErrorCode;
+use adit_proto::exchange::framed_body::FramedBody;
 use adit_proto::exchange::retry::{Attempted, Failure, Verdict, decide};
 use adit_proto::steering::{NoConnection, Tried};
 use adit_wire::{ConnectorId, TunnelId};
@@ -176,8 +177,12 @@ impl Sending<'_> {
         loop {
             let choice = self.next_connection(last).await?;
             record.set_attempt(&choice);
+            let marked = self.sent.head_for_trailers.as_ref();
+            let marked = marked.filter(|_| choice.carries_trailers);
             let order = Order {
-                head: &self.sent.head,
+                head: marked.unwrap_or(&self.sent.head),
+                takes_trailers: marked.is_some(),
+                trailers: self.sent.trailers,
                 kind: self.sent.kind,
                 method: &self.sent.method,
                 version: self.parts.version,
@@ -212,7 +217,8 @@ impl Sending<'_> {
             return choice.ok_or(ErrorCode::ManagementUnreachable);
         }
         loop {
-            let none = match tunnels.choose(self.tunnel, &self.authority.hostname, &self.tried) {
+            let (host, trailers) = (&self.authority.hostname, self.sent.trailers);
+            let none = match tunnels.choose(self.tunnel, host, &self.tried, trailers) {
                 Ok(choice) => return Ok(choice),
                 Err(none) => none,
             };
@@ -223,7 +229,10 @@ impl Sending<'_> {
                     tunnels.expect_back(self.tunnel);
                     true
                 }
-                NoConnection::AllTried | NoConnection::NotServed | NoConnection::Full => false,
+                NoConnection::AllTried
+                | NoConnection::NotServed
+                | NoConnection::NoTrailers
+                | NoConnection::Full => false,
             };
             let is_back = is_absent
                 && tokio::select! {
@@ -257,6 +266,7 @@ fn code_of(none: NoConnection) -> ErrorCode {
         NoConnection::Down | NoConnection::NotServed | NoConnection::AllTried => {
             ErrorCode::TunnelNoConnection
         }
+        NoConnection::NoTrailers => ErrorCode::TrailersNotCarried,
         NoConnection::Full => ErrorCode::TunnelSaturated,
     }
 }
@@ -272,6 +282,7 @@ fn respond(
         status,
         headers,
         body,
+        is_framed,
     } = answer.response;
     record.answer(status);
     // What the tunnel did not want of the request is not read from the visitor either.
@@ -299,6 +310,7 @@ fn respond(
                 ResponseBody::Length(length) => Some(length),
                 ResponseBody::Empty | ResponseBody::UntilFinish | ResponseBody::Upgraded => None,
             },
+            frames: is_framed.then(FramedBody::default),
             record,
             upload: answer.upload,
             guard: answer.guard,

@@ -214,13 +214,19 @@ async fn await_registration(
 }
 
 /// A new connection's entry for the directory.
-pub(crate) fn live_connection(core: &CoreState, slot: Slot, id: ConnectionId) -> LiveConnection {
+pub(crate) fn live_connection(
+    core: &CoreState,
+    slot: Slot,
+    id: ConnectionId,
+    connection: &Connection,
+) -> LiveConnection {
     LiveConnection {
         id,
         slot,
         order: REGISTRATIONS.fetch_add(1, Ordering::Relaxed),
         core: core.tunnels.context().id.0,
         is_draining: false,
+        carries_trailers: connection.carries_trailers(),
         handle: Arc::new(AtomicU32::new(0)),
     }
 }

@@ -22,6 +22,7 @@ use adit_driver::pipe::{PipeReader, PipeWriter, pipe};
 use adit_driver::quic;
 use adit_driver::time::{now, timeout_at};
 use adit_proto::directory::{Directory, Live, ServedHosts, Slot};
+use adit_proto::exchange::edge::Trailers;
 use adit_proto::steering::{Ask, NoConnection, Tried, choose};
 use adit_wire::{ConnIndex, ConnectionId, ConnectorId, Hostname, TunnelId};
 use tokio::task::spawn_local;
@@ -63,10 +64,21 @@ pub(crate) struct Choice {
     pub(crate) id: ConnectionId,
     pub(crate) slot: Slot,
     pub(crate) core: CoreId,
+    pub(crate) carries_trailers: bool,
     load: Load,
 }
 
 impl Choice {
+    fn of(live: &LiveConnection) -> Self {
+        Self {
+            id: live.id,
+            slot: live.slot,
+            core: CoreId(live.core),
+            carries_trailers: live.carries_trailers,
+            load: live.handle.clone(),
+        }
+    }
+
     pub(crate) fn connector(&self) -> ConnectorId {
         self.slot.connector
     }
@@ -116,6 +128,7 @@ impl Tunnels {
         tunnel: TunnelId,
         host: &Hostname,
         tried: &Tried,
+        trailers: Trailers,
     ) -> Result<Choice, NoConnection> {
         let seed = self.seed.get().wrapping_add(1);
         self.seed.set(seed);
@@ -125,15 +138,11 @@ impl Tunnels {
             host,
             core: self.context.id.0,
             tried,
+            needs_trailers: trailers == Trailers::Needed,
             seed,
         };
         let live = choose(&directory, &ask, |load| load.load(Ordering::Relaxed))?;
-        Ok(Choice {
-            id: live.id,
-            slot: live.slot,
-            core: CoreId(live.core),
-            load: live.handle.clone(),
-        })
+        Ok(Choice::of(live))
     }
 
     /// Picks a connection of one replica, or of any, whatever hostnames they serve.
@@ -148,12 +157,7 @@ impl Tunnels {
             .of(tunnel, connector)
             .filter(|live| !live.is_draining && !tried.connections.contains(&live.id))
             .min_by_key(|live| live.handle.load(Ordering::Relaxed))?;
-        Some(Choice {
-            id: live.id,
-            slot: live.slot,
-            core: CoreId(live.core),
-            load: live.handle.clone(),
-        })
+        Some(Choice::of(live))
     }
 
     /// Waits for a tunnel that has just lost its last connection; true once it has one again, false if it is

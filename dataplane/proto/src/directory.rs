@@ -43,6 +43,8 @@ pub struct Live<T> {
     pub core: u16,
     /// Takes no new exchange.
     pub is_draining: bool,
+    /// Whether what comes after the body of an answer has a way through it.
+    pub carries_trailers: bool,
     /// The caller's own.
     pub handle: T,
 }
@@ -277,6 +279,7 @@ mod tests {
             order,
             core: 0,
             is_draining: false,
+            carries_trailers: true,
             handle: (),
         }
     }

@@ -6,4 +6,5 @@ pub mod edge;
 pub mod connector;
 pub mod retry;
 pub mod error_code;
+pub mod framed_body;
 mod names;

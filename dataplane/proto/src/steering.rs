@@ -23,6 +23,9 @@ pub enum NoConnection {
     /// Replicas are connected, but none serves this hostname.
     #[error("no replica of the tunnel serves this hostname")]
     NotServed,
+    /// Replicas serve this hostname, but none over a connection that carries trailers, which the exchange needs.
+    #[error("no connection of the tunnel carries trailers")]
+    NoTrailers,
     /// Every connection has been tried for this exchange.
     #[error("every connection of the tunnel has been tried")]
     AllTried,
@@ -59,6 +62,8 @@ pub struct Ask<'a> {
     pub core: u16,
     /// What was tried before.
     pub tried: &'a Tried,
+    /// Whether only a connection that carries trailers will do.
+    pub needs_trailers: bool,
     /// Picks the two random choices.
     pub seed: u64,
 }
@@ -80,6 +85,8 @@ pub fn choose<'a, T>(
         .for_each(|(live, serves)| {
             let refusal = if !serves {
                 NoConnection::NotServed
+            } else if ask.needs_trailers && !live.carries_trailers {
+                NoConnection::NoTrailers
             } else if ask.tried.excludes(live) {
                 NoConnection::AllTried
             } else if load(&live.handle) >= EXCHANGES_PER_CONNECTION_MAX {
@@ -106,8 +113,9 @@ fn more_specific(a: NoConnection, b: NoConnection) -> NoConnection {
     let rank = |why| match why {
         NoConnection::Down => 0,
         NoConnection::NotServed => 1,
-        NoConnection::AllTried => 2,
-        NoConnection::Full => 3,
+        NoConnection::NoTrailers => 2,
+        NoConnection::AllTried => 3,
+        NoConnection::Full => 4,
     };
     if rank(b) > rank(a) { b } else { a }
 }
@@ -205,6 +213,7 @@ mod tests {
             order: index as u64,
             core,
             is_draining: false,
+            carries_trailers: core == 0,
             handle: load,
         });
     }
@@ -236,6 +245,7 @@ mod tests {
             host: &host,
             core: 0,
             tried,
+            needs_trailers: false,
             seed,
         };
         choose(directory, &ask, |load| *load).map(|live| live.id)
@@ -312,6 +322,35 @@ mod tests {
         assert_eq!(pick_after(&directory, &tried, 1), Err(NoConnection::AllTried));
         join(&mut directory, OTHER_CONNECTOR, 3, 1, 0);
         assert_eq!(pick_after(&directory, &tried, 1), Ok(id(3)));
+    }
+
+    #[test]
+    fn what_needs_trailers_goes_only_where_they_are_carried() {
+        let host = "a.test".parse().unwrap();
+        let pick = |directory: &Directory<u32>, tried: &Tried, seed| {
+            let ask = Ask {
+                tunnel: TUNNEL,
+                host: &host,
+                core: 1,
+                tried,
+                needs_trailers: true,
+                seed,
+            };
+            choose(directory, &ask, |load| *load).map(|live| live.id)
+        };
+        let none = Tried::default();
+        // Those of core 0 carry trailers; the others are nearer and idle.
+        let mixed = directory(&[1, 1, 0, 1], &[0, 0, 4_000, 0]);
+        for seed in 0..100 {
+            assert_eq!(pick(&mixed, &none, seed), Ok(id(2)));
+        }
+        let tried = Tried {
+            connections: vec![id(2)],
+            ..Tried::default()
+        };
+        assert_eq!(pick(&mixed, &tried, 1), Err(NoConnection::AllTried));
+        let stock = directory(&[1, 1], &[0, 0]);
+        assert_eq!(pick(&stock, &none, 1), Err(NoConnection::NoTrailers));
     }
 
     #[test]

@@ -30,6 +30,10 @@ pub const TRACING_SPANS: &str = "Cf-Int-Cloudflared-Tracing";
 /// Set to [`TRUE`] by a connector that has too many flows open to take this one.
 pub const FLOW_CONNECT_RATE_LIMITED: &str = "FlowConnectRateLimited";
 
+/// Set to [`TRUE`] between an edge and a connector of ours. In a request: the answer may be in frames and end with
+/// trailers. In an answer: it is.
+pub const TRAILERS: &str = "AditTrailers";
+
 /// The value of a flag that is set.
 pub const TRUE: &str = "true";
 

@@ -15,6 +15,7 @@
 //! | `/truncate` | announces 1000 bytes, sends 10, closes |
 //! | `/hangup` | closes without a byte of answer |
 //! | `/refuse-body` | answers 413 without reading the body, closes |
+//! | `/trailers` | in chunks, with a trailer `X-Sum: 7` |
 //! | `/connection` | how many requests came before this one on its connection |
 //! | `/ws` | WebSocket echo; `/ws-first` says `hello` first; `/ws-refuse` answers 403 to the upgrade |
 

@@ -47,6 +47,7 @@ impl Where {
                 order: u64::from(place),
                 core: u16::from(place % 2),
                 is_draining: false,
+                carries_trailers: true,
                 handle: u32::from(place),
             });
             let hosts = ServedHosts::from_rules([Some(HOST), Some("*.example.org")]);
@@ -71,6 +72,7 @@ impl Where {
             host,
             core: 0,
             tried: &self.tried,
+            needs_trailers: false,
             seed: self.seed,
         };
         let live = choose(&self.directory, black_box(&ask), |load| *load);

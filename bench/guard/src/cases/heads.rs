@@ -15,6 +15,7 @@ use super::message::{ID, Request, Response, WEBSOCKET_KEY};
 const RULES: HeadRules<'static> = HeadRules {
     host_header: None,
     disable_chunked_encoding: false,
+    may_speak_http2: false,
     added: &[],
     edits: None,
 };

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use adit_driver::quic::{Connection, RecvStream, SendStream};
 use adit_driver::time::timeout;
-use adit_wire::ConnIndex;
 use adit_wire::signature::{SIGNATURE_SIZE, StreamKind};
+use adit_wire::{ConnIndex, alpn};
 use tokio::io::AsyncReadExt;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::edge_calls;
 use super::in_flight::{Guard, InFlight};
+use crate::edge_stream::EdgeKind;
+use crate::edge_stream::over_quic::QuicAnswer;
 use crate::exchange_task::{self, ExchangeCore};
 
 /// An opener writes the signature with its first bytes.
@@ -60,18 +62,27 @@ async fn accept(
     index: ConnIndex,
     in_flight: Rc<InFlight>,
 ) {
+    let edge = match connection.alpn().as_deref() {
+        Some(alpn::ADIT) => EdgeKind::Ours,
+        Some(_) | None => EdgeKind::Stock,
+    };
     while let Ok((send, recv)) = connection.accept_bi().await {
         let guard = Guard::new(in_flight.clone());
         let exchanges = exchanges.clone();
         // Ends with the stream, which ends with the connection.
         spawn_local(async move {
-            serve(exchanges, index, send, recv).await;
+            serve(exchanges, (index, edge), send, recv).await;
             drop(guard);
         });
     }
 }
 
-async fn serve(exchanges: Rc<ExchangeCore>, index: ConnIndex, mut send: SendStream, mut recv: RecvStream) {
+async fn serve(
+    exchanges: Rc<ExchangeCore>,
+    (index, edge): (ConnIndex, EdgeKind),
+    mut send: SendStream,
+    mut recv: RecvStream,
+) {
     let mut signature = [0; SIGNATURE_SIZE];
     let read = timeout(SIGNATURE_DEADLINE, recv.read_exact(&mut signature)).await;
     let kind = match read {
@@ -79,7 +90,9 @@ async fn serve(exchanges: Rc<ExchangeCore>, index: ConnIndex, mut send: SendStre
         Ok(Err(_)) | Err(_) => None,
     };
     match kind {
-        Some(StreamKind::Data) => exchange_task::serve_quic(exchanges, index, send, recv).await,
+        Some(StreamKind::Data) => {
+            exchange_task::serve_quic(exchanges, index, QuicAnswer::new(send, edge), recv).await;
+        }
         Some(StreamKind::Rpc) => {
             edge_calls::serve(exchanges.settings.clone(), exchanges.metrics.clone(), send, recv).await;
         }

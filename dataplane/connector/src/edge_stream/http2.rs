@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use adit_driver::chunks::Chunks;
 use adit_proto::exchange::connector::http2::{failure, flow_response, response};
+use adit_proto::exchange::framed_body::clean_trailers;
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::SendResponse;
@@ -52,6 +53,9 @@ impl Http2Answer {
 }
 
 impl ToEdge for Http2Answer {
+    /// HTTP/2 has a place for them anyway.
+    fn expect_trailers(&mut self) {}
+
     async fn write_head(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), SendHeadError> {
         let head = response(status, headers)?;
         Ok(self.send_head(head)?)
@@ -73,8 +77,10 @@ impl ToEdge for Http2Answer {
         Ok(())
     }
 
-    fn set_trailers(&mut self, trailers: HeaderMap) {
+    async fn write_trailers(&mut self, mut trailers: HeaderMap) -> Result<(), SendHeadError> {
+        clean_trailers(&mut trailers);
         self.trailers = Some(trailers);
+        Ok(())
     }
 
     fn finish(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use adit_driver::quic::{RecvStream, SendStream};
+use adit_driver::quic::RecvStream;
 use adit_driver::time::timeout;
 use adit_proto::exchange::connector::RequestHead;
 use adit_wire::ConnIndex;
@@ -11,16 +11,22 @@ use adit_wire::signature::DATA_STREAM;
 use bytes::{Bytes, BytesMut};
 
 use super::{Asked, ExchangeCore, ExchangeError, HEAD_DEADLINE, Stream, conclude, exchange};
+use crate::edge_stream::over_quic::QuicAnswer;
 
 /// Serves a data stream whose signature has been read.
-pub(crate) async fn serve_quic(core: Rc<ExchangeCore>, index: ConnIndex, send: SendStream, recv: RecvStream) {
+pub(crate) async fn serve_quic(
+    core: Rc<ExchangeCore>,
+    index: ConnIndex,
+    answer: QuicAnswer,
+    recv: RecvStream,
+) {
     let stream = Stream {
         index,
         metrics: &core.metrics,
-        send,
+        send: answer,
         recv: Some(recv),
     };
-    let serving = async |stream: &mut Stream<'_, SendStream, RecvStream>, dest: &mut Bytes| {
+    let serving = async |stream: &mut Stream<'_, QuicAnswer, RecvStream>, dest: &mut Bytes| {
         let (request, first) = read_head(stream.recv.as_mut()).await?;
         dest.clone_from(&request.dest);
         let asked = match request.kind {

@@ -8,7 +8,7 @@
 //! Only one request at a time opens a connection, so that a burst shares one. A connection with
 //! [`STREAMS_MAX`] requests gets no more and another one is opened beside it.
 //!
-//! Does not: upgrade to WebSockets (those take an HTTP/1.1 connection each), carry trailers.
+//! Does not: upgrade to WebSockets (those take an HTTP/1.1 connection each), carry trailers of requests.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;

@@ -19,8 +19,8 @@ use adit_proto::ingress::address::OriginAddress;
 use adit_proto::ingress::edits::Edits;
 use adit_proto::origin_pool::MemberId;
 use adit_proto::origin_pool::health::Outcome;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
+use hyper::body::{Body as _, Incoming};
 
 use super::body::{Progress, RequestBody};
 use super::dial::{Place, Purpose, Target};
@@ -222,6 +222,7 @@ impl HttpOrigin {
         HeadRules {
             host_header: self.host_header.as_ref(),
             disable_chunked_encoding: self.disable_chunked_encoding,
+            may_speak_http2: self.template.wish != Wish::Never,
             added,
             edits: self.edits.as_deref(),
         }
@@ -290,6 +291,13 @@ impl Reply {
             progress,
             slot: None,
         }
+    }
+
+    /// Whether anything may come after the body: in HTTP/1.1 not after one of announced length.
+    pub(crate) fn may_have_trailers(&self) -> bool {
+        let body = self.response.body();
+        let is_http2 = self.response.version() == Version::HTTP_2;
+        !body.is_end_stream() && (is_http2 || body.size_hint().exact().is_none())
     }
 
     /// The same, of an exchange that holds `slot`.

@@ -11,6 +11,7 @@
 use std::time::Instant;
 
 use http::Request;
+use http::header::TE;
 use http::uri::Scheme;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -118,11 +119,15 @@ impl HttpMember {
     async fn send_over(
         &self,
         opened: Opened,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         progress: &Progress,
     ) -> Result<Reply, Unsent> {
         match opened {
-            Opened::Http1(connection) => send_on(connection, request, progress).await,
+            Opened::Http1(connection) => {
+                // What it says is about HTTP/2 (see `HeadRules`).
+                request.headers_mut().remove(TE);
+                send_on(connection, request, progress).await
+            }
             Opened::Http2(mut lease) => {
                 let is_tls = self.target.tls.is_some();
                 let scheme = if is_tls { Scheme::HTTPS } else { Scheme::HTTP };

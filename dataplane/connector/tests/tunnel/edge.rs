@@ -110,6 +110,13 @@ async fn exchanges(connection: &Connection) {
     let (_, body) = request(connection, "app.test", "POST", "/echo", large.clone()).await;
     assert!(body == large, "the body came back changed");
 
+    // Trailers are for edges of ours: one that has not agreed on it may ask, and gets plain bytes.
+    let (head, body) = request(connection, "app.test", "GET", "/trailers", Bytes::new()).await;
+    assert_eq!(
+        (body.as_ref(), has_header(&head, "AditTrailers")),
+        (&b"hello"[..], false)
+    );
+
     let (head, body) = request(connection, "hello.test", "GET", "/hi", Bytes::new()).await;
     assert_eq!(status(&head), "200");
     assert!(String::from_utf8(body.to_vec()).unwrap().contains("Adit"));
@@ -346,6 +353,7 @@ async fn open(
         Entry::new("HttpMethod", method),
         Entry::new("HttpHost", host),
         Entry::header("Accept", "*/*"),
+        Entry::new("AditTrailers", "true"),
     ];
     if let Some(length) = &length {
         metadata.push(Entry::header("Content-Length", length));

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use adit_driver::time::{Instant, sleep_until};
-use adit_proto::exchange::edge::{PublicResponse, ResponseError, public_response};
+use adit_proto::exchange::edge::{
+    PublicResponse, ResponseBody, ResponseError, Trailers, is_trailers_only, public_response,
+};
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::exchange::retry::Failure;
 use adit_wire::connect::{ConnectResponse, ConnectionType, decode_response};
@@ -23,6 +25,10 @@ use crate::tunnels::stream::{InFlight, RecvError, RecvHalf, SendError, SendHalf}
 /// What is to be sent, and how long we wait for the answer to begin.
 pub(super) struct Order<'a> {
     pub(super) head: &'a Bytes,
+    /// Whether the head says that the answer may be in frames.
+    pub(super) takes_trailers: bool,
+    /// What the visitor does with trailers.
+    pub(super) trailers: Trailers,
     pub(super) kind: ConnectionType,
     pub(super) method: &'a Method,
     pub(super) version: Version,
@@ -89,7 +95,14 @@ pub(super) async fn attempt(
         .await
         .and_then(|(head, rest)| {
             let response = public_response(head, order.method, order.kind, order.version);
-            Ok((response.map_err(refused)?, rest))
+            let mut response = response.map_err(refused)?;
+            // What was not asked for is not agreed on.
+            response.is_framed &= order.takes_trailers;
+            let is_open = response.body == ResponseBody::UntilFinish;
+            if is_open && order.trailers == Trailers::Needed && is_trailers_only(&response.headers) {
+                response.body = ResponseBody::Empty;
+            }
+            Ok((response, rest))
         });
     match answered {
         Ok((response, rest)) => Ok(Answer {

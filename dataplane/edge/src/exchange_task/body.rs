@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use adit_driver::chunks::Chunks;
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::download::{BodyError, Download};
@@ -24,7 +25,8 @@ enum Kind {
     Empty,
     Full(Bytes),
     Stream {
-        pump: Pin<Box<dyn Future<Output = Result<(), BodyError>>>>,
+        /// Ends with the trailers.
+        pump: Pin<Box<dyn Future<Output = Result<Option<HeaderMap>, BodyError>>>>,
         slot: Rc<Slot>,
         left: Option<u64>,
     },
@@ -101,7 +103,9 @@ impl Body for PublicBody {
             Kind::Empty => return Poll::Ready(None),
             Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes).into())))),
             Kind::Stream { pump, slot, left } => match pump.as_mut().poll(cx) {
-                Poll::Ready(Ok(())) => Poll::Ready(None),
+                Poll::Ready(Ok(trailers)) => {
+                    Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+                }
                 Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
                 Poll::Pending => {
                     let Some(chunks) = slot.0.take() else {

@@ -6,10 +6,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use adit_driver::chunks::Chunks;
 use adit_driver::time::timeout;
 use adit_proto::exchange::error_code::ErrorCode;
+use adit_proto::exchange::framed_body::{FramedBody, FramedBodyError};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use http::HeaderMap;
 use tokio::task::spawn_local;
 
 use super::body::Slot;
@@ -37,6 +40,8 @@ pub(super) struct Download {
     pub(super) first: Bytes,
     /// Bytes still to come, if their number was announced.
     pub(super) left: Option<u64>,
+    /// Reads a body that comes in frames.
+    pub(super) frames: Option<FramedBody>,
     pub(super) record: Record,
     /// Goes on beside the response and ends with it.
     pub(super) upload: Option<Upload>,
@@ -44,8 +49,12 @@ pub(super) struct Download {
 }
 
 impl Download {
-    /// Gives all that arrives to `slot`.
-    pub(super) async fn run(mut self, slot: Rc<Slot>) -> Result<(), BodyError> {
+    /// Gives all that arrives to `slot`; returns what comes after it.
+    pub(super) async fn run(mut self, slot: Rc<Slot>) -> Result<Option<HeaderMap>, BodyError> {
+        if let Some(frames) = self.frames.take() {
+            // Boxed, so that the others do not hold room for it.
+            return Box::pin(self.run_framed(frames, &slot)).await;
+        }
         loop {
             let received = if self.first.is_empty() {
                 self.recv.read_chunks().await
@@ -58,7 +67,7 @@ impl Download {
                     // A connector that has answered in full reads no more of the request.
                     drop(self.upload.take());
                     self.record.complete();
-                    return Ok(());
+                    return Ok(None);
                 }
                 Ok(None) => return Err(self.broken(BodyError::Short)),
                 Err(_) => return Err(self.broken(BodyError::Aborted)),
@@ -74,10 +83,65 @@ impl Download {
                 self.record.complete();
                 finish_quietly(self.recv, self.guard);
                 slot.put(chunks).await;
-                return Ok(());
+                return Ok(None);
             }
             slot.put(chunks).await;
         }
+    }
+
+    /// The same of a body in frames, up to the trailers behind it.
+    async fn run_framed(
+        mut self,
+        mut frames: FramedBody,
+        slot: &Slot,
+    ) -> Result<Option<HeaderMap>, BodyError> {
+        let mut received = Chunks::from(std::mem::take(&mut self.first));
+        let mut data = Chunks::default();
+        loop {
+            while let Some(mut piece) = received.pop() {
+                loop {
+                    match frames.handle_bytes(&mut piece) {
+                        Ok(Some(part)) => data.push(part),
+                        Ok(None) => break,
+                        Err(error) => return Err(self.malformed(&error)),
+                    }
+                    // One byte per frame would make any read of the tunnel many pieces.
+                    if data.is_full() {
+                        self.pass(&mut data, slot).await;
+                    }
+                }
+            }
+            self.pass(&mut data, slot).await;
+            received = match self.recv.read_chunks().await {
+                Ok(Some(chunks)) => chunks,
+                Ok(None) if self.left.is_some_and(|left| left > 0) => {
+                    return Err(self.broken(BodyError::Short));
+                }
+                Ok(None) => break,
+                Err(_) => return Err(self.broken(BodyError::Aborted)),
+            };
+        }
+        let trailers = frames.finish().map_err(|error| self.malformed(&error))?;
+        // As after a plain body.
+        drop(self.upload.take());
+        self.record.complete();
+        Ok(trailers)
+    }
+
+    async fn pass(&mut self, data: &mut Chunks, slot: &Slot) {
+        if let Some(left) = &mut self.left {
+            data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
+            *left -= data.len() as u64;
+        }
+        if !data.is_empty() {
+            self.record.progress().sent(data.len());
+            slot.put(std::mem::take(data)).await;
+        }
+    }
+
+    fn malformed(&mut self, error: &FramedBodyError) -> BodyError {
+        tracing::debug!(request_id = %self.record.id(), %error, "answer broken off");
+        self.broken(BodyError::Aborted)
     }
 
     fn broken(&mut self, error: BodyError) -> BodyError {

@@ -87,7 +87,7 @@ impl Source {
             let Some(frame) = frame else { return Ok(None) };
             // Broken chunking, a reset stream, or a visitor that left in the middle.
             let frame = frame.map_err(|_| ErrorCode::BadRequest)?;
-            // Trailers have no place in the tunnel's protocol.
+            // Trailers of requests have no place in the tunnel's protocol.
             let Ok(chunk) = frame.into_data() else { continue };
             if !chunk.is_empty() {
                 self.took(&chunk);

@@ -216,7 +216,7 @@ async fn register(session: &Rc<Session>, request: &RegisterRequest) -> RegisterR
     if session.connection.is_closed() {
         return refused("the connection is gone", true);
     }
-    let live = live_connection(core, slot, id);
+    let live = live_connection(core, slot, id, &session.connection);
     pending.key = None;
     core.tunnels.own(&live, session.connection.clone());
     *session.live.borrow_mut() = Some(live);

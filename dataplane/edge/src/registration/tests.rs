@@ -22,6 +22,7 @@ use adit_driver::quic::{
 };
 use adit_driver::tcp::{self, Listener};
 use adit_driver::udp;
+use adit_proto::exchange::edge::Trailers;
 use adit_proto::steering::{NoConnection, Tried};
 use adit_wire::framing::RPC_READER_OPTIONS;
 use adit_wire::registration::{ClientInfo, ConnectionOptions, RegisterRequest, RegisterResponse, TunnelAuth};
@@ -210,7 +211,10 @@ impl Core {
     /// Every connection in the order in which attempts would go to them.
     fn choices(&self) -> Vec<Choice> {
         let (mut choices, mut tried) = (Vec::new(), Tried::default());
-        while let Ok(choice) = self.tunnels.choose(TUNNEL, &host("a.test"), &tried) {
+        while let Ok(choice) = self
+            .tunnels
+            .choose(TUNNEL, &host("a.test"), &tried, Trailers::Unwanted)
+        {
             tried.connections.push(choice.id);
             choices.push(choice);
         }
@@ -467,7 +471,9 @@ fn strangers_are_refused_with_a_cause_and_leave_nothing_behind() {
         unknown.connection.closed().await;
         let host = host("a.test");
         assert_eq!(
-            core.tunnels.choose(TUNNEL, &host, &Tried::default()).unwrap_err(),
+            core.tunnels
+                .choose(TUNNEL, &host, &Tried::default(), Trailers::Unwanted)
+                .unwrap_err(),
             NoConnection::Down
         );
     });
@@ -517,12 +523,12 @@ fn a_replica_gets_only_hostnames_it_told_of_and_a_bad_telling_costs_nothing() {
         until(|| core.choices().is_empty()).await;
         assert!(
             core.tunnels
-                .choose(TUNNEL, &host("x.b.test"), &Tried::default())
+                .choose(TUNNEL, &host("x.b.test"), &Tried::default(), Trailers::Unwanted)
                 .is_ok()
         );
         let refused = core
             .tunnels
-            .choose(TUNNEL, &host("a.test"), &Tried::default())
+            .choose(TUNNEL, &host("a.test"), &Tried::default(), Trailers::Unwanted)
             .unwrap_err();
         assert_eq!(refused, NoConnection::NotServed);
     });

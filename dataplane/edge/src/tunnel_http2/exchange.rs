@@ -5,6 +5,8 @@
 //! request pipe:  ConnectRequest  │ body …   ─►  HEADERS │ DATA …
 //! response pipe: ConnectResponse │ body …   ◄─  HEADERS │ DATA …
 //! ```
+//! The body of an answer that may end with trailers is put in frames, if the request says that it may be.
+//!
 //! Back-pressure is whole: a chunk leaves the request pipe when the connector's window has room for it, and the
 //! connector's window grows again when the response pipe has taken the bytes.
 //!
@@ -13,8 +15,9 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 
-use adit_driver::pipe::{PipeReader, PipeWriter};
-use adit_proto::exchange::edge::{Http2Request, http2_failure, http2_request, http2_response};
+use adit_driver::pipe::{PipeClosed, PipeReader, PipeWriter};
+use adit_proto::exchange::edge::{BodyForm, Http2Request, http2_failure, http2_request, http2_response};
+use adit_proto::exchange::framed_body::{data_frame, trailers_frame};
 use adit_wire::connect::{ConnectRequest, ConnectionType, decode_request};
 use bytes::{Bytes, BytesMut};
 use h2::client::ResponseFuture;
@@ -37,6 +40,7 @@ pub(crate) async fn carry(connection: Connection, mut request: PipeReader, mut r
     let Http2Request {
         request: translated,
         has_body,
+        wanted,
     } = match http2_request(&head) {
         Ok(translated) => translated,
         Err(error) => {
@@ -63,7 +67,7 @@ pub(crate) async fn carry(connection: Connection, mut request: PipeReader, mut r
         }
     };
     let sending = send_request(request, rest, send, has_body);
-    let answering = answer_request(answer, head.kind, response);
+    let answering = answer_request(answer, head.kind, wanted, response);
     both(sending, answering).await;
 }
 
@@ -150,7 +154,12 @@ enum Answered {
 }
 
 /// Connector to pipe.
-async fn answer_request(answer: ResponseFuture, kind: ConnectionType, mut response: PipeWriter) -> Answered {
+async fn answer_request(
+    answer: ResponseFuture,
+    kind: ConnectionType,
+    wanted: BodyForm,
+    mut response: PipeWriter,
+) -> Answered {
     let answer = tokio::select! {
         biased;
         _ = response.closed() => return Answered::InVain,
@@ -165,7 +174,12 @@ async fn answer_request(answer: ResponseFuture, kind: ConnectionType, mut respon
             return Answered::ToTheEnd;
         }
     };
-    let translated = http2_response(&parts, kind);
+    let form = if body.is_end_stream() {
+        BodyForm::Plain
+    } else {
+        wanted
+    };
+    let translated = http2_response(&parts, kind, form);
     if response.write(translated.head).await.is_err() {
         return Answered::InVain;
     }
@@ -173,10 +187,10 @@ async fn answer_request(answer: ResponseFuture, kind: ConnectionType, mut respon
         response.finish();
         return Answered::ToTheEnd;
     }
-    answer_body(body, response).await
+    answer_body(body, form, response).await
 }
 
-async fn answer_body(mut body: RecvStream, mut response: PipeWriter) -> Answered {
+async fn answer_body(mut body: RecvStream, form: BodyForm, mut response: PipeWriter) -> Answered {
     loop {
         let data = tokio::select! {
             biased;
@@ -184,8 +198,13 @@ async fn answer_body(mut body: RecvStream, mut response: PipeWriter) -> Answered
             data = body.data() => data,
         };
         match data {
-            Some(Ok(data)) => {
+            Some(Ok(mut data)) => {
                 let size = data.len();
+                while form == BodyForm::Framed && !data.is_empty() {
+                    if write_all(&mut response, data_frame(&mut data)).await.is_err() {
+                        return Answered::InVain;
+                    }
+                }
                 if response.write(data).await.is_err() {
                     return Answered::InVain;
                 }
@@ -196,13 +215,31 @@ async fn answer_body(mut body: RecvStream, mut response: PipeWriter) -> Answered
                 response.abort(code_of(&error));
                 return Answered::ToTheEnd;
             }
-            // Trailers may follow, for which data streams have no place.
-            None => {
-                response.finish();
-                return Answered::ToTheEnd;
-            }
+            None => break,
         }
     }
+    if form == BodyForm::Framed && answer_trailers(body, &mut response).await.is_none() {
+        response.abort(BY_CONNECTOR);
+    }
+    response.finish();
+    Answered::ToTheEnd
+}
+
+/// What comes after the body; `None` if it broke off or is too large.
+async fn answer_trailers(mut body: RecvStream, response: &mut PipeWriter) -> Option<()> {
+    let Some(trailers) = body.trailers().await.ok()? else {
+        return Some(());
+    };
+    // Whoever does not read them any more need not know.
+    let _ = write_all(response, trailers_frame(&trailers).ok()?).await;
+    Some(())
+}
+
+async fn write_all(response: &mut PipeWriter, parts: [Bytes; 2]) -> Result<(), PipeClosed> {
+    for part in parts {
+        response.write(part).await?;
+    }
+    Ok(())
 }
 
 fn code_of(error: &h2::Error) -> u32 {

@@ -4,6 +4,7 @@ use std::future::pending;
 use std::net::SocketAddr;
 
 use adit_driver::quic;
+use adit_wire::alpn;
 
 use crate::tunnel_http2;
 
@@ -58,6 +59,15 @@ impl Connection {
         match self {
             Self::Quic(_) => Transport::Quic,
             Self::Http2(_) => Transport::Http2,
+        }
+    }
+
+    /// Whether what comes after the body of an answer has a way through: HTTP/2 has a place for it, and on a data stream
+    /// connectors of ours make one.
+    pub(crate) fn carries_trailers(&self) -> bool {
+        match self {
+            Self::Quic(connection) => connection.alpn().as_deref() == Some(alpn::ADIT),
+            Self::Http2(_) => true,
         }
     }
 

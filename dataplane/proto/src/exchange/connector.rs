@@ -13,7 +13,7 @@
 //! Source: cloudflared `connection/quic_connection.go`, `proxy/proxy.go`.
 
 use adit_wire::connect::{ConnectRequest, ConnectionType, Metadata};
-use adit_wire::metadata::{HTTP_HEADER, HTTP_HOST, HTTP_METHOD};
+use adit_wire::metadata::{HTTP_HEADER, HTTP_HOST, HTTP_METHOD, TRAILERS, TRUE};
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_VERSION, TE,
@@ -29,7 +29,7 @@ use crate::ingress::edits::Edits;
 
 mod response;
 
-pub use response::{ERROR_BYTES_MAX, encode_error, encode_response_head};
+pub use response::{ERROR_BYTES_MAX, encode_error, encode_framed_response_head, encode_response_head};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -104,6 +104,8 @@ pub struct HeadRules<'a> {
     pub host_header: Option<&'a HeaderValue>,
     /// See `OriginSettings::disable_chunked_encoding`.
     pub disable_chunked_encoding: bool,
+    /// Whether the origin may speak HTTP/2, and so has a way to send trailers that is asked for by one word.
+    pub may_speak_http2: bool,
     /// Added to every request.
     pub added: &'a [(HeaderName, HeaderValue)],
     /// What the rule changes otherwise.
@@ -121,6 +123,7 @@ pub struct RequestHead {
     is_websocket: bool,
     is_chunked: bool,
     length: Option<u64>,
+    takes_trailers: bool,
 }
 
 impl RequestHead {
@@ -143,6 +146,7 @@ impl RequestHead {
             is_websocket,
             is_chunked: false,
             length: None,
+            takes_trailers: false,
         };
         for (key, value) in request.metadata.iter() {
             head.add(&request.metadata, key, value)?;
@@ -168,6 +172,11 @@ impl RequestHead {
     /// Whether the origin shall upgrade.
     pub fn is_websocket(&self) -> bool {
         self.is_websocket
+    }
+
+    /// Whether the visitor wants to know what comes after the body of the answer.
+    pub fn takes_trailers(&self) -> bool {
+        self.takes_trailers
     }
 
     /// A header of the visitor that the origin gets.
@@ -213,6 +222,9 @@ impl RequestHead {
             headers.insert(name, value.clone());
         }
         write_body_headers(&mut headers, &self.method, body);
+        if self.takes_trailers && rules.may_speak_http2 {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
         if self.is_websocket {
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -246,7 +258,10 @@ impl RequestHead {
         let lossy = |bytes| String::from_utf8_lossy(bytes).into_owned();
         let name = match names::header(key) {
             Ok(Some(name)) => name,
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                self.takes_trailers |= key == TRAILERS.as_bytes() && value == TRUE.as_bytes();
+                return Ok(());
+            }
             Err(KeyError::Malformed) => return Err(RequestError::HeaderKey { key: lossy(key) }),
             Err(KeyError::Name(name)) => return Err(RequestError::Header { name: lossy(name) }),
         };

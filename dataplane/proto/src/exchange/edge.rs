@@ -18,6 +18,7 @@ mod http2;
 mod hop_by_hop;
 mod request;
 mod response;
+pub(crate) mod trailers;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -26,10 +27,11 @@ use http::{HeaderMap, Method, Uri, Version};
 
 pub use crate::cidr::{Cidr, CidrError};
 pub use http2::{
-    Http2Request, Http2RequestError, Http2Response, http2_failure, http2_request, http2_response,
+    BodyForm, Http2Request, Http2RequestError, Http2Response, http2_failure, http2_request, http2_response,
 };
 pub use request::{Authority, TunnelRequest, authority, tunnel_request};
 pub use response::{PublicResponse, ResponseBody, ResponseError, public_response};
+pub use trailers::{Trailers, is_grpc, is_trailers_only};
 
 /// Names one exchange in logs, on error pages and towards the origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -53,6 +53,8 @@ pub enum ErrorCode {
     HostnameUnknown,
     /// The tunnel has no live connection to any edge that this one can reach.
     TunnelNoConnection,
+    /// No connection of the tunnel carries trailers, which the request needs.
+    TrailersNotCarried,
     /// Every connection of the tunnel is at its limit of exchanges.
     TunnelSaturated,
     /// The connection to the connector was lost before the answer began.
@@ -166,6 +168,14 @@ const TABLE: [Row; ErrorCode::COUNT] = [
         "The tunnel for this hostname has no connection. Its connector may be stopped or cut off.",
     ),
     row(
+        ErrorCode::TrailersNotCarried,
+        "trailers-not-carried",
+        StatusCode::NOT_IMPLEMENTED,
+        Side::Tunnel,
+        "No way for gRPC",
+        "This tunnel is connected in a way that carries no trailers, without which gRPC does not work.",
+    ),
+    row(
         ErrorCode::TunnelSaturated,
         "tunnel-saturated",
         StatusCode::SERVICE_UNAVAILABLE,
@@ -277,7 +287,7 @@ const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
 
 impl ErrorCode {
     /// Number of codes: the size of arrays indexed by [`Self::index`].
-    pub const COUNT: usize = 19;
+    pub const COUNT: usize = 20;
 
     /// Every code in table order.
     pub fn all() -> impl Iterator<Item = Self> {

@@ -78,6 +78,10 @@ fn handle(
             writer.write_all(refusal.as_bytes())?;
             return Ok(Next::Close);
         }
+        "/trailers" => writer.write_all(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+              a\r\nwith a sum\r\n0\r\nX-Sum: 7\r\n\r\n",
+        )?,
         "/connection" => answer(writer, "200 OK", &before.to_string())?,
         "/ws" | "/ws-first" => return websocket(script, request, reader, writer),
         "/ws-refuse" => answer(writer, "403 Forbidden", "not here")?,

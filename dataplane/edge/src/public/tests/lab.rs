@@ -176,6 +176,7 @@ impl Lab {
             order: u64::from(number),
             core: 1,
             is_draining: false,
+            carries_trailers: true,
             handle: Arc::new(AtomicU32::new(0)),
         }));
         given

@@ -17,14 +17,15 @@ use adit_wire::http2::{
 };
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode};
 
 use super::{ADDED_HEADERS, DROPPED, KEEP_ALIVE, PROXY_CONNECTION, RequestError, RequestHead};
+use crate::exchange::edge::trailers::lists_trailers;
 
 /// Says what kind a request is.
 const KIND: HeaderName = HeaderName::from_static(adit_wire::http2::UPGRADE);
@@ -86,6 +87,7 @@ impl RequestHead {
             is_websocket: Kind::of(&parts.headers) == Kind::WebSocket,
             is_chunked: false,
             length: None,
+            takes_trailers: false,
         };
         if head.host.is_empty()
             && let Some(host) = parts.headers.get(HOST)
@@ -97,6 +99,7 @@ impl RequestHead {
                 CONTENT_LENGTH => head.add_length(value)?,
                 // RFC 9113 §8.2.2: there is none.
                 TRANSFER_ENCODING => {}
+                TE => head.takes_trailers |= lists_trailers(value.as_bytes()),
                 COOKIE => head.add_cookie(value),
                 _ if DROPPED.contains(name) => {}
                 _ => {

@@ -8,6 +8,7 @@ use super::*;
 const PLAIN: HeadRules<'static> = HeadRules {
     host_header: None,
     disable_chunked_encoding: false,
+    may_speak_http2: false,
     added: &[],
     edits: None,
 };
@@ -279,4 +280,35 @@ fn error_texts_are_cut_between_characters() {
     let response = decode_response(&mut bytes).unwrap().unwrap();
     assert_eq!(response.error.len(), ERROR_BYTES_MAX);
     assert!(std::str::from_utf8(&response.error).is_ok() && response.metadata.is_empty());
+}
+
+#[test]
+fn who_takes_trailers_asks_for_them_where_http2_may_be_spoken() {
+    let mark = ("AditTrailers", "true");
+    for (metadata, may_speak_http2, takes, asks) in [
+        (vec![], true, false, false),
+        (vec![mark], true, true, true),
+        (vec![mark], false, true, false),
+        // A visitor's own word is no mark.
+        (vec![("HttpHeader:AditTrailers", "true")], true, false, false),
+        (vec![("HttpHeader:TE", "trailers")], true, false, false),
+    ] {
+        let head = parse("/", &metadata).unwrap();
+        assert_eq!(head.takes_trailers(), takes, "{metadata:?}");
+        let rules = HeadRules {
+            may_speak_http2,
+            ..PLAIN
+        };
+        let (request, _) = head.into_origin(&rules).unwrap();
+        assert_eq!(request.headers().contains_key(TE), asks, "{metadata:?}");
+    }
+}
+
+#[test]
+fn a_framed_answer_says_so_before_its_headers() {
+    let headers = HeaderMap::from_iter([(http::header::TRAILER, HeaderValue::from_static("x-sum"))]);
+    let mut head = encode_framed_response_head(StatusCode::OK, &headers).unwrap();
+    let response = decode_response(&mut head).unwrap().unwrap();
+    let keys: Vec<_> = response.metadata.iter().map(|(key, _)| key.to_vec()).collect();
+    assert_eq!(keys, [&b"HttpStatus"[..], b"AditTrailers", b"HttpHeader:Trailer"]);
 }

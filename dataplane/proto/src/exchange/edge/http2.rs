@@ -14,9 +14,9 @@ use adit_wire::http2::{
     Headers, HeadersError, PROXY_SRC, RESPONSE_HEADERS, RESPONSE_META, ResponseMeta, TRACE_ID, UPGRADE,
     WEBSOCKET,
 };
-use adit_wire::metadata::{FLOW_CONNECT_RATE_LIMITED, HTTP_HOST, HTTP_METHOD, HTTP_STATUS, TRUE};
+use adit_wire::metadata::{FLOW_CONNECT_RATE_LIMITED, HTTP_HOST, HTTP_METHOD, HTTP_STATUS, TRAILERS, TRUE};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri, Version, response};
 
@@ -35,6 +35,17 @@ pub struct Http2Request {
     pub request: Request<()>,
     /// Whether anything follows the head.
     pub has_body: bool,
+    /// The form in which the answer's body is wanted, as far as the head says.
+    pub wanted: BodyForm,
+}
+
+/// In which form a body travels on a data stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyForm {
+    /// Byte by byte.
+    Plain,
+    /// In frames, which trailers may follow; see [`framed_body`](crate::exchange::framed_body).
+    Framed,
 }
 
 /// A head cannot be said in HTTP/2.
@@ -62,10 +73,12 @@ pub fn http2_request(head: &ConnectRequest) -> Result<Http2Request, Http2Request
         return Ok(Http2Request {
             request,
             has_body: true,
+            wanted: BodyForm::Plain,
         });
     }
     let mut host = None;
     let mut is_announced = false;
+    let mut wanted = BodyForm::Plain;
     for (key, value) in head.metadata.iter() {
         if key == HTTP_METHOD.as_bytes() {
             *request.method_mut() = Method::from_bytes(value).map_err(|_| Http2RequestError("method"))?;
@@ -82,6 +95,12 @@ pub fn http2_request(head: &ConnectRequest) -> Result<Http2Request, Http2Request
                     .try_append(name, value)
                     .map_err(|_| Http2RequestError("number of headers"))?;
             }
+        } else if key == TRAILERS.as_bytes() && value == TRUE.as_bytes() {
+            wanted = BodyForm::Framed;
+            // RFC 9113 §8.2.2: the one thing that TE may say.
+            request
+                .headers_mut()
+                .insert(TE, HeaderValue::from_static("trailers"));
         }
     }
     let asked = Uri::from_maybe_shared(head.dest.clone()).map_err(|_| Http2RequestError("destination"))?;
@@ -102,6 +121,7 @@ pub fn http2_request(head: &ConnectRequest) -> Result<Http2Request, Http2Request
     Ok(Http2Request {
         request,
         has_body: is_websocket || is_announced,
+        wanted,
     })
 }
 
@@ -152,10 +172,11 @@ pub struct Http2Response {
 
 /// Writes an answer as the head of a data stream. One that is none becomes a connector's report of an error.
 ///
-/// Its own headers are not looked at: the connector's HTTP library has its hand in them.
+/// Its own headers are not looked at: the connector's HTTP library has its hand in them. `form` is how its body will
+/// follow.
 #[must_use]
-pub fn http2_response(answer: &response::Parts, kind: ConnectionType) -> Http2Response {
-    match translated(answer, kind) {
+pub fn http2_response(answer: &response::Parts, kind: ConnectionType, form: BodyForm) -> Http2Response {
+    match translated(answer, kind, form) {
         Ok(head) => Http2Response { head, has_body: true },
         Err(error) => Http2Response {
             head: report(&error, matches!(error, AnswerError::RateLimited)),
@@ -177,7 +198,7 @@ fn report(error: &dyn std::error::Error, is_rate_limited: bool) -> Bytes {
     encode_response(error.to_string().as_bytes(), metadata).unwrap_or_default()
 }
 
-fn translated(answer: &response::Parts, kind: ConnectionType) -> Result<Bytes, AnswerError> {
+fn translated(answer: &response::Parts, kind: ConnectionType, form: BodyForm) -> Result<Bytes, AnswerError> {
     let meta = answer.headers.get(RESPONSE_META).map(HeaderValue::as_bytes);
     match meta.and_then(ResponseMeta::parse).ok_or(AnswerError::Unsigned)? {
         ResponseMeta::Origin => {}
@@ -210,8 +231,11 @@ fn translated(answer: &response::Parts, kind: ConnectionType) -> Result<Bytes, A
     } else {
         answer.status
     };
-    let mut metadata = Vec::with_capacity(1 + headers.len());
+    let mut metadata = Vec::with_capacity(2 + headers.len());
     metadata.push(Entry::new(HTTP_STATUS, status.as_str()));
+    if form == BodyForm::Framed {
+        metadata.push(Entry::new(TRAILERS, TRUE));
+    }
     metadata.extend(headers.iter().map(|(name, value)| Entry::header(name, value)));
     Ok(encode_response(b"", &metadata)?)
 }

@@ -5,19 +5,21 @@ use std::net::IpAddr;
 
 use adit_wire::Hostname;
 use adit_wire::connect::{ConnectionType, Entry, encode_request};
-use adit_wire::metadata::{HTTP_HOST, HTTP_METHOD};
+use adit_wire::metadata::{HTTP_HOST, HTTP_METHOD, TRAILERS, TRUE};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{Method, Version};
 
 use super::forwarded::{ORIGINATION_HEADERS, Origination, is_reserved};
 use super::hop_by_hop::HopByHop;
+use super::trailers::Trailers;
 use super::{BodyLength, Policy, PublicRequest, RequestId, Visitor};
 use crate::exchange::error_code::ErrorCode;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
-/// Pairs the edge adds at most: method, host, framing, a WebSocket's key, and what it tells of the visitor.
-const ADDED_PAIRS: usize = 4 + ORIGINATION_HEADERS;
+/// Pairs the edge adds at most: method, host, framing, a WebSocket's key, the mark of trailers, and what it tells of the
+/// visitor.
+const ADDED_PAIRS: usize = 5 + ORIGINATION_HEADERS;
 
 /// The host a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,10 @@ pub struct Authority<'a> {
 pub struct TunnelRequest {
     /// The first bytes of the data stream.
     pub head: Bytes,
+    /// The same for a connection that carries trailers, if the visitor takes them.
+    pub head_for_trailers: Option<Bytes>,
+    /// What the visitor does with trailers.
+    pub trailers: Trailers,
     /// What the exchange carries.
     pub kind: ConnectionType,
     /// The method the origin sees; GET for a WebSocket over HTTP/2.
@@ -132,9 +138,23 @@ pub fn tunnel_request(
         ConnectionType::Http
     };
     let dest = [visitor.scheme.as_str(), "://", authority.text, path].concat();
-    let head = encode_request(&dest, kind, &metadata).map_err(|_| ErrorCode::HeadTooLarge)?;
+    let encode =
+        |metadata: &[Entry<'_>]| encode_request(&dest, kind, metadata).map_err(|_| ErrorCode::HeadTooLarge);
+    let head = encode(&metadata)?;
+    let trailers = if is_websocket {
+        Trailers::Unwanted
+    } else {
+        Trailers::of(request.headers)
+    };
+    let mut head_for_trailers = None;
+    if trailers != Trailers::Unwanted {
+        metadata.push(Entry::new(TRAILERS, TRUE));
+        head_for_trailers = Some(encode(&metadata)?);
+    }
     Ok(TunnelRequest {
         head,
+        head_for_trailers,
+        trailers,
         kind,
         method,
         client: origination.client,

@@ -1,9 +1,9 @@
 //! Turns a connector's first words into the response head a visitor gets.
 
 use adit_wire::connect::{ConnectResponse, ConnectionType, Metadata};
-use adit_wire::metadata::{HTTP_HEADER, HTTP_STATUS, TRACING_SPANS};
+use adit_wire::metadata::{HTTP_HEADER, HTTP_STATUS, TRACING_SPANS, TRAILERS, TRUE};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRAILER, UPGRADE};
 use http::{Method, StatusCode, Version};
 
 use super::hop_by_hop::HopByHop;
@@ -19,6 +19,9 @@ pub struct PublicResponse {
     pub headers: HeaderMap,
     /// What follows.
     pub body: ResponseBody,
+    /// Whether it follows in frames (see [`framed_body`](crate::exchange::framed_body)), as the connector says. Only
+    /// believed of one that was asked.
+    pub is_framed: bool,
 }
 
 /// What follows a response head on the stream.
@@ -72,7 +75,12 @@ pub fn public_response(
     if !response.error.is_empty() {
         return Err(ResponseError::Connector(response.error));
     }
-    let (status, mut headers) = read(&response.metadata)?;
+    let Read {
+        status,
+        mut headers,
+        is_framed,
+        ..
+    } = read(&response.metadata)?;
     if status == StatusCode::SERVICE_UNAVAILABLE && says_busy(&headers) {
         return Err(ResponseError::Busy);
     }
@@ -102,6 +110,7 @@ pub fn public_response(
         status,
         headers,
         body,
+        is_framed,
     })
 }
 
@@ -111,24 +120,29 @@ fn says_busy(headers: &HeaderMap) -> bool {
     code.is_some_and(|code| code == ErrorCode::OriginBusy.as_str())
 }
 
+/// What the metadata of a response say.
+struct Read {
+    status: StatusCode,
+    headers: HeaderMap,
+    is_framed: bool,
+    /// `Connection` lists more than usual, which is rare.
+    lists_more: bool,
+}
+
 /// Status and headers, without those of the origin's connection, in their order.
-fn read(metadata: &Metadata) -> Result<(StatusCode, HeaderMap), ResponseError> {
-    let (status, headers, lists_more) = read_but(metadata, &HopByHop::default())?;
-    if !lists_more {
-        return Ok((status, headers));
+fn read(metadata: &Metadata) -> Result<Read, ResponseError> {
+    let read = read_but(metadata, &HopByHop::default())?;
+    if !read.lists_more {
+        return Ok(read);
     }
     let lines = metadata.iter().filter(|(key, _)| is_connection(key));
     let listed = HopByHop::listed_in(lines.map(|(_, value)| value));
-    let (status, headers, _) = read_but(metadata, &listed)?;
-    Ok((status, headers))
+    read_but(metadata, &listed)
 }
 
-/// Status and headers but those that stay, and whether `Connection` lists more than usual, which is rare.
-fn read_but(
-    metadata: &Metadata,
-    hop_by_hop: &HopByHop<'_>,
-) -> Result<(StatusCode, HeaderMap, bool), ResponseError> {
-    let mut lists_more = false;
+/// Status and headers but those that stay.
+fn read_but(metadata: &Metadata, hop_by_hop: &HopByHop<'_>) -> Result<Read, ResponseError> {
+    let (mut lists_more, mut is_framed) = (false, false);
     let mut status = None;
     let mut headers = HeaderMap::with_capacity(metadata.len());
     for (key, value) in metadata.iter() {
@@ -140,7 +154,10 @@ fn read_but(
         let name = match names::header(key) {
             Ok(Some(name)) => name,
             // Other keys are meant for edges with features this one lacks.
-            Ok(None) => continue,
+            Ok(None) => {
+                is_framed |= key == TRAILERS.as_bytes() && value == TRUE.as_bytes();
+                continue;
+            }
             Err(KeyError::Malformed) => return Err(ResponseError::Invalid("a header key is malformed")),
             Err(KeyError::Name(_)) => {
                 return Err(ResponseError::Invalid(
@@ -155,7 +172,9 @@ fn read_but(
             continue;
         }
         let is_internal = name == TRACING_SPANS;
-        let stays = name != CONTENT_LENGTH && hop_by_hop.contains(name.as_str());
+        // Trailers pass if the body is in frames, and then their announcement does; connectors say so before it.
+        let stays =
+            name != CONTENT_LENGTH && hop_by_hop.contains(name.as_str()) && !(is_framed && name == TRAILER);
         if !is_internal && !stays {
             headers
                 .try_append(name, value)
@@ -163,7 +182,12 @@ fn read_but(
         }
     }
     let status = status.ok_or(ResponseError::Invalid("there is no status"))?;
-    Ok((status, headers, lists_more))
+    Ok(Read {
+        status,
+        headers,
+        is_framed,
+        lists_more,
+    })
 }
 
 fn is_connection(key: &[u8]) -> bool {
@@ -215,5 +239,6 @@ fn upgraded(mut headers: HeaderMap, version: Version) -> PublicResponse {
         status,
         headers,
         body: ResponseBody::Upgraded,
+        is_framed: false,
     }
 }

@@ -541,3 +541,81 @@ fn a_reported_failure_is_the_origins() {
     assert_eq!(error.code(), ErrorCode::OriginUnreachable);
     assert_eq!(error.to_string(), "the connector reports: dial tcp: refused");
 }
+
+#[test]
+fn only_those_who_take_trailers_get_a_head_that_asks_for_them() {
+    let host = ("host", "a.example");
+    let grpc = ("content-type", "application/grpc+proto");
+    for (lines, wanted) in [
+        (vec![host], Trailers::Unwanted),
+        (vec![host, ("te", "trailers")], Trailers::Taken),
+        (vec![host, grpc, ("te", "trailers")], Trailers::Needed),
+        (
+            vec![
+                host,
+                ("te", "trailers"),
+                ("upgrade", "websocket"),
+                ("connection", "upgrade"),
+            ],
+            Trailers::Unwanted,
+        ),
+    ] {
+        let case = case(&lines);
+        let uri: Uri = case.target.parse().unwrap();
+        let request = PublicRequest {
+            method: &case.method,
+            uri: &uri,
+            version: case.version,
+            headers: &case.headers,
+            protocol: None,
+            body: case.body,
+        };
+        let authority = authority(&request).unwrap();
+        let sent = tunnel_request(&request, &authority, &case.visitor, &policy(), ID, KEY).unwrap();
+        assert_eq!(sent.trailers, wanted, "{lines:?}");
+        let pairs = |mut head: Bytes| {
+            let head = decode_request(&mut head).unwrap().unwrap();
+            let pairs: Vec<_> = head.metadata.iter().collect();
+            let pairs: Vec<_> = pairs
+                .iter()
+                .map(|(key, value)| (key.to_vec(), value.to_vec()))
+                .collect();
+            pairs
+        };
+        // A connector that knows nothing of it sees the same as without.
+        let mut plain = pairs(sent.head);
+        assert!(
+            !plain
+                .iter()
+                .any(|(key, _)| key == b"AditTrailers" || key.ends_with(b"te"))
+        );
+        assert_eq!(sent.head_for_trailers.is_some(), wanted != Trailers::Unwanted);
+        if let Some(head) = sent.head_for_trailers {
+            plain.push((b"AditTrailers".to_vec(), b"true".to_vec()));
+            assert_eq!(pairs(head), plain);
+        }
+    }
+}
+
+#[test]
+fn bodies_are_in_frames_only_if_the_connector_says_so() {
+    let read = |lines: &[(&str, &[u8])]| {
+        let response = ConnectResponse {
+            error: Bytes::new(),
+            metadata: lines.iter().copied().collect(),
+        };
+        let got = public_response(response, &Method::GET, ConnectionType::Http, Version::HTTP_2).unwrap();
+        (got.is_framed, got.headers.contains_key("trailer"))
+    };
+    let (status, announced) = (("HttpStatus", &b"200"[..]), ("HttpHeader:Trailer", &b"x-sum"[..]));
+    assert_eq!(read(&[status, announced]), (false, false));
+    assert_eq!(
+        read(&[status, ("AditTrailers", b"true"), announced]),
+        (true, true)
+    );
+    assert_eq!(read(&[status, ("AditTrailers", b"1"), announced]), (false, false));
+    assert_eq!(
+        read(&[status, ("HttpHeader:AditTrailers", b"true"), announced]),
+        (false, false)
+    );
+}

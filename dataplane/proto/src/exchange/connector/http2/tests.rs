@@ -9,6 +9,7 @@ use super::*;
 const PLAIN: HeadRules<'static> = HeadRules {
     host_header: None,
     disable_chunked_encoding: false,
+    may_speak_http2: false,
     added: &[],
     edits: None,
 };
@@ -57,7 +58,7 @@ fn a_request_reaches_the_origin_as_from_a_data_stream() {
     ];
     let head = RequestHead::from_http2(parts("PUT", "https://app.test:8443/a?b=c", &given), true).unwrap();
     assert_eq!((head.host(), head.target()), ("app.test:8443", "/a?b=c"));
-    assert!(!head.is_websocket());
+    assert!(!head.is_websocket() && head.takes_trailers());
     let (request, body) = head.into_origin(&PLAIN).unwrap();
     assert_eq!(body, RequestBody::UntilEnd);
     let expected = headers(&[

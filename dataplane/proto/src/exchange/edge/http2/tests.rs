@@ -144,7 +144,7 @@ fn answer(status: u16, meta: Option<&str>, headers: Option<&[(&str, &str)]>) -> 
 const ORIGIN: Option<&str> = Some(ResponseMeta::Origin.as_str());
 
 fn read(answer: &response::Parts, kind: ConnectionType) -> ConnectResponse {
-    let Http2Response { mut head, has_body } = http2_response(answer, kind);
+    let Http2Response { mut head, has_body } = http2_response(answer, kind, BodyForm::Plain);
     let response = decode_response(&mut head).unwrap().unwrap();
     assert!(head.is_empty());
     assert_eq!(has_body, response.error.is_empty());
@@ -262,4 +262,29 @@ fn an_answer_that_is_none_becomes_a_report() {
         assert!(!response.error.is_empty());
         assert!(response.metadata.is_empty());
     }
+}
+
+#[test]
+fn the_wish_for_trailers_is_said_as_http2_says_it() {
+    let host = ("HttpHost", "a.test");
+    let request = http2_request(&head(ConnectionType::Http, "/", &[host])).unwrap();
+    assert_eq!(request.wanted, BodyForm::Plain);
+    let marked = http2_request(&head(
+        ConnectionType::Http,
+        "/",
+        &[host, ("AditTrailers", "true")],
+    ))
+    .unwrap();
+    assert_eq!(marked.wanted, BodyForm::Framed);
+    assert_eq!(shown(&marked), ["te: trailers"]);
+    let parts = answer(200, ORIGIN, Some(&[("Content-Type", "application/grpc")]));
+    let mut head = http2_response(&parts, ConnectionType::Http, BodyForm::Framed).head;
+    let response = decode_response(&mut head).unwrap().unwrap();
+    let expected = [
+        ("HttpStatus", "200"),
+        ("AditTrailers", "true"),
+        ("HttpHeader:Content-Type", "application/grpc"),
+    ];
+    let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(pairs(&response.metadata), expected);
 }
