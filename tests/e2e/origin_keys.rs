@@ -156,6 +156,51 @@ fn tls_names_follow_the_request_where_asked_for(io: IoMode) {
     }
 }
 
+/// Connections to `port` that are open.
+fn open_connections(port: u16) -> usize {
+    const ESTABLISHED: &str = "01";
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel's list of connections");
+    let peer = format!("0100007F:{port:04X}");
+    let lines = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    lines
+        .filter(|fields| fields.get(2) == Some(&peer.as_str()) && fields.get(3) == Some(&ESTABLISHED))
+        .count()
+}
+
+fn idle_connections_are_closed_in_their_time(io: IoMode) {
+    let (kept, short) = (Scripted::start(), Scripted::start());
+    let nginx = Nginx::start();
+    let (site, _connector) = serve(
+        io,
+        &[
+            ("kept", kept.url(), "{}".to_owned()),
+            ("short", short.url(), "{keepAliveTimeout: 1s}".to_owned()),
+            (
+                "shared",
+                nginx.plain_http2_url(),
+                "{h2cOrigin: true, keepAliveTimeout: 1s}".to_owned(),
+            ),
+        ],
+    );
+    let shared = nginx.plain_http2_url();
+    let shared = shared
+        .rsplit_once(':')
+        .and_then(|(_, port)| port.parse().ok())
+        .expect("a port");
+    for name in ["kept", "short"] {
+        visit(&site, name, "/seen");
+    }
+    visit(&site, "shared", "/tell");
+    // Looked at every 5 s, and longer than that would be the default.
+    deadline::until_true("idle connections to be closed", deadline::STEP, || {
+        open_connections(short.address().port()) == 0 && open_connections(shared) == 0
+    });
+    assert_eq!(open_connections(kept.address().port()), 1);
+    assert_eq!(visit(&site, "short", "/connection").text().trim(), "0");
+}
+
 /// Seconds until the kernel asks whether the other end of a connection to `port` is still there, if it does.
 fn keep_alive_timer(port: u16) -> Option<f64> {
     const TICKS_PER_SECOND: f64 = 100.0;
@@ -217,6 +262,7 @@ fn limits_and_pools_are_as_configured(io: IoMode) {
 }
 
 adit_tests::in_both_modes!(
+    idle_connections_are_closed_in_their_time,
     limits_and_pools_are_as_configured,
     http2_is_spoken_where_asked_for,
     bodies_of_unknown_length_get_one_where_chunks_are_off,

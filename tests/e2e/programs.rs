@@ -7,6 +7,7 @@ use adit_tests::binary::{self, IoMode};
 use adit_tests::deadline;
 use adit_tests::origin::postgres::{self, Postgres};
 use adit_tests::origin::python;
+use adit_tests::origin::samba::{self, Samba};
 use adit_tests::process::command;
 use adit_tests::site::{HOST, Site, SiteSettings};
 use adit_tests::visitor::access;
@@ -61,6 +62,28 @@ fn a_database_by_raw_port_and_by_access(io: IoMode) {
     );
     let (_client, address) = access::listen(&mut access::client(&site, binary::adit(), HOST));
     converse(address);
+}
+
+fn files_of_a_server_for_windows(io: IoMode) {
+    let files = Samba::start();
+    let site = Site::start(io);
+    let tunnel = site.tunnel("lab");
+    let _connector = site.serve(&tunnel, &format!("smb://{}", files.address));
+    let smb = access::client_of(&site, binary::adit(), "smb", HOST);
+    let (_client, address) = access::listen(&mut { smb });
+    let folder = tempfile::tempdir().expect("a temp dir");
+    let (there, back) = (folder.path().join("there"), folder.path().join("back"));
+    let content: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
+    std::fs::write(&there, &content).expect("a fresh file");
+    let orders = format!(
+        "mkdir sub; put {} sub/file; get sub/file {}; ls sub\\*",
+        there.display(),
+        back.display()
+    );
+    let said = run(&mut samba::client(address, &orders));
+    assert!(said.contains(" 3000000 "), "{said}");
+    assert!(std::fs::read(files.share().join("sub/file")).expect("a file") == content);
+    assert!(std::fs::read(back).expect("a file") == content);
 }
 
 fn an_application_server_on_a_unix_socket(io: IoMode) {
@@ -123,6 +146,7 @@ fn the_autobahn_suite_passes_through(io: IoMode) {
 
 adit_tests::in_both_modes!(
     a_database_by_raw_port_and_by_access,
+    files_of_a_server_for_windows,
     an_application_server_on_a_unix_socket,
     websockets_of_a_library_both_ways,
     the_autobahn_suite_passes_through,

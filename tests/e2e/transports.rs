@@ -1,8 +1,9 @@
 //! The same tunnel over another transport: HTTP/2 where it is asked for, and where no UDP passes.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use adit_proto::exchange::error_code::ErrorCode;
 use adit_tests::binary::IoMode;
 use adit_tests::deadline;
 use adit_tests::origin::nginx::Nginx;
@@ -10,7 +11,7 @@ use adit_tests::origin::scripted::Scripted;
 use adit_tests::origin::tcp::{self, Manner};
 use adit_tests::relay::{Impairment, Relay};
 use adit_tests::site::connector::{Connector, ConnectorSettings};
-use adit_tests::site::{HOST, Site};
+use adit_tests::site::{HOST, Site, error_code};
 use adit_tests::tcp_relay::TcpRelay;
 use adit_tests::visitor::websocket::Client;
 use nix::sys::signal::Signal;
@@ -128,6 +129,72 @@ fn a_tunnel_over_http2_carries_all_kinds_of_exchanges(io: IoMode) {
 }
 
 /// UDP is blocked, then it is not: nobody who is visiting notices either.
+fn rules_and_limits_hold_over_http2(io: IoMode) {
+    let (nginx, origin, site) = (Nginx::start(), Scripted::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let rules = format!(
+        "  - hostname: {HOST}\n    path: ^/(seen|hold)\n    service: {}\n    \
+         originRequest: {{circuitBreaker: {{maxRequests: 1, maxPending: 0}}}}\n  \
+         - service: {}\n    originRequest: {{h2cOrigin: true, originAddresses: ['{}'], maxFails: 1, stripPrefix: /app, \
+         requestHeaders: {{set: {{X-Rule: set}}}}, responseHeaders: {{set: {{Server: hidden}}}}}}\n",
+        origin.url(),
+        nginx.plain_http2_url(),
+        adit_tests::origin::refused_address(),
+    );
+    let connector = over_http2(site.connector(&tunnel)).ingress(&rules).start();
+    connector.wait_connections(4);
+    site.wait_served();
+    for _ in 0..4 {
+        let told = site.visit("/app/tell?x").run();
+        assert_eq!(told.line("uri"), "/tell?x", "{told:?}");
+        assert_eq!(told.line("protocol"), "HTTP/2.0");
+        assert_eq!(
+            (told.line("x-rule").as_str(), told.header("server")),
+            ("set", Some("hidden"))
+        );
+        let body = vec![b'x'; 100_000];
+        assert!(matches!(
+            site.visit("/app/put").method("PUT").post(body).run().status,
+            201 | 204
+        ));
+    }
+    let held = site.visit("/hold?gate=end").start();
+    origin.wait_mark("end", 1, deadline::STEP);
+    let refused = site.visit("/seen").run();
+    assert_eq!(error_code(&refused), Some(ErrorCode::OriginBusy), "{refused:?}");
+    origin.open("end", 1);
+    assert_eq!(held.finish().text(), "held");
+}
+
+fn edges_of_the_wanted_family_are_dialled(io: IoMode) {
+    let (nginx, site) = (Nginx::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let edge = site.edge.addresses.tunnel;
+    let free = |port: u16| SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    // The edge listens on IPv4 only.
+    let relay = deadline::until("a port of IPv6", deadline::STEP, || {
+        let port = adit_tests::origin::refused_address().port();
+        Some((free(port), TcpRelay::start(free(port), edge).ok()?))
+    });
+    for (version, ip) in [("6", "ip=::1"), ("4", "ip=127.0.0.1")] {
+        let mut settings = over_http2(site.connector(&tunnel)).service(&nginx.url());
+        settings.edges = [[edge; 4], [relay.0; 4]].concat();
+        let mut connector = with_flags(settings, ["--edge-ip-version", version]).start();
+        connector.wait_connections(4);
+        site.wait_served();
+        let log = connector.process.log();
+        let lines: Vec<&str> = log
+            .lines()
+            .filter(|line| line.contains("Registered tunnel connection"))
+            .collect();
+        assert!(
+            lines.len() == 4 && lines.iter().all(|line| line.contains(ip)),
+            "{version}: {lines:?}"
+        );
+        assert!(connector.process.terminate(deadline::STEP).success());
+    }
+}
+
 fn where_udp_is_blocked_a_tunnel_uses_tcp_until_it_is_not(io: IoMode) {
     let (origin, site) = (Scripted::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
@@ -214,6 +281,8 @@ fn connections_over_http2_come_back_after_an_edge_does(io: IoMode) {
 
 adit_tests::in_both_modes!(
     a_tunnel_over_http2_carries_all_kinds_of_exchanges,
+    rules_and_limits_hold_over_http2,
+    edges_of_the_wanted_family_are_dialled,
     where_udp_is_blocked_a_tunnel_uses_tcp_until_it_is_not,
     a_single_connection_moves_without_losing_a_visitor,
     connections_over_http2_come_back_after_an_edge_does,

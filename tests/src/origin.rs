@@ -7,6 +7,7 @@ pub mod tcp;
 pub mod ssh;
 pub mod redis;
 pub mod postgres;
+pub mod samba;
 pub mod python;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

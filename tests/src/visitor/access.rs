@@ -11,10 +11,15 @@ use crate::site::Site;
 
 /// The command line of a client of `program` for `host`, over the site's TLS listener.
 pub fn client(site: &Site, program: &Path, host: &str) -> Command {
+    client_of(site, program, "tcp", host)
+}
+
+/// The same by the name of what is carried: `tcp`, `ssh`, `rdp` or `smb`.
+pub fn client_of(site: &Site, program: &Path, kind: &str, host: &str) -> Command {
     let mut client = command(program);
     client
         .env("SSL_CERT_FILE", &site.certificate.certificate)
-        .args(["access", "tcp", "--hostname", host, "--connect-to"])
+        .args(["access", kind, "--hostname", host, "--connect-to"])
         .arg(site.edge.https().to_string());
     client
 }
