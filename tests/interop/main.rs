@@ -11,6 +11,7 @@ mod restarts;
 mod tool;
 mod quick;
 mod tail;
+mod shared_port;
 
 use std::path::PathBuf;
 

@@ -58,6 +58,8 @@ pub struct Config {
     pub(crate) management: Names,
     /// Names whose TLS ends at their origins.
     pub(crate) passthrough: Passthrough,
+    /// Whether connectors over HTTP/2 are taken on the listeners for HTTPS too.
+    pub(crate) tunnels_on_https: bool,
     pub(crate) trusted_proxies: Vec<Cidr>,
     /// Absent for no access log.
     pub(crate) access_log: Option<PathBuf>,
@@ -289,6 +291,7 @@ impl fmt::Display for Config {
             writeln!(f, "  hostname: \"{hostname}\"")?;
         }
         writeln!(f, "  connector-hostname: \"{}\"", self.management.connector)?;
+        writeln!(f, "tunnels-on-https: {}", self.tunnels_on_https)?;
         writeln!(f, "passthrough:")?;
         for (pattern, sends) in self.passthrough.entries() {
             writeln!(f, "  - {{hostname: \"{pattern}\"{}}}", fmt_send(*sends))?;

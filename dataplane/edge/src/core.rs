@@ -27,7 +27,7 @@ use crate::metrics::CoreMetrics;
 use crate::public::listen::{self, Entrance, Speech};
 use crate::public::tls::PublicTls;
 use crate::registration;
-use crate::tunnel_http2::accept::{self, Places, TunnelTls};
+use crate::tunnel_http2::accept::{self, Door, TunnelTls};
 use crate::tunnels::Tunnels;
 
 /// How often gauges of the endpoint are copied.
@@ -232,6 +232,14 @@ impl Listening {
     }
 
     fn serve(self, core: &Rc<Core>, shared: &Shared) {
+        let state = Rc::new(registration::CoreState {
+            tunnels: core.tunnels.clone(),
+            service: shared.service.clone(),
+            metrics: core.metrics.clone(),
+            colo: core.config.location.clone(),
+            grace_period: core.config.grace_period,
+        });
+        let door = Door::new(shared.tunnel_tls.clone(), state.clone());
         // All of these end with the drain or with the process.
         let config = &core.config.listeners;
         let entrance = |speech, accepts_proxy| Entrance {
@@ -245,7 +253,8 @@ impl Listening {
             .into_iter()
             .zip(&config.https)
             .map(|(listener, entry)| {
-                let speech = Speech::Https(shared.tls.clone());
+                let door = core.config.tunnels_on_https.then(|| door.clone());
+                let speech = Speech::Https(shared.tls.clone(), door);
                 (listener, entrance(speech, entry.accepts_proxy))
             });
         let tcp = self.tcp.into_iter().zip(&config.tcp).map(|(listener, entry)| {
@@ -255,19 +264,10 @@ impl Listening {
         for (listener, entrance) in http.chain(https).chain(tcp) {
             spawn_local(listen::run(core.clone(), listener, entrance));
         }
-        let state = Rc::new(registration::CoreState {
-            tunnels: core.tunnels.clone(),
-            service: shared.service.clone(),
-            metrics: core.metrics.clone(),
-            colo: core.config.location.clone(),
-            grace_period: core.config.grace_period,
-        });
-        let places = Rc::<Places>::default();
         for listener in self.tunnel_http2 {
             let draining = core.clone();
             let drained = async move { draining.drain.begun().await };
-            let (tls, places) = (shared.tunnel_tls.clone(), places.clone());
-            spawn_local(accept::run(listener, tls, places, state.clone(), drained));
+            spawn_local(accept::run(listener, door.clone(), drained));
         }
         spawn_local(accept_connectors(self.endpoint, state));
     }

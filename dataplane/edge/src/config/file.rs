@@ -27,6 +27,7 @@ pub(super) struct File {
     pub(super) limits: Option<Limits>,
     pub(super) management: Option<Management>,
     pub(super) passthrough: Option<Vec<Passthrough>>,
+    pub(super) tunnels_on_https: Option<bool>,
     pub(super) trusted_proxies: Option<Vec<String>>,
     pub(super) access_log: Option<String>,
     pub(super) grace_period: Option<String>,

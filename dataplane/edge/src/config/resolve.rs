@@ -101,6 +101,7 @@ pub(super) fn resolve(file: &Path, written: file::File) -> Result<Config, Config
         limits: at.limits(&written.limits.unwrap_or_default())?,
         management: at.management(written.management.unwrap_or_default())?,
         passthrough,
+        tunnels_on_https: written.tunnels_on_https.unwrap_or(false),
         trusted_proxies,
         access_log: written.access_log.as_deref().map(|path| at.path(path)),
         grace_period: at.duration("grace-period", grace, Duration::ZERO, GRACE_PERIOD_MAX)?,

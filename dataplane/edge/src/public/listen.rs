@@ -8,6 +8,7 @@ use adit_driver::stream::Stream;
 use adit_driver::tcp::Listener;
 use adit_driver::time::timeout;
 use adit_proto::exchange::edge::{Scheme, Visitor};
+use adit_wire::http2::SERVER_NAME;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::task::spawn_local;
@@ -19,6 +20,7 @@ use super::tls::{Alpn, PublicTls};
 use super::{http1, http2, raw};
 use crate::config::TcpEntry;
 use crate::core::Core;
+use crate::tunnel_http2::accept::Door;
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -27,7 +29,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Clone)]
 pub(crate) enum Speech {
     Http,
-    Https(PublicTls),
+    /// And where connectors go that come for the tunnel's name, if they may.
+    Https(PublicTls, Option<Rc<Door>>),
     /// Bytes for one hostname's tunnel.
     Tcp(Rc<TcpEntry>),
 }
@@ -103,7 +106,9 @@ async fn serve(seat: Seat, mut stream: Stream, address: SocketAddr, entrance: En
     }
     match entrance.speech {
         Speech::Http => in_clear(core, stream, ahead, peer.visitor(Scheme::Http)).await,
-        Speech::Https(tls) => over_tls(core, stream, ahead, peer, &tls).await,
+        Speech::Https(tls, door) => {
+            over_tls(seat, stream, ahead, peer, (&tls, door.as_ref())).await;
+        }
         Speech::Tcp(entry) => {
             let stream = Ahead::new(stream, ahead.freeze());
             Box::pin(raw::serve(core, stream, peer, &entry)).await;
@@ -111,16 +116,30 @@ async fn serve(seat: Seat, mut stream: Stream, address: SocketAddr, entrance: En
     }
 }
 
-async fn over_tls(core: &Rc<Core>, mut stream: Stream, mut ahead: BytesMut, peer: Peer, tls: &PublicTls) {
+async fn over_tls(
+    seat: Seat,
+    mut stream: Stream,
+    mut ahead: BytesMut,
+    peer: Peer,
+    (tls, door): (&PublicTls, Option<&Rc<Door>>),
+) {
+    let core = &seat.0;
     let failed = |error: &io::Error| {
         core.metrics.tls_handshakes_failed.add(1);
         tracing::debug!(visitor = %peer.source, %error, "TLS handshake failed");
     };
-    if !core.config.passthrough.is_empty() {
+    if door.is_some() || !core.config.passthrough.is_empty() {
         let name = match Box::pin(first_bytes::server_name(&mut stream, &mut ahead)).await {
             Ok(name) => name,
             Err(error) => return failed(&error),
         };
+        if let Some(door) = door
+            && name.as_ref().is_some_and(|name| name.as_str() == SERVER_NAME)
+        {
+            // No visitor, so it takes none of their seats.
+            drop(seat);
+            return door.admit(Ahead::new(stream, ahead.freeze()), peer.source);
+        }
         let listed = name.and_then(|name| Some((core.config.passthrough.get(&name)?, name)));
         if let Some((sends_proxy, hostname)) = listed {
             let stream = Ahead::new(stream, ahead.freeze());

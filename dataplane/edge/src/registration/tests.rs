@@ -43,7 +43,7 @@ use crate::control_link::{ControlAddress, Service, ServiceHandle, ServiceSetting
 use crate::cross_core::{self, CoreMessage, MAILBOX_MESSAGES_MAX};
 use crate::metrics::CoreMetrics;
 use crate::state::SnapshotFile;
-use crate::tunnel_http2::accept::{self, Places, TunnelTls};
+use crate::tunnel_http2::accept::{self, Door, TunnelTls};
 use crate::tunnels::stream::{ExchangeStream, RecvError, SendError};
 use crate::tunnels::{Choice, Tunnels};
 
@@ -156,15 +156,9 @@ impl Core {
             grace_period: Duration::from_secs(5),
         });
         let listener = Listener::from_std(listener, context.io).unwrap();
-        let places = Rc::<Places>::default();
         let running = std::future::pending();
-        spawn_local(accept::run(
-            listener,
-            rig.tls.clone(),
-            places,
-            state.clone(),
-            running,
-        ));
+        let door = Door::new(rig.tls.clone(), state.clone());
+        spawn_local(accept::run(listener, door, running));
         spawn_local(async move {
             while let Some(connection) = endpoint.accept().await {
                 spawn_local(serve(connection, state.clone()));

@@ -11,12 +11,12 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use adit_driver::stream::Stream;
 use adit_driver::tcp::Listener;
 use adit_driver::time::timeout;
 use adit_proto::limits::HEAD_DEADLINE;
 use rustls::ServerConfig;
 use rustls::server::ResolvesServerCert;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_local;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -54,7 +54,10 @@ impl TunnelTls {
         })
     }
 
-    async fn accept(&self, stream: Stream) -> io::Result<TlsStream<Stream>> {
+    async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         timeout(HEAD_DEADLINE, self.acceptor.accept(stream))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
@@ -63,7 +66,7 @@ impl TunnelTls {
 
 /// The places for connections of one core, over all of its listeners.
 #[derive(Default)]
-pub(crate) struct Places {
+struct Places {
     taken: Rc<Cell<usize>>,
     unregistered: Rc<Cell<usize>>,
 }
@@ -91,14 +94,39 @@ impl Drop for Place {
     }
 }
 
-/// Accepts on one listener until the core drains, which `drained` waits for.
-pub(crate) async fn run(
-    listener: Listener,
+/// Where connectors over HTTP/2 come in on one core, whichever listener accepted them.
+pub(crate) struct Door {
     tls: TunnelTls,
-    places: Rc<Places>,
+    places: Places,
     core: Rc<CoreState>,
-    drained: impl Future<Output = ()>,
-) {
+}
+
+impl Door {
+    pub(crate) fn new(tls: TunnelTls, core: Rc<CoreState>) -> Rc<Self> {
+        Rc::new(Self {
+            tls,
+            places: Places::default(),
+            core,
+        })
+    }
+
+    /// Serves a connector in a task of its own if there is a place.
+    pub(crate) fn admit<S>(self: &Rc<Self>, stream: S, remote: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        match self.places.take() {
+            // Ends with the connection, or by a timeout.
+            Some(places) => {
+                spawn_local(serve(stream, remote, self.tls.clone(), places, self.core.clone()));
+            }
+            None => self.core.metrics.tunnel_http2_refused.add(1),
+        }
+    }
+}
+
+/// Accepts on one listener until the core drains, which `drained` waits for.
+pub(crate) async fn run(listener: Listener, door: Rc<Door>, drained: impl Future<Output = ()>) {
     let mut drained = pin!(drained);
     loop {
         let accepted = tokio::select! {
@@ -115,23 +143,19 @@ pub(crate) async fn run(
                 return;
             }
         };
-        match places.take() {
-            // Ends with the connection, or by a timeout.
-            Some(places) => {
-                spawn_local(serve(stream, remote, tls.clone(), places, core.clone()));
-            }
-            None => core.metrics.tunnel_http2_refused.add(1),
-        }
+        door.admit(stream, remote);
     }
 }
 
-async fn serve(
-    stream: Stream,
+async fn serve<S>(
+    stream: S,
     remote: SocketAddr,
     tls: TunnelTls,
     (place, unregistered): (Place, Place),
     core: Rc<CoreState>,
-) {
+) where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
     // Boxed, because every future it moves through keeps room for it.
     let stream = match Box::pin(tls.accept(stream)).await {
