@@ -34,6 +34,8 @@ mod certificate;
 mod cores;
 mod outage;
 mod transports;
+mod edge_proxy;
+mod shared_port;
 mod control_loss;
 mod remote_edge;
 mod drain;

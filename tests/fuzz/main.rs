@@ -16,6 +16,7 @@ mod mutate;
 mod wire;
 mod first_bytes;
 mod framed_body;
+mod proxies;
 mod config;
 mod ingress;
 mod rest;

@@ -15,6 +15,7 @@ pub mod content;
 pub mod certificate;
 pub mod relay;
 pub mod tcp_relay;
+pub mod proxy;
 pub mod stranger;
 pub mod origin;
 pub mod site;

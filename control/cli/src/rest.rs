@@ -5,6 +5,7 @@
 
 pub(crate) mod http;
 mod answer;
+pub(crate) mod proxy;
 mod query;
 
 use ::http::Method;

@@ -37,11 +37,13 @@ mod flags;
 mod identity;
 pub mod ingress_file;
 mod keys;
+mod proxy;
 pub(crate) mod remote;
 mod rules;
 pub(crate) mod source;
 pub(crate) mod transport;
 
+use crate::edge_proxy::EdgeProxy;
 use crate::management::{HOSTNAME, ManagementSettings, SERVICE_ADDRESS};
 use crate::run::trust;
 
@@ -84,6 +86,8 @@ pub struct Config {
     pub(crate) ingress: Ingress,
     /// `host:port` in the given order.
     pub(crate) edges: Vec<String>,
+    /// Through which they are reached.
+    pub(crate) proxy: Option<EdgeProxy>,
     pub(crate) cacert: Option<PathBuf>,
     /// More of the same, in PEM.
     pub(crate) quick_ca: Option<String>,
@@ -153,7 +157,9 @@ impl Config {
             file: file.clone(),
         };
         let flags = file.complete(flags).map_err(|error| file.blame(error))?;
+        let edges = edges(&flags)?;
         let transport = transport::transport(flags.protocol.as_deref(), &mut warnings)?;
+        let (proxy, transport) = proxy::find(&flags, &edges, transport, &mut warnings)?;
         let identity = Identity::find(&flags)?;
         let mut ignored_keys = Vec::new();
         let from_file =
@@ -170,7 +176,8 @@ impl Config {
         Ok(Self {
             identity,
             ingress,
-            edges: edges(&flags)?,
+            edges,
+            proxy,
             cacert: flags.cacert.as_deref().map(file::expand),
             quick_ca: flags.quick.as_ref().and_then(|quick| quick.ca.clone()),
             quick_hostname: flags.quick.as_ref().map(|quick| quick.hostname.clone()),

@@ -22,6 +22,7 @@ mod local_configuration;
 mod connections;
 mod control_stream;
 mod edge_stream;
+pub mod edge_proxy;
 mod exchange_task;
 mod access;
 mod management;

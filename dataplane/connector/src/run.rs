@@ -11,7 +11,6 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,16 +26,17 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, timeout};
 
 use crate::config::remote::chain;
-use crate::config::transport::IpVersion;
 use crate::config::{Config, ConfigError};
 use crate::connections::{self, Command, Event};
 use crate::management::LiveLog;
 use crate::metrics::CoreMetrics;
 use crate::metrics_server::{MetricsServer, View};
 use crate::status::Status;
+use edges::Edges;
 use reload::Reload;
 use service::{Crew, Service};
 
+mod edges;
 mod files;
 mod identity;
 mod reload;
@@ -49,12 +49,6 @@ pub(crate) use settings::Settings;
 
 /// Time between the starts of connections 1, 2, ….
 const SPACING: Duration = Duration::from_secs(1);
-
-/// How long looking up the edges may take.
-const RESOLVE_TIME_MAX: Duration = Duration::from_secs(15);
-
-/// Addresses taken of one edge's name. More would only be tried after all others have failed.
-const ADDRESSES_PER_EDGE_MAX: usize = 1;
 
 /// How long cores may take to flush after their last connection is closed.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
@@ -136,12 +130,18 @@ async fn serve(
     io: adit_driver::kernel::IoMode,
 ) -> Result<(), ConnectorError> {
     let signals = service::Signals::new().map_err(ConnectorError::Signals)?;
-    let settings = Arc::new(identity::settings(&config, live_log)?);
+    let mut settings = identity::settings(&config, live_log)?;
     let metrics_server = MetricsServer::bind(config.metrics.as_deref()).await?;
     if let Some(path) = &config.addresses_file {
         files::write_addresses(path, metrics_server.address())?;
     }
-    let addresses = resolve(&config.edges, config.ip_version).await?;
+    if let Some(proxy) = &config.proxy {
+        tracing::info!(proxy = %proxy.proxy(), environment = proxy.is_from_environment(), "Reaching edges through a proxy");
+    }
+    let edges = Edges::resolve(&config).await?;
+    let addresses = edges.addresses;
+    settings.edge_names = edges.names;
+    let settings = Arc::new(settings);
     let usable = config.connections.min(addresses.len()).min(SLOTS_MAX);
     if usable < config.connections {
         tracing::warn!(
@@ -261,27 +261,4 @@ async fn run_core(context: CoreContext, parts: Option<CoreParts>) {
         // The service ends with the first failure it hears of; it may have ended already.
         let _nobody_listens = parts.failures.try_send(chain(&error));
     }
-}
-
-/// The address of each edge, in the given order; names that cannot be resolved are left out.
-async fn resolve(edges: &[String], ip_version: IpVersion) -> Result<Vec<SocketAddr>, ConnectorError> {
-    let mut addresses = Vec::with_capacity(edges.len());
-    for edge in edges {
-        match timeout(RESOLVE_TIME_MAX, tokio::net::lookup_host(edge.as_str())).await {
-            Ok(Ok(found)) => {
-                let fit = found.filter(|address| ip_version.admits(address));
-                let before = addresses.len();
-                addresses.extend(fit.take(ADDRESSES_PER_EDGE_MAX));
-                if addresses.len() == before {
-                    tracing::error!(edge, "An edge has no address of the wanted kind");
-                }
-            }
-            Ok(Err(error)) => tracing::error!(edge, %error, "Cannot resolve an edge"),
-            Err(_) => tracing::error!(edge, limit = ?RESOLVE_TIME_MAX, "Resolving an edge takes too long"),
-        }
-    }
-    if addresses.is_empty() {
-        return Err(ConnectorError::NoEdgeAddress);
-    }
-    Ok(addresses)
 }

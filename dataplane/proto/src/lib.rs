@@ -20,6 +20,7 @@ pub mod origin_pool;
 pub mod websocket;
 pub mod proxy_header;
 pub mod socks;
+pub mod traversal;
 
 // What keeps a connector connected.
 pub mod backoff;

@@ -90,6 +90,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
             "edge",
             "cacert",
             "protocol",
+            "edge-proxy",
             "metrics",
             "grace-period",
             "idle-ping-interval",

@@ -74,6 +74,11 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
     Flag::text("protocol", "quic, http2, or auto for whichever gets through")
         .short('p')
         .env(&["TUNNEL_TRANSPORT_PROTOCOL"]),
+    Flag::text(
+        "edge-proxy",
+        "Proxy to reach edges through, http:// or socks5://, over http2 only; HTTPS_PROXY by default (Adit only)",
+    )
+    .env(&["TUNNEL_EDGE_PROXY"]),
     Flag::text("ha-connections", "Connections to the edge, 4 by default"),
     Flag::text(
         "ready-connections",

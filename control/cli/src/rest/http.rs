@@ -9,6 +9,8 @@ use std::time::Duration;
 use ::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use ::http::uri::Scheme;
 use ::http::{Method, Uri};
+use adit_connector::edge_proxy::{TraversalError, traverse};
+use adit_proto::traversal::{Proxy, ProxyError};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -19,6 +21,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use super::proxy;
 
 /// How long one exchange may take.
 const TIME_MAX: Duration = Duration::from_secs(15);
@@ -67,6 +71,16 @@ pub(crate) enum HttpError {
         authority: String,
         #[source]
         source: std::io::Error,
+    },
+    /// The environment's proxy cannot be understood.
+    #[error("HTTPS_PROXY cannot be used")]
+    ProxyText(#[source] ProxyError),
+    /// The proxy does not let us through.
+    #[error("cannot connect to {authority}")]
+    Proxy {
+        authority: String,
+        #[source]
+        source: TraversalError,
     },
     /// No certificate of the system can be used.
     #[error("cannot load the system's certificates")]
@@ -135,10 +149,15 @@ impl HttpClient {
             authority: authority.to_owned(),
             source,
         };
-        let stream = TcpStream::connect((host.as_str(), port)).await.map_err(refused)?;
         if !secure {
+            let stream = TcpStream::connect((host.as_str(), port)).await.map_err(refused)?;
             return send(stream, uri, authority, request).await;
         }
+        let proxy = proxy::of_environment(&host, port).map_err(HttpError::ProxyText)?;
+        let stream = match proxy {
+            Some(proxy) => through(proxy.proxy(), authority, (&host, port)).await?,
+            None => TcpStream::connect((host.as_str(), port)).await.map_err(refused)?,
+        };
         let failed = |source| HttpError::Tls {
             authority: authority.to_owned(),
             source,
@@ -161,6 +180,23 @@ impl HttpClient {
         let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
         Ok(Arc::clone(self.tls.get_or_init(|| config)))
     }
+}
+
+/// A connection that the proxy has made.
+async fn through(proxy: &Proxy, authority: &str, (host, port): (&str, u16)) -> Result<TcpStream, HttpError> {
+    let failed = |source| HttpError::Proxy {
+        authority: authority.to_owned(),
+        source,
+    };
+    let dialled = TcpStream::connect((proxy.host(), proxy.port())).await;
+    let mut stream = dialled.map_err(|source| {
+        failed(TraversalError::Unreachable {
+            proxy: proxy.to_string(),
+            source,
+        })
+    })?;
+    traverse(&mut stream, proxy, host, port).await.map_err(failed)?;
+    Ok(stream)
 }
 
 async fn send<S>(stream: S, uri: &Uri, authority: &str, request: Request) -> Result<Reply, HttpError>

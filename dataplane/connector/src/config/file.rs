@@ -65,6 +65,7 @@ const TOP_LEVEL: &[&str] = &[
     "cacert",
     "edge-bind-address",
     "edge-ip-version",
+    "edge-proxy",
     "protocol",
     "max-edge-addr-retries",
     "ha-connections",
@@ -201,6 +202,7 @@ impl File {
             keys.numbers_or_texts("edge-ip-version")?,
         );
         fill(&mut flags.protocol, keys.text("protocol")?);
+        fill(&mut flags.edge_proxy, keys.text("edge-proxy")?);
         fill(
             &mut flags.max_edge_addr_retries,
             count(keys, "max-edge-addr-retries")?,

@@ -65,6 +65,12 @@ pub struct Flags {
     pub edge_bind_address: Option<IpAddr>,
     /// Which addresses of an edge's name are used: `4`, `6` or `auto`.
     pub edge_ip_version: Option<String>,
+    /// The proxy through which edges are reached, with user and password (ours).
+    pub edge_proxy: Option<String>,
+    /// The value of `HTTPS_PROXY`, used if `edge_proxy` is not given.
+    pub environment_proxy: Option<String>,
+    /// The value of `NO_PROXY`: what it is not used for.
+    pub no_proxy: Option<String>,
     /// `quic`, `http2`, or `auto` for QUIC where it gets through and HTTP/2 elsewhere.
     pub protocol: Option<String>,
     /// Dials over QUIC that fail in a row before HTTP/2 is tried.

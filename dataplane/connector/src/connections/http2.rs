@@ -38,6 +38,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::in_flight::{Guard, InFlight};
 use super::{Core, EXCHANGES_PER_CONNECTION_MAX, FLUSH_TIME_MAX};
+use crate::edge_proxy::TraversalError;
 use crate::edge_stream::ToEdge as _;
 use crate::edge_stream::http2::Http2Answer;
 use crate::exchange_task::serve_http2;
@@ -79,6 +80,8 @@ const PONG_TIME_MAX: Duration = SILENCE_MAX.saturating_mul(2);
 pub(super) enum Http2Error {
     #[error("failed to dial to edge with http2")]
     Dial(#[source] io::Error),
+    #[error("failed to dial to edge with http2")]
+    Proxy(#[source] TraversalError),
     #[error("TLS handshake with edge error")]
     Tls(#[source] io::Error),
     #[error("failed to dial to edge with http2: no TLS handshake within {DIAL_TIME_MAX:?}")]
@@ -256,15 +259,29 @@ fn builder() -> h2::server::Builder {
     builder
 }
 
-async fn connect(core: &Core, address: SocketAddr) -> Result<TlsStream<Stream>, Http2Error> {
+/// The way to an address: by itself, or through a proxy, which is told the edge's name if only it can resolve that.
+async fn reach(core: &Core, address: SocketAddr) -> Result<Stream, Http2Error> {
+    let settings = &core.settings;
+    let port = address.port();
+    let named = settings.edge_names.get(&address).cloned();
+    let host = named.unwrap_or_else(|| address.ip().to_string());
+    let proxy = settings.proxy.as_ref().filter(|proxy| proxy.is_for(&host, port));
+    if let Some(proxy) = proxy {
+        let dialled = proxy.dial(core.context.io, settings.bind, (&host, port), DIAL_TIME_MAX);
+        return dialled.await.map_err(Http2Error::Proxy);
+    }
     let options = DialOptions {
         connect_timeout: DIAL_TIME_MAX,
         bind: core.bind(address),
         ..DialOptions::default()
     };
-    let stream = tcp::dial(core.context.io, address, &options)
+    tcp::dial(core.context.io, address, &options)
         .await
-        .map_err(Http2Error::Dial)?;
+        .map_err(Http2Error::Dial)
+}
+
+async fn connect(core: &Core, address: SocketAddr) -> Result<TlsStream<Stream>, Http2Error> {
+    let stream = reach(core, address).await?;
     let name = ServerName::try_from(SERVER_NAME).expect("a constant that is a host name");
     TlsConnector::from(core.http2.clone())
         .connect(name, stream)

@@ -48,6 +48,8 @@ fn view() -> View {
         local_changes: tokio::sync::watch::Sender::default(),
         connections: 4,
         quick_hostname: String::new(),
+        proxy: None,
+        edge_names: Default::default(),
         readiness: Readiness {
             connections: 1,
             locations: 1,

@@ -1,5 +1,6 @@
 //! What is new with each start: the replica's id and the seed of its choices; and what follows from them.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -44,6 +45,8 @@ pub(super) fn settings(config: &Config, live_log: LiveLog) -> Result<Settings, C
         changes: watch::Sender::default(),
         local_changes: watch::Sender::default(),
         roots: config.roots()?,
+        proxy: config.proxy.clone(),
+        edge_names: BTreeMap::new(),
         bind: config.bind,
         is_post_quantum: config.is_post_quantum,
         rpc_timeout: config.rpc_timeout,

@@ -4,7 +4,7 @@
 //! and the local configuration, which its file may replace, has the lowest one.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use rustls::RootCertStore;
 use tokio::sync::watch;
 
 use crate::config::{Readiness, remote};
+use crate::edge_proxy::EdgeProxy;
 use crate::local_configuration;
 use crate::management::Management;
 use crate::origin::group::{Group, Groups};
@@ -39,6 +40,10 @@ pub(crate) struct Settings {
     pub(crate) local_changes: watch::Sender<()>,
     /// Who may sign an edge's certificate.
     pub(crate) roots: RootCertStore,
+    /// Through which edges are reached.
+    pub(crate) proxy: Option<EdgeProxy>,
+    /// The names of edges that a proxy resolves, by the address that stands for each here.
+    pub(crate) edge_names: BTreeMap<SocketAddr, String>,
     /// Local address of connections to the edge.
     pub(crate) bind: Option<IpAddr>,
     /// Offer only key exchanges that resist quantum computers.

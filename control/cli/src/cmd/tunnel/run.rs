@@ -19,6 +19,7 @@ use crate::args::leaf::Chosen;
 use crate::args::lookup::Lookup;
 use crate::cmd::block_on;
 use crate::failure::Failure;
+use crate::rest::proxy;
 use crate::{log, output};
 
 /// Runs a tunnel.
@@ -115,6 +116,9 @@ pub(super) fn flags(given: &Lookup<'_>) -> Result<Flags, Failure> {
         edge_bind_address: given.parsed("edge-bind-address")?,
         edge_ip_version: given.text("edge-ip-version"),
         protocol: given.text("protocol"),
+        edge_proxy: given.text("edge-proxy"),
+        environment_proxy: proxy::variable(proxy::HTTPS_PROXY),
+        no_proxy: proxy::variable(proxy::NO_PROXY),
         max_edge_addr_retries: given.parsed("max-edge-addr-retries")?,
         ha_connections: given.parsed("ha-connections")?,
         ready_connections: given.parsed("ready-connections")?,
