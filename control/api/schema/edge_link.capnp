@@ -83,6 +83,18 @@ interface EdgeSession {
 
   issueTunnelCertificate @6 (request :Data) -> (certificate :IssuedCertificate);
   # `request` is a PKCS #10 request in DER. Only its public key is used.
+
+  configurationTold @7 (tunnel :Data, connector :Data, state :ConfigurationState) -> ();
+  # What became of the remote configuration at one replica. The latest word counts; told again after an attach.
+}
+
+struct ConfigurationState {
+  applied @0 :Int32;
+  # The version in force; -1 for the replica's own.
+  refused @1 :Int32;
+  # The version it would not take; -1 for none.
+  error @2 :Text;
+  # Why it would not.
 }
 
 struct ConnectionKey {

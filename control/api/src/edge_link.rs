@@ -29,8 +29,8 @@ mod receiver;
 mod session;
 
 pub use codec::{
-    read_connection, read_edge_info, read_key, read_tunnel, write_accepted, write_certificate, write_key,
-    write_refused,
+    read_configuration_state, read_connection, read_edge_info, read_key, read_tunnel, write_accepted,
+    write_certificate, write_key, write_refused,
 };
 pub use link::{EdgeGate, Link};
 pub use parts::{PartError, SnapshotAssembly, SnapshotPart, split_snapshot};
@@ -60,6 +60,9 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Longest text in a connection's description (version, arch, one feature, edge name).
 pub const TEXT_BYTES_MAX: usize = 256;
+
+/// Longest reason of a refused configuration that is kept.
+pub const REFUSAL_BYTES_MAX: usize = 1_024;
 
 /// Most features of one connector that are kept.
 pub const FEATURES_MAX: usize = 32;
@@ -202,6 +205,24 @@ pub struct RemoteConfiguration {
     pub version: i32,
     /// Its JSON.
     pub config: Vec<u8>,
+}
+
+/// What became of the remote configuration at one replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigurationState {
+    /// The version in force; -1 for the replica's own.
+    pub applied: i32,
+    /// What it would not take, if the newest it was given is such.
+    pub refusal: Option<ConfigurationRefusal>,
+}
+
+/// A version that a replica would not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigurationRefusal {
+    /// Which.
+    pub version: i32,
+    /// In the replica's words, at most [`REFUSAL_BYTES_MAX`] bytes.
+    pub error: String,
 }
 
 /// A call on the link failed.

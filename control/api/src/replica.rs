@@ -39,4 +39,19 @@ pub struct ClientView {
     pub run_at: OffsetDateTime,
     /// Its connections by age.
     pub conns: Vec<ConnectionView>,
+    /// The version of the remote configuration in force; -1 for its own, nothing if it was never given any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_version: Option<i32>,
+    /// The newest configuration, if the replica would not take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_refused: Option<RefusedView>,
+}
+
+/// A version of the remote configuration that a replica would not take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedView {
+    /// Which.
+    pub version: i32,
+    /// In the replica's words.
+    pub error: String,
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adit_control_api::digest::SecretDigest;
-use adit_control_api::edge_link::{Connection, ConnectionKey, Disconnect, EdgeInfo};
+use adit_control_api::edge_link::{ConfigurationState, Connection, ConnectionKey, Disconnect, EdgeInfo};
 use adit_control_api::snapshot::RouteSnapshot;
 use adit_control_api::{ConnIndex, ConnectionId, ConnectorId, TunnelId};
 
@@ -70,6 +70,8 @@ pub struct Replica {
     pub connections: BTreeMap<ConnIndex, Live>,
     /// The configuration it brought itself.
     pub local_configuration: Option<Arc<[u8]>>,
+    /// What became of control's at it.
+    pub configuration: Option<ConfigurationState>,
 }
 
 /// Too many edges are attached.
@@ -205,6 +207,22 @@ impl Registrar {
             .and_then(|held| held.get_mut(&connector))
         {
             replica.local_configuration = Some(config);
+        }
+    }
+
+    /// A replica has taken or refused control's configuration. Unknown replicas are ignored, as above.
+    pub fn handle_configuration_told(
+        &mut self,
+        tunnel: TunnelId,
+        connector: ConnectorId,
+        state: ConfigurationState,
+    ) {
+        if let Some(replica) = self
+            .tunnels
+            .get_mut(&tunnel)
+            .and_then(|held| held.get_mut(&connector))
+        {
+            replica.configuration = Some(state);
         }
     }
 

@@ -13,7 +13,8 @@ use std::time::Instant;
 
 use adit_control_api::digest::SecretDigest;
 use adit_control_api::edge_link::{
-    Connection, ConnectionKey, Disconnect, EdgeInfo, PART_BYTES_MAX, RegisterOutcome, Rejection, Rival,
+    ConfigurationState, Connection, ConnectionKey, Disconnect, EdgeInfo, PART_BYTES_MAX, RegisterOutcome,
+    Rejection, Rival,
 };
 use adit_control_api::problem::{ApiError, Code};
 use adit_control_api::snapshot::RouteSnapshot;
@@ -261,6 +262,18 @@ impl State {
         self.live()
             .registrar
             .handle_local_configuration(tunnel, connector, config);
+    }
+
+    /// What became of control's configuration at a replica.
+    pub(crate) fn configuration_told(
+        &self,
+        tunnel: TunnelId,
+        connector: ConnectorId,
+        state: ConfigurationState,
+    ) {
+        self.live()
+            .registrar
+            .handle_configuration_told(tunnel, connector, state);
     }
 
     /// Forgets connections and has their edges close them.

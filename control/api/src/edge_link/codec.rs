@@ -8,12 +8,13 @@ use capnp::{struct_list, text};
 use uuid::Uuid;
 
 use super::{
-    Accepted, Connection, ConnectionKey, Disconnect, EdgeInfo, FEATURES_MAX, IssuedCertificate, LinkError,
-    Refused, RegisterOutcome, Rejection, Rival, TEXT_BYTES_MAX,
+    Accepted, ConfigurationRefusal, ConfigurationState, Connection, ConnectionKey, Disconnect, EdgeInfo,
+    FEATURES_MAX, IssuedCertificate, LinkError, REFUSAL_BYTES_MAX, Refused, RegisterOutcome, Rejection,
+    Rival, TEXT_BYTES_MAX,
 };
 use crate::edge_link_capnp::{
-    accepted, connection, connection_key, disconnect, edge_info, issued_certificate, refused,
-    register_outcome, rejection,
+    accepted, configuration_state, connection, connection_key, disconnect, edge_info, issued_certificate,
+    refused, register_outcome, rejection,
 };
 
 pub(super) fn write_edge_info(info: &EdgeInfo, mut out: edge_info::Builder<'_>) {
@@ -230,6 +231,41 @@ fn text(field: &'static str, value: text::Reader<'_>) -> Result<String, LinkErro
 /// A text bounded by the message alone.
 pub(super) fn long_text(field: &'static str, value: text::Reader<'_>) -> Result<String, LinkError> {
     value.to_string().map_err(|error| bad(field, error))
+}
+
+/// Reads what became of a configuration.
+///
+/// # Errors
+/// [`LinkError::Field`] for a reason that is no text.
+pub fn read_configuration_state(
+    state: configuration_state::Reader<'_>,
+) -> Result<ConfigurationState, LinkError> {
+    let error = state
+        .get_error()?
+        .to_str()
+        .map_err(|error| bad("configuration error", error))?;
+    let refusal = (state.get_refused() >= 0).then(|| ConfigurationRefusal {
+        version: state.get_refused(),
+        error: error[..error.floor_char_boundary(REFUSAL_BYTES_MAX)].to_owned(),
+    });
+    Ok(ConfigurationState {
+        applied: state.get_applied(),
+        refusal,
+    })
+}
+
+pub(super) fn write_configuration_state(
+    state: &ConfigurationState,
+    mut to: configuration_state::Builder<'_>,
+) {
+    to.set_applied(state.applied);
+    match &state.refusal {
+        Some(refusal) => {
+            to.set_refused(refusal.version);
+            to.set_error(&refusal.error[..refusal.error.floor_char_boundary(REFUSAL_BYTES_MAX)]);
+        }
+        None => to.set_refused(-1),
+    }
 }
 
 /// The longest prefix of a text that the other side accepts: these texts come from connectors, and a long one

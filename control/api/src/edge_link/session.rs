@@ -4,10 +4,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use adit_wire::ids::{ConnectorId, TunnelId};
 
-use super::codec::{list_length, long_text, read_outcome, read_rejections, write_connection, write_key};
+use super::codec::{
+    list_length, long_text, read_outcome, read_rejections, write_configuration_state, write_connection,
+    write_key,
+};
 use super::{
-    Connection, ConnectionKey, IssuedCertificate, LinkError, REPORT_CONNECTIONS_MAX, RegisterOutcome,
-    Rejection, RemoteConfiguration,
+    ConfigurationState, Connection, ConnectionKey, IssuedCertificate, LinkError, REPORT_CONNECTIONS_MAX,
+    RegisterOutcome, Rejection, RemoteConfiguration,
 };
 use crate::digest::SecretDigest;
 use crate::edge_link_capnp::edge_session;
@@ -90,6 +93,25 @@ impl EdgeSession {
         params.set_tunnel(tunnel.0.as_bytes());
         params.set_connector(connector.0.as_bytes());
         params.set_config(config);
+        request.send().promise.await?;
+        Ok(())
+    }
+
+    /// Tells what became of the remote configuration at a replica.
+    ///
+    /// # Errors
+    /// [`LinkError::Rpc`] when the link is gone.
+    pub async fn configuration_told(
+        &self,
+        tunnel: &TunnelId,
+        connector: &ConnectorId,
+        state: &ConfigurationState,
+    ) -> Result<(), LinkError> {
+        let mut request = self.client.configuration_told_request();
+        let mut params = request.get();
+        params.set_tunnel(tunnel.0.as_bytes());
+        params.set_connector(connector.0.as_bytes());
+        write_configuration_state(state, params.init_state());
         request.send().promise.await?;
         Ok(())
     }

@@ -12,6 +12,8 @@ pub(crate) enum Node {
     Word(String),
     /// True or false.
     Switch(bool),
+    /// A whole number.
+    Number(i64),
     /// Values in order.
     List(Vec<Self>),
     /// Fields in order.
@@ -51,7 +53,12 @@ impl Node {
         match self {
             Self::List(items) if !items.is_empty() => Self::write_yaml_items(items, &mut out, 0),
             Self::Map(fields) if !fields.is_empty() => Self::write_yaml_fields(fields, &mut out, 0),
-            Self::List(_) | Self::Map(_) | Self::Text(_) | Self::Word(_) | Self::Switch(_) => {
+            Self::List(_)
+            | Self::Map(_)
+            | Self::Text(_)
+            | Self::Word(_)
+            | Self::Switch(_)
+            | Self::Number(_) => {
                 self.write_yaml_inline(&mut out);
             }
         }
@@ -65,6 +72,7 @@ impl Node {
         };
         match self {
             Self::Text(text) | Self::Word(text) => out.push_str(&quoted(text)),
+            Self::Number(number) => out.push_str(&number.to_string()),
             Self::Switch(value) => out.push_str(if *value { "true" } else { "false" }),
             Self::List(items) if items.is_empty() => out.push_str("[]"),
             Self::List(items) => {
@@ -101,7 +109,12 @@ impl Node {
                     Self::write_yaml_fields(fields, &mut inner, depth + 2);
                     out.push_str(inner.trim_start_matches(' '));
                 }
-                Self::List(_) | Self::Map(_) | Self::Text(_) | Self::Word(_) | Self::Switch(_) => {
+                Self::List(_)
+                | Self::Map(_)
+                | Self::Text(_)
+                | Self::Word(_)
+                | Self::Switch(_)
+                | Self::Number(_) => {
                     item.write_yaml_inline(out);
                 }
             }
@@ -122,7 +135,12 @@ impl Node {
                     out.push('\n');
                     Self::write_yaml_fields(fields, out, depth + 2);
                 }
-                Self::List(_) | Self::Map(_) | Self::Text(_) | Self::Word(_) | Self::Switch(_) => {
+                Self::List(_)
+                | Self::Map(_)
+                | Self::Text(_)
+                | Self::Word(_)
+                | Self::Switch(_)
+                | Self::Number(_) => {
                     out.push(' ');
                     value.write_yaml_inline(out);
                 }
@@ -136,7 +154,7 @@ impl Node {
             Self::Text(text) if is_plain(text) => out.push_str(text),
             Self::Text(text) => out.push_str(&quoted(text)),
             Self::Word(text) => out.push_str(text),
-            Self::Switch(_) | Self::List(_) | Self::Map(_) => self.write_json(out, 0),
+            Self::Switch(_) | Self::Number(_) | Self::List(_) | Self::Map(_) => self.write_json(out, 0),
         }
         out.push('\n');
     }

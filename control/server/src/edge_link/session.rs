@@ -9,8 +9,9 @@ use adit_control_api::ConnectorId;
 use adit_control_api::configuration::CONFIGURATION_BYTES_MAX;
 use adit_control_api::digest::SecretDigest;
 use adit_control_api::edge_link::{
-    EdgeInfo, LinkError, REPORT_CONNECTIONS_MAX, ReceiverHandle, RegisterOutcome, read_connection,
-    read_edge_info, read_key, read_tunnel, write_accepted, write_certificate, write_key, write_refused,
+    EdgeInfo, LinkError, REPORT_CONNECTIONS_MAX, ReceiverHandle, RegisterOutcome, read_configuration_state,
+    read_connection, read_edge_info, read_key, read_tunnel, write_accepted, write_certificate, write_key,
+    write_refused,
 };
 use adit_control_api::edge_link_capnp::{edge_gate, edge_session};
 use tokio::sync::{Notify, oneshot};
@@ -216,6 +217,19 @@ impl edge_session::Server for Session {
             )));
         }
         self.state.local_configuration(tunnel, connector, config.into());
+        Ok(())
+    }
+
+    async fn configuration_told(
+        self: Rc<Self>,
+        params: edge_session::ConfigurationToldParams,
+        _: edge_session::ConfigurationToldResults,
+    ) -> Result<(), capnp::Error> {
+        let params = params.get()?;
+        let tunnel = read_tunnel(params.get_tunnel()?)?;
+        let connector = ConnectorId::from_slice(params.get_connector()?).map_err(failed)?;
+        let state = read_configuration_state(params.get_state()?)?;
+        self.state.configuration_told(tunnel, connector, state);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use adit_control_api::problem::Code;
-use adit_control_api::replica::{ClientView, ConnectionView};
+use adit_control_api::replica::{ClientView, ConnectionView, RefusedView};
 use adit_control_api::{ConnectorId, TunnelId};
 use axum::extract::{Path, State as Shared};
 use serde::Deserialize;
@@ -80,6 +80,10 @@ fn client_view(id: ConnectorId, replica: &Replica) -> Option<ClientView> {
         .values()
         .max_by_key(|live| live.connection.opened_at)?;
     let conns = by_age(replica.connections.values());
+    let refused = replica
+        .configuration
+        .as_ref()
+        .and_then(|state| state.refusal.as_ref());
     Some(ClientView {
         id,
         features: newest.connection.features.clone(),
@@ -87,6 +91,11 @@ fn client_view(id: ConnectorId, replica: &Replica) -> Option<ClientView> {
         arch: newest.connection.arch.clone(),
         run_at: conns.first()?.opened_at,
         conns,
+        config_version: replica.configuration.as_ref().map(|state| state.applied),
+        config_refused: refused.map(|refusal| RefusedView {
+            version: refusal.version,
+            error: refusal.error.clone(),
+        }),
     })
 }
 

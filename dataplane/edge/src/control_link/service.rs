@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use adit_control_api::digest::SecretDigest;
 use adit_control_api::edge_link::{
-    Accepted, Connection, ConnectionKey, Disconnect, EdgeInfo, EdgeSession, REGISTER_DEADLINE, Refused,
-    RegisterOutcome, RemoteConfiguration,
+    Accepted, ConfigurationState, Connection, ConnectionKey, Disconnect, EdgeInfo, EdgeSession,
+    REGISTER_DEADLINE, Refused, RegisterOutcome, RemoteConfiguration,
 };
 use adit_control_api::snapshot::{Applied, RouteSnapshot, SnapshotDelta};
 use adit_driver::mailbox;
@@ -37,6 +37,9 @@ const SAVE_PAUSE: Duration = Duration::from_millis(200);
 /// Versions of the configurations that control holds, by tunnel.
 pub(crate) type ConfigVersions = BTreeMap<TunnelId, i32>;
 
+/// What became of the configurations of replicas.
+type Told = BTreeMap<(TunnelId, ConnectorId), ConfigurationState>;
+
 /// A core asks or reports.
 enum Request {
     Register {
@@ -49,6 +52,11 @@ enum Request {
         tunnel: TunnelId,
         connector: ConnectorId,
         config: Vec<u8>,
+    },
+    ConfigurationTold {
+        tunnel: TunnelId,
+        connector: ConnectorId,
+        state: ConfigurationState,
     },
     Configuration {
         tunnel: TunnelId,
@@ -122,6 +130,20 @@ impl ServiceHandle {
         });
     }
 
+    /// Passes on what became of a configuration at a replica, for operators to see; losing it costs only that.
+    pub(crate) fn configuration_told(
+        &self,
+        tunnel: TunnelId,
+        connector: ConnectorId,
+        state: ConfigurationState,
+    ) {
+        let _ = self.requests.try_send(Request::ConfigurationTold {
+            tunnel,
+            connector,
+            state,
+        });
+    }
+
     /// The configuration to push to a remotely managed tunnel's connectors, if control has one.
     pub(crate) async fn configuration(&self, tunnel: TunnelId) -> Option<RemoteConfiguration> {
         let (answer, answered) = oneshot::channel();
@@ -165,6 +187,8 @@ pub(crate) struct Service {
     snapshot: RefCell<RouteSnapshot>,
     versions: watch::Sender<ConfigVersions>,
     living: RefCell<BTreeMap<ConnectionId, Connection>>,
+    /// What became of configurations at the replicas that live here.
+    told: RefCell<Told>,
     session: RefCell<Option<EdgeSession>>,
     /// Rings when the snapshot must be written.
     is_dirty: Notify,
@@ -187,6 +211,7 @@ impl Service {
             snapshot: RefCell::new(snapshot),
             versions: watch::Sender::default(),
             living: RefCell::default(),
+            told: RefCell::default(),
             session: RefCell::default(),
             is_dirty: Notify::new(),
             has_attached: Notify::new(),
@@ -327,6 +352,11 @@ impl Service {
                         session.local_configuration(&tunnel, &connector, &config).await
                     });
                 }
+                Request::ConfigurationTold {
+                    tunnel,
+                    connector,
+                    state,
+                } => self.on_configuration_told(tunnel, connector, state),
                 Request::Management { token, path, answer } => {
                     let opened =
                         admission::management(&self.snapshot.borrow(), &token, &path, SystemTime::now());
@@ -380,8 +410,42 @@ impl Service {
         admission::decide(&self.snapshot.borrow(), connection, secret, &replicas)
     }
 
+    /// Tells control anew what became of configurations; it knows nothing of that after a restart.
+    pub(super) fn tell_configurations(&self) {
+        let told = self.told.borrow().clone();
+        self.tell_control(move |session| async move {
+            for ((tunnel, connector), state) in &told {
+                session.configuration_told(tunnel, connector, state).await?;
+            }
+            Ok(())
+        });
+    }
+
+    fn on_configuration_told(&self, tunnel: TunnelId, connector: ConnectorId, state: ConfigurationState) {
+        // The replica may have left meanwhile, and then nobody would forget this.
+        if !self.has_replica(connector) {
+            return;
+        }
+        self.told.borrow_mut().insert((tunnel, connector), state.clone());
+        self.tell_control(move |session| async move {
+            session.configuration_told(&tunnel, &connector, &state).await
+        });
+    }
+
+    fn has_replica(&self, connector: ConnectorId) -> bool {
+        let living = self.living.borrow();
+        living
+            .values()
+            .any(|connection| connection.key.connector == connector)
+    }
+
     fn on_left(&self, key: ConnectionKey) {
-        if self.living.borrow_mut().remove(&key.connection).is_some() {
+        let has_left = self.living.borrow_mut().remove(&key.connection).is_some();
+        let place = (key.tunnel, key.connector);
+        if has_left && self.told.borrow().contains_key(&place) && !self.has_replica(key.connector) {
+            self.told.borrow_mut().remove(&place);
+        }
+        if has_left {
             self.tell_control(move |session| async move { session.unregister(&key).await });
         }
     }

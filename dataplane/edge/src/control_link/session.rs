@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use adit_control_api::edge_link::{Disconnect, EdgeReceiver, Link, PING_INTERVAL, Rival};
+use adit_control_api::edge_link::{Disconnect, EdgeReceiver, EdgeSession, Link, PING_INTERVAL, Rival};
 use adit_control_api::snapshot::{RouteSnapshot, SnapshotDelta};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -148,10 +148,7 @@ async fn once(service: &Rc<Service>, is_contested: bool) -> Result<Attached, Fai
     }
     service.set_session(Some(session.clone()));
     let reporting = async {
-        match session.report_connections(&service.living()).await {
-            Ok(rejected) => reject(service, &rejected),
-            Err(error) => tracing::warn!(error = chain(&error), "living connections not reported"),
-        }
+        report(service, &session).await;
         std::future::pending::<()>().await;
     };
     let resyncing = async {
@@ -181,6 +178,17 @@ async fn once(service: &Rc<Service>, is_contested: bool) -> Result<Attached, Fai
         held: attached_at.elapsed(),
         replaced_by: replaced_by.take(),
     })
+}
+
+/// Tells all that control has to know of this edge.
+async fn report(service: &Service, session: &EdgeSession) {
+    match session.report_connections(&service.living()).await {
+        Ok(rejected) => {
+            reject(service, &rejected);
+            service.tell_configurations();
+        }
+        Err(error) => tracing::warn!(error = chain(&error), "living connections not reported"),
+    }
 }
 
 fn reject(service: &Service, rejected: &[adit_control_api::edge_link::Rejection]) {

@@ -236,7 +236,7 @@ async fn register(session: &Rc<Session>, request: &RegisterRequest) -> RegisterR
     spawn_local(push::keep_told(
         core.clone(),
         session.connection.clone(),
-        slot.tunnel,
+        (slot.tunnel, slot.connector),
         accepted.config_version,
     ));
     RegisterResponse::Registered(ConnectionDetails {

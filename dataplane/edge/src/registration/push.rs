@@ -7,13 +7,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use adit_control_api::edge_link::{ConfigurationRefusal, ConfigurationState};
 use adit_driver::quic;
-use adit_driver::time::timeout;
-use adit_wire::TunnelId;
+use adit_driver::time::{sleep, timeout};
+use adit_proto::backoff::Backoff;
 use adit_wire::config_push::{ConfigApplied, ConfigUpdate, VERSION_NONE};
 use adit_wire::framing::{MESSAGE_BYTES_MAX, RPC_READER_OPTIONS};
 use adit_wire::signature::RPC_STREAM;
 use adit_wire::tunnelrpc_capnp::configuration_manager;
+use adit_wire::{ConnectorId, TunnelId};
 use bytes::Bytes;
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{RpcSystem, twoparty};
@@ -27,32 +29,51 @@ use crate::tunnels::connection::Connection;
 /// Connectors end such a stream after 5 s by themselves.
 const PUSH_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Pushes the version that control named with the registration, if it holds one, then each newer one.
-pub(super) async fn keep_told(core: Rc<CoreState>, connection: Connection, tunnel: TunnelId, named: i32) {
+/// Pauses before a push is repeated are below 2, then 4, then [`PAUSE_MAX`]: an operator waits for it.
+const PAUSE_EXPONENT_MAX: u32 = 3;
+const PAUSE_MAX: Duration = Duration::from_secs(8);
+
+/// Whom a configuration is for.
+type Replica = (TunnelId, ConnectorId);
+
+/// Pushes the version that control named with the registration, if it holds one, then each newer one. A push that
+/// was lost is repeated, with growing pauses; one that the connector refused is not.
+pub(super) async fn keep_told(core: Rc<CoreState>, connection: Connection, replica: Replica, named: i32) {
     let mut versions = core.service.config_versions();
     let mut pushed = VERSION_NONE;
+    let mut pauses = Backoff::new(PAUSE_EXPONENT_MAX);
     loop {
-        let held = versions.borrow_and_update().get(&tunnel).copied();
+        let held = versions.borrow_and_update().get(&replica.0).copied();
         // The snapshot may be behind what control has said of this connection.
         let newest = held.unwrap_or(VERSION_NONE).max(named);
+        let mut pause = Duration::MAX;
         if newest > pushed {
-            pushed = push(&core, &connection, tunnel).await.unwrap_or(newest);
+            match push(&core, &connection, replica).await {
+                Some(version) => {
+                    pushed = version.max(newest);
+                    pauses.reset();
+                }
+                None => pause = pauses.next_wait(PAUSE_MAX, &mut rand::rng()),
+            }
         }
         tokio::select! {
             changed = versions.changed() => if changed.is_err() {
                 return;
             },
+            () = sleep(pause), if pause < Duration::MAX => {}
             _ = connection.closed() => return,
         }
     }
 }
 
-/// Sends the configuration that control holds, if it holds one, and logs what became of it; the version sent.
-async fn push(core: &CoreState, connection: &Connection, tunnel: TunnelId) -> Option<i32> {
+/// Sends the configuration that control holds, and reports what became of it; the version sent, unless it was lost
+/// on the way, or control is away and it could not be had.
+async fn push(core: &CoreState, connection: &Connection, replica: Replica) -> Option<i32> {
+    let (tunnel, connector) = replica;
     let configuration = core.service.configuration(tunnel).await?;
     let version = configuration.version;
     let update = ConfigUpdate {
-        version: configuration.version,
+        version,
         config: Bytes::from(configuration.config),
     };
     let sent = async {
@@ -65,17 +86,34 @@ async fn push(core: &CoreState, connection: &Connection, tunnel: TunnelId) -> Op
             }
         }
     };
-    match timeout(PUSH_DEADLINE, sent).await {
-        Ok(Ok(applied)) if applied.error.is_empty() => {
-            tracing::info!(%tunnel, version = applied.latest_version, "configuration applied by connector");
+    let applied = match timeout(PUSH_DEADLINE, sent).await {
+        Ok(Ok(applied)) => applied,
+        Ok(Err(error)) => {
+            tracing::warn!(%tunnel, replica = %connector, version, %error, "configuration not delivered");
+            return None;
         }
-        Ok(Ok(applied)) => {
-            tracing::warn!(%tunnel, version = applied.latest_version, error = applied.error,
-                "configuration refused by connector");
+        Err(_) => {
+            tracing::warn!(%tunnel, replica = %connector, version, "connector did not answer the configuration in time");
+            return None;
         }
-        Ok(Err(error)) => tracing::warn!(%tunnel, %error, "configuration not delivered"),
-        Err(_) => tracing::warn!(%tunnel, "connector did not answer the configuration in time"),
-    }
+    };
+    let refusal = if applied.error.is_empty() {
+        tracing::info!(%tunnel, replica = %connector, version = applied.latest_version,
+            "configuration applied by connector");
+        None
+    } else {
+        tracing::warn!(%tunnel, replica = %connector, version, in_force = applied.latest_version,
+            error = applied.error, "configuration refused by connector");
+        Some(ConfigurationRefusal {
+            version,
+            error: applied.error,
+        })
+    };
+    let state = ConfigurationState {
+        applied: applied.latest_version,
+        refusal,
+    };
+    core.service.configuration_told(tunnel, connector, state);
     Some(version)
 }
 

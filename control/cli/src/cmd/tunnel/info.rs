@@ -52,7 +52,7 @@ pub(super) async fn run(chosen: &Chosen<'_>, session: &Session) -> Result<(), Fa
     }
     let with_pending = own.switch("show-recently-disconnected")?.unwrap_or(false);
     let table = table::render(&view::connector_rows(&connectors, with_pending));
-    output::print(&format!("{}{table}", head(tunnel)))
+    output::print(&format!("{}{table}{}", head(tunnel), view::refusals(&connectors)))
 }
 
 fn head(tunnel: &TunnelView) -> String {

@@ -54,6 +54,24 @@ pub(super) fn connector_rows(connectors: &[ClientView], with_pending: bool) -> V
         .collect()
 }
 
+/// A line for each connector that would not take the newest configuration.
+pub(super) fn refusals(connectors: &[ClientView]) -> String {
+    let line = |client: &ClientView| {
+        let refused = client.config_refused.as_ref()?;
+        let in_force = match client.config_version {
+            Some(version) if version >= 0 => format!("keeps version {version}"),
+            Some(_) | None => "keeps its own".to_owned(),
+        };
+        Some(format!(
+            "\nConnector {} refused version {} of the configuration and {in_force}: {}\n",
+            client.id,
+            refused.version,
+            refused.error.escape_debug()
+        ))
+    };
+    connectors.iter().filter_map(line).collect()
+}
+
 /// `2xlab01, 1xlab02`: how many connections end at each colo.
 pub(super) fn per_colo(connections: &[ConnectionView], with_pending: bool) -> String {
     let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
@@ -105,7 +123,7 @@ pub(super) fn info(tunnel: &TunnelView, connectors: &[ClientView]) -> Node {
 }
 
 fn connector(client: &ClientView) -> Node {
-    Node::Map(vec![
+    let mut fields = vec![
         (key("id", "id"), Node::text(client.id)),
         (
             key("features", "features"),
@@ -115,7 +133,22 @@ fn connector(client: &ClientView) -> Node {
         (key("arch", "arch"), Node::text(&client.arch)),
         (key("run_at", "runat"), Node::Word(exact(client.run_at))),
         (key("conns", "connections"), connections(&client.conns)),
-    ])
+    ];
+    // Ours, and only where there is something to say: scripts know the others.
+    if let Some(version) = client.config_version {
+        fields.push((
+            key("config_version", "configversion"),
+            Node::Number(version.into()),
+        ));
+    }
+    if let Some(refused) = &client.config_refused {
+        let refused = Node::Map(vec![
+            (key("version", "version"), Node::Number(refused.version.into())),
+            (key("error", "error"), Node::text(&refused.error)),
+        ]);
+        fields.push((key("config_refused", "configrefused"), refused));
+    }
+    Node::Map(fields)
 }
 
 fn connections(connections: &[ConnectionView]) -> Node {
@@ -140,6 +173,8 @@ fn connections(connections: &[ConnectionView]) -> Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use adit_control_api::replica::RefusedView;
+
     use crate::output::table;
 
     fn lab() -> TunnelView {
@@ -178,7 +213,20 @@ mod tests {
             arch: "linux_amd64".to_owned(),
             run_at: lab().created_at,
             conns: lab().connections,
+            config_version: Some(2),
+            config_refused: Some(RefusedView {
+                version: 3,
+                error: "no\nservice".to_owned(),
+            }),
         };
+        assert_eq!(
+            refusals(std::slice::from_ref(&client)),
+            "\nConnector 52222222-2222-3333-4444-555555555555 refused version 3 of the configuration and keeps version 2: no\\nservice\n"
+        );
+        let json: serde_json::Value =
+            serde_json::from_str(&info(&lab(), std::slice::from_ref(&client)).to_json()).unwrap();
+        assert_eq!(json["conns"][0]["config_version"], 2);
+        assert_eq!(json["conns"][0]["config_refused"]["version"], 3);
         let expected = concat!(
             "CONNECTOR ID                         CREATED              ARCHITECTURE VERSION  ORIGIN IP EDGE             \n",
             "52222222-2222-3333-4444-555555555555 2026-01-02T03:04:05Z linux_amd64  2026.8.2 127.0.0.1 1xlab01, 1xlab02 \n",
