@@ -29,6 +29,7 @@ mod proxy_headers;
 mod manage;
 mod quick;
 mod tail;
+mod diag;
 mod refusal;
 mod certificate;
 mod cores;

@@ -21,3 +21,4 @@ mod config;
 mod ingress;
 mod rest;
 mod snapshot;
+mod management;

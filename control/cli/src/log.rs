@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use adit_connector::LiveLog;
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
@@ -38,12 +38,21 @@ const TRANSPORT_LIBRARY: &str = "quinn_proto";
 /// File name below `--log-directory`.
 const FILE_IN_DIRECTORY: &str = "adit.log";
 
-/// The process has one logger and so one place where its lines are streamed from.
-static LIVE: OnceLock<LiveLog> = OnceLock::new();
+/// The process has one logger.
+static CONNECTOR: OnceLock<ConnectorLog> = OnceLock::new();
 
-/// Where the connector's lines are streamed from.
-pub(crate) fn live() -> LiveLog {
-    LIVE.get_or_init(LiveLog::default).clone()
+/// What a connector tells others of its log.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectorLog {
+    /// Where its lines are streamed from.
+    pub(crate) live: LiveLog,
+    /// Where they are also written.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// What the connector of this process tells others of its log.
+pub(crate) fn connector() -> &'static ConnectorLog {
+    CONNECTOR.get_or_init(ConnectorLog::default)
 }
 
 /// Where log lines go and which.
@@ -84,6 +93,11 @@ impl Options {
         })
     }
 
+    fn absolute_file(&self) -> Option<PathBuf> {
+        let file = self.file.as_deref()?;
+        Some(std::path::absolute(file).unwrap_or_else(|_| file.to_owned()))
+    }
+
     /// Installs the logger for the whole process.
     pub(crate) fn install(&self) -> Result<(), Failure> {
         let (console, file) = self.layers()?;
@@ -97,9 +111,16 @@ impl Options {
         Ok(())
     }
 
-    /// Installs the logger of a connector, which also hands its lines to [`live`], whatever their level.
+    /// Installs the logger of a connector, which also hands its lines to [`ConnectorLog::live`], whatever their level.
     pub(crate) fn install_for_connector(&self) -> Result<(), Failure> {
-        let live = live();
+        let live = LiveLog::default();
+        let told = ConnectorLog {
+            live: live.clone(),
+            file: self.absolute_file(),
+        };
+        CONNECTOR
+            .set(told)
+            .map_err(|_| anyhow!("logging is set up already"))?;
         let (console, file) = self.layers()?;
         tracing_subscriber::registry()
             .with(console.with_filter(self.filter()))

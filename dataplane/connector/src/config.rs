@@ -108,6 +108,7 @@ pub struct Config {
     /// `None` for the default ports.
     pub(crate) metrics: Option<String>,
     pub(crate) pidfile: Option<PathBuf>,
+    pub(crate) log_file: Option<PathBuf>,
     pub(crate) addresses_file: Option<PathBuf>,
     pub(crate) io: IoChoice,
     /// `None` for one on each of `cpus`.
@@ -205,6 +206,7 @@ impl Config {
             management: management(&flags)?,
             metrics: flags.metrics,
             pidfile: flags.pidfile.as_deref().map(file::expand),
+            log_file: flags.log_file,
             addresses_file: flags.addresses_file,
             io: flags.io.unwrap_or(IoChoice::Auto),
             cores: at_least_one("cores", flags.cores)?.map(|count| count.min(CORES_MAX)),

@@ -7,6 +7,7 @@
 //! | `/metrics` | counters in Prometheus' text format ([`exposition`]) |
 //! | `/config` | the ingress in force, as JSON |
 //! | `/quicktunnel` | `{"hostname":"…"}`, empty for tunnels that have a name |
+//! | `/diag/configuration`, `/diag/tunnel`, `/diag/system` | see [`diagnostics`] |
 //!
 //! It lives on the service thread: a slow scrape takes nothing from exchanges.
 
@@ -37,6 +38,7 @@ use crate::metrics::CoreMetrics;
 use crate::run::{ConnectorError, Settings};
 use crate::status::Status;
 
+mod diagnostics;
 mod exposition;
 mod process;
 
@@ -158,6 +160,9 @@ fn respond(view: &View, method: &Method, path: &str) -> Response<Full<Bytes>> {
             let hostname = &view.settings.quick_hostname;
             json(StatusCode::OK, &serde_json::json!({"hostname": hostname}))
         }
+        "/diag/configuration" => json(StatusCode::OK, &diagnostics::configuration(view)),
+        "/diag/tunnel" => json(StatusCode::OK, &diagnostics::tunnel(view)),
+        "/diag/system" => json(StatusCode::OK, &diagnostics::system()),
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }
 }

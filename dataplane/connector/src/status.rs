@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use adit_proto::supervisor::AttemptId;
+pub(crate) use adit_proto::supervisor::Protocol;
 use adit_wire::{ConnIndex, ConnectionId};
 
 /// A registered connection.
@@ -18,6 +19,8 @@ pub(crate) struct Registered {
     pub(crate) location: String,
     /// The edge's address.
     pub(crate) address: SocketAddr,
+    /// What carries it.
+    pub(crate) protocol: Protocol,
 }
 
 /// Earlier locations of one slot that are kept: edges name their sites as they like.

@@ -8,7 +8,8 @@ use clap::ArgMatches;
 use super::flag::Flag;
 use super::lookup::{Environment, Lookup};
 use super::tunnel_flags::{
-    CLEANUP_FLAGS, CREATE_FLAGS, DELETE_FLAGS, INFO_FLAGS, INGRESS_FLAGS, LIST_FLAGS, RUN_FLAGS, TUNNEL_FLAGS,
+    CLEANUP_FLAGS, CREATE_FLAGS, DELETE_FLAGS, DIAG_FLAGS, INFO_FLAGS, INGRESS_FLAGS, LIST_FLAGS, RUN_FLAGS,
+    TUNNEL_FLAGS,
 };
 use crate::failure::Failure;
 
@@ -31,6 +32,7 @@ pub(crate) enum Action {
     IngressValidate,
     IngressRule,
     Ready,
+    Diag,
 }
 
 /// One command below `tunnel`.
@@ -217,6 +219,16 @@ pub(crate) const LEAVES: &[Leaf] = &[
         counts: (0..=0, "does not accept arguments."),
         own: &[],
         shows: &["metrics"],
+    },
+    Leaf {
+        words: &["diag"],
+        action: Action::Diag,
+        about: "Collect what a running connector of this machine tells of itself into a zip file",
+        group_about: "",
+        arguments: "",
+        counts: (0..=0, "does not accept arguments."),
+        own: DIAG_FLAGS,
+        shows: &[],
     },
 ];
 

@@ -300,3 +300,24 @@ pub(crate) const INGRESS_FLAGS: &[Flag] =
 
 /// What `version` takes.
 pub(crate) const VERSION_FLAGS: &[Flag] = &[Flag::switch("short", "Print the number only").short('s')];
+
+/// Own flags of `diag`.
+pub(crate) const DIAG_FLAGS: &[Flag] = &[
+    Flag::text(
+        "metrics",
+        "Metrics address of the connector; without it, the one on a port from 20241 to 20245",
+    ),
+    Flag::text(
+        "diag-container-id",
+        "Container of the connector, whose logs are not collected",
+    ),
+    Flag::text(
+        "diag-pod-id",
+        "Pod of the connector, whose logs are not collected",
+    ),
+    Flag::switch("no-diag-logs", "Leave the log out"),
+    Flag::switch("no-diag-metrics", "Leave the counters out"),
+    Flag::switch("no-diag-system", "Leave the machine out"),
+    Flag::switch("no-diag-runtime", "Accepted: there is nothing to leave out"),
+    Flag::switch("no-diag-network", "Accepted: there is nothing to leave out"),
+];

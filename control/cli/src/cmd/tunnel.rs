@@ -1,12 +1,14 @@
 //! `adit tunnel …`: chooses among the commands below it.
 //!
-//! All but `run`, `ingress` and `ready` speak the control API; none but `run`, and `tunnel` without a command, stays.
+//! All but `run`, `ingress`, `ready` and `diag` speak the control API; none but `run`, and `tunnel` without a command,
+//! stays.
 
 mod ad_hoc;
 pub(super) mod config_file;
 pub(crate) mod create;
 mod credentials;
 mod delete;
+mod diag;
 mod info;
 mod ingress;
 mod list;
@@ -44,7 +46,7 @@ pub(crate) fn run(
     };
     let file = match chosen.leaf.action {
         // These must work beside a broken file: the one asks a running process, the others explain the file.
-        Action::Ready | Action::IngressValidate | Action::IngressRule => ConfigFile::default(),
+        Action::Ready | Action::Diag | Action::IngressValidate | Action::IngressRule => ConfigFile::default(),
         Action::AdHoc
         | Action::Run
         | Action::Create
@@ -71,6 +73,7 @@ pub(crate) fn run(
         Action::IngressValidate => ingress::validate(&chosen),
         Action::IngressRule => ingress::rule(&chosen),
         Action::Ready => block_on(ready::run(&chosen)),
+        Action::Diag => block_on(diag::run(&chosen)),
         Action::Create => block_on(create::run(&chosen, &session()?)),
         Action::List => block_on(list::run(&chosen, &session()?)),
         Action::Info => block_on(info::run(&chosen, &session()?)),

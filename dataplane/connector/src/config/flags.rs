@@ -107,6 +107,8 @@ pub struct Flags {
     pub service_op_ip: Option<String>,
     /// Name of this replica in place of the host's.
     pub label: Option<String>,
+    /// Where the log is also written: told to `tunnel diag`.
+    pub log_file: Option<PathBuf>,
     /// Written after the first registration.
     pub pidfile: Option<PathBuf>,
     /// Written with the addresses listened on (ours).

@@ -187,6 +187,7 @@ impl Attempt {
                 id: details.id,
                 location: details.location.clone(),
                 address: self.address,
+                protocol: self.protocol,
             },
         });
         Ok(details)

@@ -18,7 +18,7 @@ use crate::management::{LiveLog, Management, ManagementSettings};
 use crate::metrics::{RpcMethod, Sampler};
 use crate::origin::group::Groups;
 use crate::run::settings::IngressState;
-use crate::status::Registered;
+use crate::status::{Protocol, Registered};
 
 fn view() -> View {
     let ingress = Ingress::single(OriginService::Status(404), OriginSettings::default());
@@ -64,7 +64,8 @@ fn view() -> View {
             },
             live_log: LiveLog::default(),
         },
-        reported_flags: [].into(),
+        log_file: Some("/log".into()),
+        reported_flags: [("loglevel", "info".to_owned())].into(),
     };
     View {
         status: Rc::default(),
@@ -78,6 +79,7 @@ fn register(view: &View) {
         id: ConnectionId(Uuid::nil()),
         location: "fra\"01".to_owned(),
         address: ([127, 0, 0, 1], 7844).into(),
+        protocol: Protocol::Quic,
     };
     view.status
         .borrow_mut()
@@ -198,6 +200,7 @@ fn a_location_that_was_left_is_told_as_one_until_it_is_there_again() {
             id: ConnectionId(Uuid::nil()),
             location: location.to_owned(),
             address: ([127, 0, 0, 1], 7844).into(),
+            protocol: Protocol::Quic,
         };
         view.status
             .borrow_mut()
@@ -261,4 +264,27 @@ fn a_newer_configuration_replaces_the_ingress_and_an_older_does_not() {
         bad.error
     );
     assert!(get(&view, "/config").1.contains("http_status:410"));
+}
+
+#[test]
+fn diagnostics_tell_of_flags_connections_and_the_machine() {
+    let view = view();
+    register(&view);
+    let json = |path: &str| {
+        let (status, body) = get(&view, path);
+        assert_eq!(status, 200, "{path}");
+        serde_json::from_str::<serde_json::Value>(&body).unwrap()
+    };
+    let tunnel = json("/diag/tunnel");
+    assert_eq!(tunnel["tunnelID"], Uuid::nil().to_string());
+    let expected = serde_json::json!([{"isConnected": true, "protocol": 1, "edgeAddress": "127.0.0.1"}]);
+    assert_eq!(tunnel["connections"], expected);
+    let flags = json("/diag/configuration");
+    assert_eq!(
+        (&flags["loglevel"], &flags["logfile"]),
+        (&"info".into(), &"/log".into())
+    );
+    assert!(flags["uid"].is_string());
+    assert!(json("/diag/system")["info"]["hostName"].is_string());
+    assert_eq!(get(&view, "/diag/other").0, 404);
 }

@@ -61,6 +61,7 @@ pub(super) fn settings(config: &Config, live_log: LiveLog) -> Result<Settings, C
             settings: config.management.clone(),
             live_log,
         },
+        log_file: config.log_file.clone(),
         reported_flags: config.reported_flags.clone(),
     })
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) added_headers: Vec<(HeaderName, HeaderValue)>,
     /// Answers what edges ask of the connector itself.
     pub(crate) management: Management,
+    /// Where the log is also written.
+    pub(crate) log_file: Option<PathBuf>,
     /// Flags told to the edge with the local configuration.
     pub(crate) reported_flags: BTreeMap<&'static str, String>,
 }

@@ -45,7 +45,9 @@ pub(super) fn run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(), Failure>
 }
 
 /// Runs the connector, or only checks its configuration.
-pub(super) fn start(flags: Flags, is_check: bool) -> Result<(), Failure> {
+pub(super) fn start(mut flags: Flags, is_check: bool) -> Result<(), Failure> {
+    let log = log::connector();
+    flags.log_file.clone_from(&log.file);
     let config = match Config::resolve(flags) {
         Err(ConfigError::Token(_)) => {
             return Err(Failure::arguments(
@@ -64,7 +66,7 @@ pub(super) fn start(flags: Flags, is_check: bool) -> Result<(), Failure> {
             .context("cannot use the configuration of the connector")?;
         return output::print("OK\n");
     }
-    Ok(adit_connector::run(config, log::live()).context("the connector stopped")?)
+    Ok(adit_connector::run(config, log.live.clone()).context("the connector stopped")?)
 }
 
 fn has_token(flags: &Flags, file: &ConfigFile) -> Result<bool, Failure> {
@@ -133,6 +135,7 @@ pub(super) fn flags(given: &Lookup<'_>) -> Result<Flags, Failure> {
         post_quantum: given.switch("post-quantum")?,
         metrics: given.text("metrics"),
         loglevel: given.text("loglevel"),
+        log_file: None,
         management_hostname: given.text("management-hostname"),
         service_op_ip: given.text("service-op-ip"),
         label: given.text("label"),
