@@ -265,6 +265,49 @@ fn a_slow_reader_holds_the_writer_back_at_one_window() {
 }
 
 #[test]
+fn writers_share_a_connection_whose_window_is_full() {
+    const WRITERS: usize = 32;
+    const TOTAL: usize = 32 << 20;
+    let settings = TransportSettings {
+        send_window_bytes: 256 << 10,
+        ..Default::default()
+    };
+    on_pair(settings, |near, far| async move {
+        for _ in 0..WRITERS {
+            let (mut send, _recv) = near.open_bi().await.unwrap();
+            tokio::task::spawn_local(async move {
+                // Like one that reads from a socket in between.
+                while send.write(pattern(0, 16 << 10)).await.is_ok() {
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+        let received = Rc::new(RefCell::new([0; WRITERS]));
+        let enough = Rc::new(tokio::sync::Notify::new());
+        for index in 0..WRITERS {
+            let (_send, mut recv) = far.accept_bi().await.unwrap();
+            let (received, enough) = (received.clone(), enough.clone());
+            tokio::task::spawn_local(async move {
+                while let Ok(Some(chunk)) = recv.read_chunk().await {
+                    received.borrow_mut()[index] += chunk.len();
+                    if received.borrow().iter().sum::<usize>() >= TOTAL {
+                        enough.notify_one();
+                    }
+                }
+            });
+        }
+        enough.notified().await;
+        let slowest = *received.borrow().iter().min().unwrap();
+        near.close(0, b"");
+        let mean = TOTAL / WRITERS;
+        assert!(
+            slowest >= mean / 2,
+            "the slowest has {slowest} bytes of {mean} in the mean"
+        );
+    });
+}
+
+#[test]
 fn one_read_takes_all_that_has_arrived_and_the_next_one_finds_the_end() {
     on_pair(TransportSettings::default(), |near, far| async move {
         let (mut send, _recv) = near.open_bi().await.unwrap();

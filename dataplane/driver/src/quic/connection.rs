@@ -315,6 +315,7 @@ impl ConnectionCell {
                 exchange_halves: 0,
                 doubts: 0,
                 turns: 0,
+                writable: Vec::new(),
                 waiters: Waiters::default(),
             }),
         })
@@ -384,6 +385,7 @@ impl ConnectionCell {
             outcome.woke_tasks = true;
             self.on_event(&mut state, endpoint, event);
         }
+        state.wake_writers();
         outcome
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct ConnectionState {
     pub(super) doubts: u64,
     /// Turns of the pump that had to do with this connection.
     pub(super) turns: u64,
+    /// Streams that may write again, the one that has waited longest last; empty between turns.
+    pub(super) writable: Vec<StreamId>,
     pub(super) waiters: Waiters,
 }
 
@@ -89,6 +91,16 @@ impl ConnectionState {
         }
     }
 
+    /// Wakes the writers that may go on, the one that has waited longest first.
+    ///
+    /// quinn-proto names streams that waited for the connection's window in the order of a stack. Woken in that order
+    /// the latest would take what has become free every time, and the others would starve.
+    pub(super) fn wake_writers(&mut self) {
+        while let Some(id) = self.writable.pop() {
+            wake(self.streams.get_mut(&id).and_then(|waiters| waiters.write.take()));
+        }
+    }
+
     pub(super) fn on_stream_event(&mut self, event: StreamEvent) {
         match event {
             StreamEvent::Opened { .. } => wake_all(&mut self.waiters.accept),
@@ -100,9 +112,7 @@ impl ConnectionState {
             StreamEvent::Readable { id } => {
                 wake(self.streams.get_mut(&id).and_then(|waiters| waiters.read.take()));
             }
-            StreamEvent::Writable { id } => {
-                wake(self.streams.get_mut(&id).and_then(|waiters| waiters.write.take()));
-            }
+            StreamEvent::Writable { id } => self.writable.push(id),
             StreamEvent::Finished { id } => {
                 wake(
                     self.streams
