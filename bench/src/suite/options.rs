@@ -203,7 +203,7 @@ impl Settings {
             steady: pick(1_000, 10_000),
             fresh_rounds: options.rounds.unwrap_or(3).min(if quick { 1 } else { 3 }),
             idle: pick(3_000, 60_000),
-            idle_connector: pick(45_000, 90_000),
+            idle_connector: pick(50_000, 100_000),
             idle_visitors: if quick {
                 2_000
             } else {

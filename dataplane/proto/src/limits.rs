@@ -28,8 +28,8 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// Interval of the PINGs on an idle connection between an edge and a connector of ours. Four connections of one
 /// connector then exchange less than 1 MB a day, and take turns: their common address at a translator (NAT) is
-/// refreshed every 14 s.
-pub const IDLE_PING_INTERVAL: Duration = Duration::from_secs(45);
+/// refreshed every 13 s.
+pub const IDLE_PING_INTERVAL: Duration = Duration::from_secs(50);
 
 /// Longest interval of those PINGs that a connector may choose.
 pub const IDLE_PING_INTERVAL_MAX: Duration = Duration::from_secs(300);

@@ -130,7 +130,7 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
     .env(&["TUNNEL_GRACE_PERIOD"]),
     Flag::text(
         "idle-ping-interval",
-        "How often an idle connection says so, 45s by default (Adit only)",
+        "How often an idle connection says so, 50s by default (Adit only)",
     ),
     Flag::switch(
         "config-watch",

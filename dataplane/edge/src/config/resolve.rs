@@ -17,9 +17,9 @@ const REGION_DEFAULT: &str = "local";
 const IDLE_TIMEOUT_DEFAULT: &str = "75s";
 /// What visitors of such services are used to; a slower origin is taken for silent.
 const RESPONSE_HEAD_TIMEOUT_DEFAULT: &str = "100s";
-/// A connector of ours that an address translator has cut off speaks up within 11 s; one that is restarted is
+/// A connector of ours that an address translator has cut off speaks up within 12.5 s; one that is restarted is
 /// back sooner.
-const RECONNECT_WAIT_DEFAULT: &str = "12s";
+const RECONNECT_WAIT_DEFAULT: &str = "14s";
 const GRACE_PERIOD_DEFAULT: &str = "30s";
 /// When the machine does not say how much memory it has.
 const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
