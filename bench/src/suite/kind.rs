@@ -89,7 +89,8 @@ impl Kind {
         use SubjectName as S;
         match (self, subject) {
             (_, S::AditUring | S::AditPortable) => true,
-            (Self::Cores(_), _) => false,
+            (Self::Requests(_) | Self::Bulk(_) | Self::Raw(_), S::AditHttp2 | S::StockHttp2) => true,
+            (Self::Cores(_), _) | (_, S::AditHttp2 | S::StockHttp2) => false,
             (_, S::Stock) => true,
             (Self::Raw(_), S::Nginx | S::Haproxy) => false,
             (Self::Raw(_), _) => true,

@@ -105,8 +105,12 @@ pub(crate) enum SubjectName {
     AditUring,
     /// Our edge and connector without io_uring.
     AditPortable,
+    /// Our edge and connector with io_uring, tunnelling over HTTP/2; only if it is asked for.
+    AditHttp2,
     /// Our edge and the connector binary given.
     Stock,
+    /// Our edge and the connector binary given, tunnelling over HTTP/2; only if it is asked for.
+    StockHttp2,
     /// No proxy at all.
     Direct,
     /// nginx as a TLS reverse proxy to a TLS upstream.
@@ -175,7 +179,12 @@ impl Settings {
         let mut subjects: Vec<SubjectName> = chosen(&options.subjects);
         match &options.connector_bin {
             Some(path) => ensure!(path.is_file(), "--connector-bin {} is no file", path.display()),
-            None => subjects.retain(|subject| *subject != SubjectName::Stock),
+            None => {
+                subjects.retain(|subject| !matches!(subject, SubjectName::Stock | SubjectName::StockHttp2));
+            }
+        }
+        if options.subjects.is_empty() {
+            subjects.retain(|subject| !matches!(subject, SubjectName::AditHttp2 | SubjectName::StockHttp2));
         }
         if options.lab.is_none() {
             subjects.retain(|subject| *subject != SubjectName::LabHybrid);

@@ -131,9 +131,9 @@ impl Running {
     pub(crate) fn start(bench: &Bench, name: SubjectName, setup: &Setup<'_>) -> Result<Self> {
         // The harness panics when something does not start; one subject less is no reason to stop the run.
         let started = catch_unwind(AssertUnwindSafe(|| match name {
-            SubjectName::AditUring => adit::start(bench, name, IoMode::Uring, setup),
+            SubjectName::AditUring | SubjectName::AditHttp2 => adit::start(bench, name, IoMode::Uring, setup),
             SubjectName::AditPortable => adit::start(bench, name, IoMode::Portable, setup),
-            SubjectName::Stock => adit::start_stock(bench, name, setup),
+            SubjectName::Stock | SubjectName::StockHttp2 => adit::start_stock(bench, name, setup),
             SubjectName::Direct => Ok(setup.origin.as_subject(name)),
             SubjectName::Nginx => proxy::nginx(bench, name, setup),
             SubjectName::Haproxy => proxy::haproxy(bench, name, setup),

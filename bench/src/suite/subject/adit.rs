@@ -57,6 +57,9 @@ fn run(bench: &Bench, name: SubjectName, io: IoMode, program: Program, setup: &S
         connector = connector.edge(address);
     }
     connector = connector.lines(&format!("ha-connections: {}\n", setup.connections));
+    if matches!(name, SubjectName::AditHttp2 | SubjectName::StockHttp2) {
+        connector = connector.run_flags(["--protocol", "http2"]);
+    }
     let connector = on(&connector_cpus, || connector.start())?;
     connector.wait_connections(u64::from(setup.connections));
     site.wait_served();
