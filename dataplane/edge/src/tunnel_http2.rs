@@ -18,6 +18,7 @@ pub(crate) mod accept;
 pub(crate) mod byte_stream;
 mod call;
 pub(crate) mod exchange;
+mod gathered;
 mod keeper;
 mod watched;
 

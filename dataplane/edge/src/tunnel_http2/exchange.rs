@@ -25,6 +25,7 @@ use h2::{Reason, RecvStream, SendStream};
 
 use super::Connection;
 use super::byte_stream::poll_granted;
+use super::gathered::Gathered;
 use crate::tunnels::stream::{LOST, NOT_OPENED};
 
 /// The code of all resets and stops that are the connector's.
@@ -190,26 +191,21 @@ async fn answer_request(
     answer_body(body, form, response).await
 }
 
-async fn answer_body(mut body: RecvStream, form: BodyForm, mut response: PipeWriter) -> Answered {
+async fn answer_body(body: RecvStream, form: BodyForm, mut response: PipeWriter) -> Answered {
+    let mut body = Gathered::new(body);
     loop {
         let data = tokio::select! {
             biased;
             _ = response.closed() => return Answered::InVain,
-            data = body.data() => data,
+            data = body.next() => data,
         };
         match data {
-            Some(Ok(mut data)) => {
+            Some(Ok(data)) => {
                 let size = data.len();
-                while form == BodyForm::Framed && !data.is_empty() {
-                    if write_all(&mut response, data_frame(&mut data)).await.is_err() {
-                        return Answered::InVain;
-                    }
-                }
-                if response.write(data).await.is_err() {
+                if body.beside(write(&mut response, form, data)).await.is_err() {
                     return Answered::InVain;
                 }
-                // Fails for more than was received only.
-                let _ = body.flow_control().release_capacity(size);
+                body.release(size);
             }
             Some(Err(error)) => {
                 response.abort(code_of(&error));
@@ -226,13 +222,20 @@ async fn answer_body(mut body: RecvStream, form: BodyForm, mut response: PipeWri
 }
 
 /// What comes after the body; `None` if it broke off or is too large.
-async fn answer_trailers(mut body: RecvStream, response: &mut PipeWriter) -> Option<()> {
+async fn answer_trailers(mut body: Gathered, response: &mut PipeWriter) -> Option<()> {
     let Some(trailers) = body.trailers().await.ok()? else {
         return Some(());
     };
     // Whoever does not read them any more need not know.
     let _ = write_all(response, trailers_frame(&trailers).ok()?).await;
     Some(())
+}
+
+async fn write(response: &mut PipeWriter, form: BodyForm, mut data: Bytes) -> Result<(), PipeClosed> {
+    while form == BodyForm::Framed && !data.is_empty() {
+        write_all(response, data_frame(&mut data)).await?;
+    }
+    response.write(data).await
 }
 
 async fn write_all(response: &mut PipeWriter, parts: [Bytes; 2]) -> Result<(), PipeClosed> {

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use adit_driver::pipe::pipe;
 use adit_wire::config_push::{ConfigApplied, ConfigUpdate};
-use adit_wire::http2::{UPDATE_CONFIGURATION, UPGRADE};
+use adit_wire::connect::{ConnectionType, Entry, encode_request};
+use adit_wire::http2::{RESPONSE_HEADERS, RESPONSE_META, ResponseMeta, UPDATE_CONFIGURATION, UPGRADE};
+use adit_wire::metadata::{HTTP_HOST, HTTP_METHOD};
 use h2::server::{self, SendResponse};
 use http::{Request, Response};
 use tokio::io::DuplexStream;
-use tokio::task::{LocalSet, spawn_local};
+use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::timeout;
 
 use super::call::CallError;
@@ -105,6 +108,45 @@ fn answers_that_are_none_are_errors_and_cost_no_connection() {
             assert!(applied.is_err());
         }
         assert!(!connection.is_closed());
+    });
+}
+
+/// A visitor who reads nothing of very many small events costs the other exchanges of the connection nothing.
+#[test]
+fn small_pieces_that_nobody_reads_are_gathered() {
+    const PIECES: usize = 100_000;
+    with_connector(|connection, mut connector| async move {
+        let (mut asking, request) = pipe(64 << 10);
+        let (response, mut answer) = pipe(64 << 10);
+        let head = [
+            Entry::new(HTTP_METHOD, "GET"),
+            Entry::new(HTTP_HOST, "app.example.test"),
+        ];
+        let head = encode_request(b"http://app.example.test/", ConnectionType::Http, &head).unwrap();
+        asking.write(head).await.unwrap();
+        asking.finish();
+        spawn_local(exchange::carry(connection.clone(), request, response));
+        let (_, mut respond): (_, SendResponse<Bytes>) = connector.accept().await.unwrap().unwrap();
+        let head = Response::builder()
+            .header(RESPONSE_META, ResponseMeta::Origin.as_str())
+            .header(RESPONSE_HEADERS, "");
+        let mut body = respond.send_response(head.body(()).unwrap(), false).unwrap();
+        for _ in 0..PIECES {
+            body.send_data(Bytes::from_static(b"x"), false).unwrap();
+        }
+        body.send_data(Bytes::new(), true).unwrap();
+        let serving = spawn_local(async move { while connector.accept().await.is_some() {} });
+        // A turn of both sides moves what fits the stream between them: all of it arrives while nobody reads.
+        for _ in 0..1_000 {
+            yield_now().await;
+        }
+        let mut bytes = 0;
+        while let Some(chunk) = answer.read().await.unwrap() {
+            bytes += chunk.iter().filter(|byte| **byte == b'x').count();
+        }
+        assert_eq!(bytes, PIECES);
+        assert!(!connection.is_closed());
+        serving.abort();
     });
 }
 

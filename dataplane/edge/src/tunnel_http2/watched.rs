@@ -10,6 +10,10 @@ use adit_driver::time::{Instant, now};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
+/// Bytes read before exchanges get a turn: the library closes a connection on which more small frames lie unread than
+/// its windows would explain, and all of a socket's buffer may be such frames.
+const TURN_BYTES_MAX: usize = 128 << 10;
+
 /// Signs of life of one connection, shared by its stream, its exchanges and its keeper.
 pub(super) struct Pulse {
     heard_at: Cell<Instant>,
@@ -91,11 +95,17 @@ impl Drop for Awaited {
 pub(super) struct Watched<S> {
     stream: S,
     pulse: Rc<Pulse>,
+    /// Bytes read since there was nothing to read, or since the last turn.
+    turn_bytes: usize,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, pulse: Rc<Pulse>) -> Self {
-        Self { stream, pulse }
+        Self {
+            stream,
+            pulse,
+            turn_bytes: 0,
+        }
     }
 }
 
@@ -109,12 +119,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         if this.pulse.is_ending.get() {
             return Poll::Ready(Ok(()));
         }
+        if this.turn_bytes >= TURN_BYTES_MAX {
+            this.turn_bytes = 0;
+            *this.pulse.reader.borrow_mut() = Some(cx.waker().clone());
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        let count = buffer.filled().len() - before;
+        if count > 0 {
+            this.turn_bytes += count;
             this.pulse.heard_at.set(now());
         }
         if read.is_pending() {
+            this.turn_bytes = 0;
             *this.pulse.reader.borrow_mut() = Some(cx.waker().clone());
         }
         read

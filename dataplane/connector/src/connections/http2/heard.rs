@@ -8,6 +8,10 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// Bytes read before exchanges get a turn: the library closes a connection on which more small frames lie unread than
+/// its windows would explain, and all of a socket's buffer may be such frames.
+const TURN_BYTES_MAX: usize = 128 << 10;
+
 /// Counts reads that brought something.
 #[derive(Clone, Default)]
 pub(super) struct Heard(Rc<Cell<u64>>);
@@ -16,6 +20,8 @@ pub(super) struct Heard(Rc<Cell<u64>>);
 pub(super) struct Heeded<S> {
     stream: S,
     heard: Heard,
+    /// Bytes read since there was nothing to read, or since the last turn.
+    turn_bytes: usize,
 }
 
 impl Heard {
@@ -23,6 +29,7 @@ impl Heard {
         Heeded {
             stream,
             heard: self.clone(),
+            turn_bytes: 0,
         }
     }
 
@@ -38,7 +45,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heeded<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if self.turn_bytes >= TURN_BYTES_MAX {
+            self.turn_bytes = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_pending() {
+            self.turn_bytes = 0;
+        }
+        ready!(read)?;
+        self.turn_bytes += buffer.filled().len() - before;
         self.heard.0.set(self.heard.0.get().wrapping_add(1));
         Poll::Ready(Ok(()))
     }
