@@ -144,7 +144,7 @@ pub fn tunnel_request(
     let trailers = if is_websocket {
         Trailers::Unwanted
     } else {
-        Trailers::of(request.headers)
+        Trailers::of(request.method, request.headers)
     };
     let mut head_for_trailers = None;
     if trailers != Trailers::Unwanted {

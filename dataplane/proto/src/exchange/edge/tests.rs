@@ -560,7 +560,10 @@ fn only_those_who_take_trailers_get_a_head_that_asks_for_them() {
             Trailers::Unwanted,
         ),
     ] {
-        let case = case(&lines);
+        let mut case = case(&lines);
+        if wanted == Trailers::Needed {
+            case.method = Method::POST;
+        }
         let uri: Uri = case.target.parse().unwrap();
         let request = PublicRequest {
             method: &case.method,
