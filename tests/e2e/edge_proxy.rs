@@ -108,10 +108,6 @@ fn what_a_proxy_says_is_told(io: IoMode) {
             "the proxy wants other credentials than those given",
         ),
         (nobody, "cannot be reached: Connection refused"),
-        (
-            format!("socks5://{}", http.address),
-            "what answers is no SOCKS5 proxy",
-        ),
     ] {
         let mut connector = through(site.connector(&tunnel), &url).start();
         let line = connector
