@@ -17,6 +17,7 @@ pub mod time;
 pub(crate) mod doorbell;
 pub mod mailbox;
 pub mod chunks;
+pub mod gathered;
 pub mod pipe;
 pub(crate) mod sockopt;
 pub mod tcp;

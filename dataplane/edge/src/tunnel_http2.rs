@@ -15,10 +15,10 @@
 //! Source: protocol/transport-http2.md.
 
 pub(crate) mod accept;
+mod answer;
 pub(crate) mod byte_stream;
 mod call;
 pub(crate) mod exchange;
-mod gathered;
 mod keeper;
 mod watched;
 

@@ -79,7 +79,10 @@ fn a_file_alone_is_enough() {
     assert_eq!(config.connections, 2);
     assert_eq!(config.grace_period, Duration::from_secs(60));
     assert_eq!(config.ingress.rules().len(), 2);
-    assert_eq!(config.features, ["allow_remote_config", "support_quic_eof", "x"]);
+    assert_eq!(
+        config.features,
+        ["allow_remote_config", "support_quic_eof", "management_logs", "x"]
+    );
     assert_eq!(
         config.reported_flags.get("metrics").map(String::as_str),
         Some("127.0.0.1:0")

@@ -14,9 +14,11 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use adit_driver::stream::Stream;
@@ -40,7 +42,7 @@ use super::in_flight::{Guard, InFlight};
 use super::{Core, EXCHANGES_PER_CONNECTION_MAX, FLUSH_TIME_MAX};
 use crate::edge_proxy::TraversalError;
 use crate::edge_stream::ToEdge as _;
-use crate::edge_stream::http2::Http2Answer;
+use crate::edge_stream::http2::{Bodies, Http2Answer};
 use crate::exchange_task::serve_http2;
 use control::{Http2Reader, Http2Writer};
 use heard::Heard;
@@ -121,6 +123,9 @@ struct Shared {
 /// The control stream as the edge has opened it.
 type Opened = (Http2Reader, Http2Writer);
 
+/// The next request, unless the connection is over.
+type Accepted = Option<Result<(Request<h2::RecvStream>, SendResponse<Bytes>), h2::Error>>;
+
 type Served = h2::server::Connection<heard::Heeded<TlsStream<Stream>>, Bytes>;
 
 impl Http2Connection {
@@ -151,6 +156,7 @@ impl Http2Connection {
                 core: core.clone(),
                 index,
                 in_flight: shared.in_flight.clone(),
+                bodies: Bodies::default(),
                 control: Some(control),
             };
             // Ends with the connection, and is aborted when that is dropped.
@@ -294,6 +300,7 @@ struct Requests {
     core: Rc<Core>,
     index: ConnIndex,
     in_flight: Rc<InFlight>,
+    bodies: Bodies,
     /// Until there is a control stream.
     control: Option<oneshot::Sender<Opened>>,
 }
@@ -302,7 +309,7 @@ impl Requests {
     async fn serve(mut self, mut connection: Served, shared: Rc<Shared>) {
         let reason = loop {
             tokio::select! {
-                request = connection.accept() => match request {
+                request = poll_fn(|cx| self.poll_accept(&mut connection, &shared.heard, cx)) => match request {
                     Some(Ok((request, respond))) => self.handle(request, respond),
                     Some(Err(error)) => break error.to_string(),
                     None => break Http2Error::Closed.to_string(),
@@ -320,6 +327,15 @@ impl Requests {
             reason,
             is_silent: false,
         });
+    }
+
+    /// Takes the next request, and what lies there for exchanges that are busy.
+    fn poll_accept(&self, connection: &mut Served, heard: &Heard, cx: &mut Context<'_>) -> Poll<Accepted> {
+        let accepted = connection.poll_accept(cx);
+        if heard.is_gathering_due() {
+            self.bodies.gather(cx);
+        }
+        accepted
     }
 
     fn handle(&mut self, request: Request<h2::RecvStream>, respond: SendResponse<Bytes>) {
@@ -349,6 +365,7 @@ impl Requests {
             Kind::WebSocket | Kind::Flow | Kind::Http => {
                 let guard = Guard::new(self.in_flight.clone());
                 let exchanges = self.core.exchanges.clone();
+                let request = request.map(|body| self.bodies.arriving(body));
                 // Ends with the stream, which ends with the connection.
                 spawn_local(async move {
                     serve_http2(exchanges, index, request, Http2Answer::new(respond)).await;

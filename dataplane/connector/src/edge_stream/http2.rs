@@ -1,12 +1,10 @@
 //! Halves of one request over HTTP/2.
 //!
-//! What is read is credited to the edge at once: whoever reads has handed on what came before. What is written
-//! waits for the edge's credit, and for the library's bound on what it keeps of one stream.
+//! What is written waits for the edge's credit, and for the library's bound on what it keeps of one stream.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
-use adit_driver::chunks::Chunks;
 use adit_proto::exchange::connector::http2::{failure, flow_response, response};
 use adit_proto::exchange::framed_body::clean_trailers;
 use bytes::Bytes;
@@ -14,8 +12,10 @@ use h2::Reason;
 use h2::server::SendResponse;
 use http::{HeaderMap, Response, StatusCode};
 
-use super::{FromEdge, Gone, ReadError, SendHeadError, ToEdge};
-use crate::origin::body::{RequestBody, StreamBody};
+use super::{Gone, SendHeadError, ToEdge};
+pub(crate) use body::{Bodies, Http2Body};
+
+mod body;
 
 /// The answer to one request.
 pub(crate) struct Http2Answer {
@@ -30,9 +30,6 @@ enum Phase {
     Open(h2::SendStream<Bytes>),
     Over,
 }
-
-/// The body of one request.
-pub(crate) struct Http2Body(h2::RecvStream);
 
 impl Http2Answer {
     pub(crate) fn new(respond: SendResponse<Bytes>) -> Self {
@@ -141,39 +138,5 @@ pub(crate) fn poll_reserve(
             Some(Ok(_)) => {}
             Some(Err(_)) | None => return Poll::Ready(Err(Gone)),
         }
-    }
-}
-
-impl Http2Body {
-    pub(crate) fn new(stream: h2::RecvStream) -> Self {
-        Self(stream)
-    }
-
-    /// The next bytes, none of them empty; `None` at the end.
-    pub(crate) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, h2::Error>> {
-        loop {
-            let Some(chunk) = ready!(self.0.poll_data(cx)).transpose()? else {
-                return Poll::Ready(Ok(None));
-            };
-            if !chunk.is_empty() {
-                self.0.flow_control().release_capacity(chunk.len())?;
-                return Poll::Ready(Ok(Some(chunk)));
-            }
-        }
-    }
-}
-
-impl FromEdge for Http2Body {
-    fn poll_read_chunks(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Chunks>, ReadError>> {
-        let chunk = ready!(self.poll_chunk(cx))?;
-        Poll::Ready(Ok(chunk.map(Chunks::from)))
-    }
-
-    async fn read_chunk(&mut self) -> Result<Option<Bytes>, ReadError> {
-        Ok(poll_fn(|cx| self.poll_chunk(cx)).await?)
-    }
-
-    fn into_request(body: StreamBody<Self>) -> RequestBody {
-        RequestBody::Http2(body)
     }
 }

@@ -15,7 +15,7 @@ use crate::edge_stream::http2::{Http2Answer, Http2Body};
 pub(crate) async fn serve_http2(
     core: Rc<ExchangeCore>,
     index: ConnIndex,
-    request: Request<h2::RecvStream>,
+    request: Request<Http2Body>,
     answer: Http2Answer,
 ) {
     let (parts, body) = request.into_parts();
@@ -24,7 +24,7 @@ pub(crate) async fn serve_http2(
         index,
         metrics: &core.metrics,
         send: answer,
-        recv: Some(Http2Body::new(body)),
+        recv: Some(body),
     };
     let serving = async |stream: &mut Stream<'_, Http2Answer, Http2Body>, dest: &mut Bytes| {
         *dest = Bytes::from(parts.uri.to_string());

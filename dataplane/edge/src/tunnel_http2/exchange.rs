@@ -24,8 +24,8 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 
 use super::Connection;
+use super::answer::AnswerBody;
 use super::byte_stream::poll_granted;
-use super::gathered::Gathered;
 use crate::tunnels::stream::{LOST, NOT_OPENED};
 
 /// The code of all resets and stops that are the connector's.
@@ -192,7 +192,7 @@ async fn answer_request(
 }
 
 async fn answer_body(body: RecvStream, form: BodyForm, mut response: PipeWriter) -> Answered {
-    let mut body = Gathered::new(body);
+    let mut body = AnswerBody::new(body);
     loop {
         let data = tokio::select! {
             biased;
@@ -222,7 +222,7 @@ async fn answer_body(body: RecvStream, form: BodyForm, mut response: PipeWriter)
 }
 
 /// What comes after the body; `None` if it broke off or is too large.
-async fn answer_trailers(mut body: Gathered, response: &mut PipeWriter) -> Option<()> {
+async fn answer_trailers(mut body: AnswerBody, response: &mut PipeWriter) -> Option<()> {
     let Some(trailers) = body.trailers().await.ok()? else {
         return Some(());
     };

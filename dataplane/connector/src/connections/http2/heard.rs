@@ -1,4 +1,4 @@
-//! Notices that an edge is heard of, whatever it says.
+//! Notices that an edge is heard of, whatever it says, and how much it says.
 
 use std::cell::Cell;
 use std::io;
@@ -14,7 +14,14 @@ const TURN_BYTES_MAX: usize = 128 << 10;
 
 /// Counts reads that brought something.
 #[derive(Clone, Default)]
-pub(super) struct Heard(Rc<Cell<u64>>);
+pub(super) struct Heard(Rc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    turns: Cell<u64>,
+    /// Read since [`Heard::is_gathering_due`] was true.
+    bytes: Cell<usize>,
+}
 
 /// A byte stream whose reads are counted.
 pub(super) struct Heeded<S> {
@@ -35,7 +42,22 @@ impl Heard {
 
     /// Grows with every read.
     pub(super) fn turns(&self) -> u64 {
-        self.0.get()
+        self.0.turns.get()
+    }
+
+    /// Whether so much was read since this was true that it may be too many small frames for the library, if nobody
+    /// reads them.
+    pub(super) fn is_gathering_due(&self) -> bool {
+        let is_due = self.0.bytes.get() >= TURN_BYTES_MAX;
+        if is_due {
+            self.0.bytes.set(0);
+        }
+        is_due
+    }
+
+    fn note(&self, bytes: usize) {
+        self.0.turns.set(self.0.turns.get().wrapping_add(1));
+        self.0.bytes.set(self.0.bytes.get().saturating_add(bytes));
     }
 }
 
@@ -56,8 +78,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heeded<S> {
             self.turn_bytes = 0;
         }
         ready!(read)?;
-        self.turn_bytes += buffer.filled().len() - before;
-        self.heard.0.set(self.heard.0.get().wrapping_add(1));
+        let count = buffer.filled().len() - before;
+        self.turn_bytes += count;
+        self.heard.note(count);
         Poll::Ready(Ok(()))
     }
 }
