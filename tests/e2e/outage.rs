@@ -137,7 +137,8 @@ fn a_path_that_returns_brings_all_connections_back(io: IoMode) {
     site.wait_served();
     relay.set_dark(true);
     connector.wait_connections(0);
-    deadline::until_true("the edge to notice", deadline::STEP, || {
+    // A visitor waits for an answer that is late, and then for the tunnel to come back, before he is told.
+    deadline::until_true("the edge to notice", 2 * deadline::STEP, || {
         site.visit("/").run().status == 503
     });
     relay.set_dark(false);
