@@ -296,6 +296,19 @@ fn writers_share_a_connection_whose_window_is_full() {
                 }
             });
         }
+        // Whoever comes now does not have to wait until all of them have had their turn.
+        let (mut send, _recv) = near.open_bi().await.unwrap();
+        while received.borrow().iter().sum::<usize>() < TOTAL / 2 {
+            tokio::task::yield_now().await;
+        }
+        let before = *received.borrow();
+        send.write(pattern(0, 1 << 10)).await.unwrap();
+        let after = *received.borrow();
+        let meanwhile: usize = after.iter().sum::<usize>() - before.iter().sum::<usize>();
+        assert!(
+            meanwhile <= WRITERS * (16 << 10) / 2,
+            "{meanwhile} bytes went before"
+        );
         enough.notified().await;
         let slowest = *received.borrow().iter().min().unwrap();
         near.close(0, b"");

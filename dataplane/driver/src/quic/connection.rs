@@ -316,6 +316,7 @@ impl ConnectionCell {
                 doubts: 0,
                 turns: 0,
                 writable: Vec::new(),
+                served_floor: 0,
                 waiters: Waiters::default(),
             }),
         })

@@ -56,6 +56,8 @@ pub struct SendStream {
     connection: Rc<ConnectionCell>,
     id: StreamId,
     is_over: bool,
+    /// Bytes written, or more: see [`ConnectionState::park_writer`].
+    served: u64,
 }
 
 /// The receiving half.
@@ -73,6 +75,7 @@ impl SendStream {
             connection,
             id,
             is_over: false,
+            served: 0,
         }
     }
 
@@ -149,9 +152,12 @@ impl SendStream {
                 return Poll::Ready(Err(error.clone().into()));
             }
             match state.proto.send_stream(self.id).write_chunks(chunk) {
-                Ok(_) => self.connection.touch(),
+                Ok(written) => {
+                    self.served += written.bytes as u64;
+                    self.connection.touch();
+                }
                 Err(quinn_proto::WriteError::Blocked) => {
-                    park(&mut state.streams.entry(self.id).or_default().write, cx);
+                    self.served = state.park_writer(self.id, self.served, cx);
                     return Poll::Pending;
                 }
                 Err(quinn_proto::WriteError::Stopped(code)) => {
@@ -361,11 +367,14 @@ impl AsyncWrite for SendStream {
         {
             Ok(written) => {
                 drop(state);
+                self.served += written as u64;
                 self.as_mut().connection.touch();
                 Poll::Ready(Ok(written))
             }
             Err(quinn_proto::WriteError::Blocked) => {
-                park(&mut state.streams.entry(self.id).or_default().write, cx);
+                let served = state.park_writer(self.id, self.served, cx);
+                drop(state);
+                self.served = served;
                 Poll::Pending
             }
             Err(error) => Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, error))),

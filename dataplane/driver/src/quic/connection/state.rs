@@ -32,8 +32,11 @@ pub(crate) struct ConnectionState {
     pub(super) doubts: u64,
     /// Turns of the pump that had to do with this connection.
     pub(super) turns: u64,
-    /// Streams that may write again, the one that has waited longest last; empty between turns.
-    pub(super) writable: Vec<StreamId>,
+    /// Writers that may go on, with what they were [served](StreamWaiters::served), the latest to wait first; empty
+    /// between turns.
+    pub(super) writable: Vec<(u64, Waker)>,
+    /// The least that a writer was served that waited for its turn; never falls.
+    pub(super) served_floor: u64,
     pub(super) waiters: Waiters,
 }
 
@@ -54,6 +57,8 @@ pub(crate) struct StreamWaiters {
     pub(crate) read: Option<Waker>,
     pub(crate) write: Option<Waker>,
     pub(crate) stopped: Option<Waker>,
+    /// Bytes that the writer was served when it began to wait.
+    pub(crate) served: u64,
 }
 
 impl ConnectionState {
@@ -91,13 +96,31 @@ impl ConnectionState {
         }
     }
 
-    /// Wakes the writers that may go on, the one that has waited longest first.
+    /// Has the writer of `id` wait, which was served so many bytes; returns them, but at least the floor: who comes anew
+    /// or writes seldom goes before those that always wait, but not for longer than it takes to catch up with them.
+    pub(crate) fn park_writer(&mut self, id: StreamId, served: u64, cx: &Context<'_>) -> u64 {
+        let waiters = self.streams.entry(id).or_default();
+        park(&mut waiters.write, cx);
+        waiters.served = served.max(self.served_floor);
+        waiters.served
+    }
+
+    /// Wakes the writers that may go on: the one that was served least first, and of equals the one that has waited
+    /// longest.
     ///
     /// quinn-proto names streams that waited for the connection's window in the order of a stack. Woken in that order
-    /// the latest would take what has become free every time, and the others would starve.
+    /// the latest would take what has become free every time, and the others would starve; woken in the order of a
+    /// queue, a small answer would wait until all transfers have had their turn.
     pub(super) fn wake_writers(&mut self) {
-        while let Some(id) = self.writable.pop() {
-            wake(self.streams.get_mut(&id).and_then(|waiters| waiters.write.take()));
+        if self.writable.len() > 1 {
+            self.writable.reverse();
+            self.writable.sort_by_key(|(served, _)| *served);
+        }
+        if let Some((least, _)) = self.writable.first() {
+            self.served_floor = self.served_floor.max(*least);
+        }
+        for (_, waker) in self.writable.drain(..) {
+            waker.wake();
         }
     }
 
@@ -112,7 +135,13 @@ impl ConnectionState {
             StreamEvent::Readable { id } => {
                 wake(self.streams.get_mut(&id).and_then(|waiters| waiters.read.take()));
             }
-            StreamEvent::Writable { id } => self.writable.push(id),
+            StreamEvent::Writable { id } => {
+                if let Some(waiters) = self.streams.get_mut(&id)
+                    && let Some(waker) = waiters.write.take()
+                {
+                    self.writable.push((waiters.served, waker));
+                }
+            }
             StreamEvent::Finished { id } => {
                 wake(
                     self.streams
