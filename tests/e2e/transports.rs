@@ -173,7 +173,7 @@ fn edges_of_the_wanted_family_are_dialled(io: IoMode) {
     let free = |port: u16| SocketAddr::from((Ipv6Addr::LOCALHOST, port));
     // The edge listens on IPv4 only.
     let relay = deadline::until("a port of IPv6", deadline::STEP, || {
-        let port = adit_tests::origin::refused_address().port();
+        let port = adit_tests::origin::free_address().port();
         Some((free(port), TcpRelay::start(free(port), edge).ok()?))
     });
     for (version, ip) in [("6", "ip=::1"), ("4", "ip=127.0.0.1")] {

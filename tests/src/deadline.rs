@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 /// What an ordinary step (a start, a registration, a reload) may take on a busy machine with two cores.
-pub const STEP: Duration = Duration::from_secs(20);
+pub const STEP: Duration = Duration::from_secs(30);
 
 /// First pause between two looks at a condition.
 const PAUSE_MIN: Duration = Duration::from_millis(2);

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
 use crate::deadline;
-use crate::origin::refused_address;
+use crate::origin::free_address;
 use crate::process::{Process, command};
 
 /// Who is let in by proxies that ask.
@@ -29,7 +29,7 @@ impl Proxy {
     /// When it does not listen.
     #[track_caller]
     pub fn http(folder: &Path, asks_who: bool) -> Self {
-        let address = refused_address();
+        let address = free_address();
         let asks = if asks_who {
             format!("BasicAuth {USER} {PASSWORD}\n")
         } else {
@@ -53,7 +53,7 @@ impl Proxy {
     /// When it does not listen.
     #[track_caller]
     pub fn socks5(asks_who: bool) -> Self {
-        let address = refused_address();
+        let address = free_address();
         let mut program = command("microsocks");
         program.args(["-i", &address.ip().to_string(), "-p", &address.port().to_string()]);
         if asks_who {

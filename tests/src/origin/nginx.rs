@@ -74,12 +74,12 @@ impl Nginx {
         let certificate = Certificate::create(folder.path(), "origin", &["origin.test"]);
         let mut last = String::new();
         for _ in 0..STARTS_MAX {
-            let (plain, tls) = (super::refused_address(), super::refused_address());
+            let (plain, tls) = (super::free_address(), super::free_address());
             let special = Special {
-                tls_http2: super::refused_address(),
-                plain_http2: super::refused_address(),
-                proxied: super::refused_address(),
-                proxied_tls: super::refused_address(),
+                tls_http2: super::free_address(),
+                plain_http2: super::free_address(),
+                proxied: super::free_address(),
+                proxied_tls: super::free_address(),
             };
             let file = folder.path().join("nginx.conf");
             let text = configuration(folder.path(), &certificate, plain, tls, special);

@@ -47,7 +47,7 @@ impl Postgres {
         ]);
         let made = binary::output(made.arg(&data));
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let address = super::refused_address();
+        let address = super::free_address();
         let mut server = program("postgres");
         server
             .arg("-D")

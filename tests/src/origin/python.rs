@@ -67,7 +67,7 @@ def app(environ, start_response):
 /// When Python or its package is missing.
 #[track_caller]
 pub fn websockets() -> (Process, SocketAddr) {
-    let address = super::refused_address();
+    let address = super::free_address();
     let mut server = command(PYTHON);
     server.args(["-c", ECHO, &address.port().to_string()]);
     let mut process = Process::start("websockets", &mut server);

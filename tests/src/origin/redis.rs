@@ -21,7 +21,7 @@ impl Redis {
     /// When it does not.
     #[track_caller]
     pub fn start() -> Self {
-        let address = super::refused_address();
+        let address = super::free_address();
         let mut server = command("redis-server");
         server.args(["--bind", &address.ip().to_string()]);
         server.args(["--port", &address.port().to_string()]);

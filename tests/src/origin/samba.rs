@@ -31,7 +31,7 @@ impl Samba {
     #[track_caller]
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temp dir");
-        let address = super::refused_address();
+        let address = super::free_address();
         let file = folder.path().join("smb.conf");
         std::fs::write(&file, configuration(folder.path(), address)).expect("a fresh file");
         // Guests are somebody else when the server runs as root.

@@ -35,7 +35,7 @@ impl Ssh {
             keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]);
             binary::succeed(keygen.arg(folder.path().join(name)));
         }
-        let address = super::refused_address();
+        let address = super::free_address();
         let shown = folder.path().display();
         let text = format!(
             "ListenAddress {address}\nHostKey {shown}/host\nAuthorizedKeysFile {shown}/user.pub\nPidFile none\n\

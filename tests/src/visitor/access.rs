@@ -31,7 +31,7 @@ pub fn client_of(site: &Site, program: &Path, kind: &str, host: &str) -> Command
 #[track_caller]
 pub fn listen(client: &mut Command) -> (Process, SocketAddr) {
     // The stock client does not say which port the kernel chose.
-    let address = crate::origin::refused_address();
+    let address = crate::origin::free_address();
     let mut process = Process::start("access", client.arg("--url").arg(address.to_string()));
     process.wait_line("Start Websocket listener", deadline::STEP);
     (process, address)

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use adit_tests::certificate::Certificate;
 use adit_tests::deadline;
-use adit_tests::origin::refused_address;
+use adit_tests::origin::free_address;
 use adit_tests::process::Process;
 use anyhow::{Context as _, Result, bail};
 
@@ -59,7 +59,7 @@ fn start(
     let folder = tempfile::tempdir_in(bench.folder.path()).context("cannot make a temp dir")?;
     let certificate = Certificate::create(folder.path(), "public", &[HOST]);
     for _ in 0..STARTS_MAX {
-        let address = refused_address();
+        let address = free_address();
         let mut command = prepare(folder.path(), &certificate, address)?;
         let mut process = on(&setup.cpus(&bench.layout).0, || {
             Process::start("proxy", &mut command)

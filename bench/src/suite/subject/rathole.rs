@@ -5,7 +5,7 @@ use std::path::Path;
 
 use adit_tests::certificate::Certificate;
 use adit_tests::deadline;
-use adit_tests::origin::refused_address;
+use adit_tests::origin::free_address;
 use adit_tests::process::Process;
 use anyhow::{Context as _, Result, ensure};
 
@@ -40,7 +40,7 @@ pub(super) fn start(
     let program = peers.join("bin/rathole");
     ensure!(program.is_file(), "{} is not there", program.display());
     let folder = tempfile::tempdir_in(bench.folder.path()).context("cannot make a temp dir")?;
-    let (tunnel, public) = (refused_address(), refused_address());
+    let (tunnel, public) = (free_address(), free_address());
     let (server, client) = match transport {
         Transport::Noise => noise(&program, bench)?,
         Transport::Tls => tls(folder.path(), bench)?,
