@@ -128,8 +128,7 @@ impl LiveLog {
             lines: sender,
             dice: id.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
         });
-        drop(held);
-        self.set_level(level as u8);
+        self.set_level(held, level as u8);
         Ok(Stream {
             hub: self.clone(),
             id,
@@ -141,13 +140,16 @@ impl LiveLog {
         let mut held = self.stream();
         if held.as_ref().is_some_and(|stream| stream.id == id) {
             *held = None;
-            drop(held);
-            self.set_level(SILENT);
+            self.set_level(held, SILENT);
         }
     }
 
-    fn set_level(&self, level: u8) {
-        if self.0.level.swap(level, Ordering::Relaxed) != level {
+    /// Under the lock, or the end of one stream could silence the next.
+    fn set_level(&self, held: MutexGuard<'_, Option<Streaming>>, level: u8) {
+        let is_new = self.0.level.swap(level, Ordering::Relaxed) != level;
+        // Computing interest may log.
+        drop(held);
+        if is_new {
             tracing::callsite::rebuild_interest_cache();
         }
     }
@@ -164,9 +166,8 @@ impl Stream {
         let mut held = self.hub.stream();
         let own = held.as_mut().filter(|stream| stream.id == self.id);
         let is_own = own.map(|stream| stream.filters = filters).is_some();
-        drop(held);
         if is_own {
-            self.hub.set_level(level);
+            self.hub.set_level(held, level);
         }
     }
 }

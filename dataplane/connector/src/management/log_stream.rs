@@ -9,7 +9,7 @@
 
 use serde_json::{Map, Value, json};
 
-/// Nearly all of these follow from how cloudflared numbers them in its own log.
+/// By their numbers in the log.
 const EVENTS: [(LogEvent, &str); 4] = [
     (LogEvent::Cloudflared, "cloudflared"),
     (LogEvent::Http, "http"),

@@ -39,8 +39,11 @@ struct Arriving {
 impl Bodies {
     /// A body of this connection.
     pub(crate) fn arriving(&self, stream: RecvStream) -> Http2Body {
+        let is_empty = stream.is_end_stream();
         let body = Http2Body::new(stream);
-        self.0.borrow_mut().push(Rc::downgrade(&body.0));
+        if !is_empty {
+            self.0.borrow_mut().push(Rc::downgrade(&body.0));
+        }
         body
     }
 
