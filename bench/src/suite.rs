@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! options ─► layout (who runs on which CPUs) ─► for each scenario: subjects start ─► calibration
-//!     ─► rounds (A B C  A B C …) ─► series of figures ─► verdicts, report.json, report.md, plots
+//!     ─► rounds (A B C  C B A …) ─► series of figures ─► verdicts, report.json, report.md, plots
 //! ```
 //! Every measured load is a child process of this same program, so that each line of a report can be repeated by
 //! hand. Everything started is a child of the thread that runs the suite and dies with it.

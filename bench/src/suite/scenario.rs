@@ -185,8 +185,15 @@ impl Course<'_> {
         Ok(())
     }
 
+    /// Every second round goes backwards, so that no subject always has the same one before it.
     fn round(&mut self, round: u32) -> Result<()> {
-        for index in 0..self.subjects.len() {
+        let count = self.subjects.len();
+        for turn in 0..count {
+            let index = if round.is_multiple_of(2) {
+                turn
+            } else {
+                count - 1 - turn
+            };
             match self.measure(round, index) {
                 Ok(measured) => self.keep(round, index, measured)?,
                 Err(error) => {
