@@ -248,6 +248,7 @@ fn an_access_log_line_per_request(io: IoMode) {
         lines.rev().find(|line| line.to_string().contains("/digest"))
     });
     assert_eq!(line["status"], 200, "{line}");
+    assert_eq!(line["transport"], "quic", "{line}");
     let text = line.to_string();
     assert!(text.contains(&tunnel.id.to_string()), "the tunnel in {text}");
     for key in ["time", "request_id", "replica", "conn_index", "core"] {

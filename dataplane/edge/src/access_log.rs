@@ -17,7 +17,7 @@ use std::thread;
 
 use crate::metrics::Counter;
 
-pub(crate) use line::{AccessRecord, Protocol};
+pub(crate) use line::{AccessRecord, Protocol, Via};
 
 /// Records that may wait for the writer; about 2 MiB.
 const RECORDS_MAX: usize = 8_192;

@@ -16,7 +16,7 @@ mod side;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use adit_control_api::edge_link::ConnectionKey;
@@ -32,7 +32,7 @@ use crate::metrics::CoreMetrics;
 use crate::tunnel_http2;
 use crate::tunnel_http2::accept::Place;
 use crate::tunnels::connection::{Connection, Transport};
-use crate::tunnels::{CoreNews, LiveConnection, Tunnels};
+use crate::tunnels::{CoreNews, Handle, LiveConnection, Tunnels};
 use control_stream::Session;
 
 /// Why a connection is closed that has not registered after its time.
@@ -227,7 +227,7 @@ pub(crate) fn live_connection(
         core: core.tunnels.context().id.0,
         is_draining: false,
         carries_trailers: connection.carries_trailers(),
-        handle: Arc::new(AtomicU32::new(0)),
+        handle: Handle::new(connection.transport()),
     }
 }
 
@@ -236,7 +236,7 @@ pub(crate) async fn drain(core: Rc<CoreState>, live: LiveConnection, connection:
     core.tunnels.announce(&CoreNews::Draining(live.id));
     sleep(UNREGISTER_ANSWER_TIME).await;
     let finished = async {
-        while live.handle.load(Ordering::Relaxed) > 0 {
+        while live.handle.in_flight.load(Ordering::Relaxed) > 0 {
             sleep(DRAIN_LOOK).await;
         }
     };

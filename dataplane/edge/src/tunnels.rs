@@ -30,24 +30,41 @@ use tokio::task::spawn_local;
 use crate::cross_core::{CoreMessage, Courier};
 use crate::tunnel_http2;
 use absence::{Absences, WAITING_MAX};
-use connection::Connection;
+use connection::{Connection, Transport};
 use routes::Routes;
 use stream::{ExchangeStream, InFlight, RecvHalf, SendHalf};
 
 /// Bytes of one direction of an exchange that may wait between two cores, or before HTTP/2.
 const PIPE_CREDIT_BYTES: usize = 256 << 10;
 
-/// What every core knows of a connection beside its place: the exchanges in flight on it.
+/// The exchanges in flight on a connection.
 pub(crate) type Load = Arc<AtomicU32>;
 
 /// A connection as it is announced to the cores.
-pub(crate) type LiveConnection = Live<Load>;
+pub(crate) type LiveConnection = Live<Handle>;
+
+/// What every core knows of a connection beside its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    pub(crate) in_flight: Load,
+    pub(crate) transport: Transport,
+}
+
+impl Handle {
+    /// That of a new connection.
+    pub(crate) fn new(transport: Transport) -> Self {
+        Self {
+            in_flight: Arc::new(AtomicU32::new(0)),
+            transport,
+        }
+    }
+}
 
 /// The tunnels as one core sees them.
 pub(crate) struct Tunnels {
     context: CoreContext,
     routes: RefCell<Arc<Routes>>,
-    directory: RefCell<Directory<Load>>,
+    directory: RefCell<Directory<Handle>>,
     /// Connections that live on this core.
     here: RefCell<HashMap<ConnectionId, Connection>>,
     /// Ways to all cores by index, this one included.
@@ -65,6 +82,7 @@ pub(crate) struct Choice {
     pub(crate) slot: Slot,
     pub(crate) core: CoreId,
     pub(crate) carries_trailers: bool,
+    pub(crate) transport: Transport,
     load: Load,
 }
 
@@ -75,7 +93,8 @@ impl Choice {
             slot: live.slot,
             core: CoreId(live.core),
             carries_trailers: live.carries_trailers,
-            load: live.handle.clone(),
+            transport: live.handle.transport,
+            load: live.handle.in_flight.clone(),
         }
     }
 
@@ -141,7 +160,9 @@ impl Tunnels {
             needs_trailers: trailers == Trailers::Needed,
             seed,
         };
-        let live = choose(&directory, &ask, |load| load.load(Ordering::Relaxed))?;
+        let live = choose(&directory, &ask, |handle| {
+            handle.in_flight.load(Ordering::Relaxed)
+        })?;
         Ok(Choice::of(live))
     }
 
@@ -156,7 +177,7 @@ impl Tunnels {
         let live = directory
             .of(tunnel, connector)
             .filter(|live| !live.is_draining && !tried.connections.contains(&live.id))
-            .min_by_key(|live| live.handle.load(Ordering::Relaxed))?;
+            .min_by_key(|live| live.handle.in_flight.load(Ordering::Relaxed))?;
         Some(Choice::of(live))
     }
 

@@ -12,6 +12,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::tunnels::connection::Transport;
+
 /// Longest path logged; the rest is cut off.
 const PATH_BYTES_MAX: usize = 2_048;
 
@@ -24,6 +26,15 @@ pub(crate) enum Protocol {
     Tcp,
     /// TLS that is not ours to end.
     Tls,
+}
+
+/// The tunnel connection that an exchange took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Via {
+    pub(crate) replica: ConnectorId,
+    pub(crate) index: ConnIndex,
+    pub(crate) core: CoreId,
+    pub(crate) transport: Transport,
 }
 
 /// One exchange, finished.
@@ -39,7 +50,7 @@ pub(crate) struct AccessRecord {
     pub(crate) protocol: Protocol,
     pub(crate) tunnel: Option<TunnelId>,
     /// The connection of the last attempt.
-    pub(crate) connection: Option<(ConnectorId, ConnIndex, CoreId)>,
+    pub(crate) connection: Option<Via>,
     pub(crate) attempts: u32,
     /// The core the visitor is on.
     pub(crate) core: CoreId,
@@ -65,6 +76,7 @@ struct Line<'a> {
     replica: Option<String>,
     conn_index: Option<u8>,
     tunnel_core: Option<u16>,
+    transport: Option<&'a str>,
     core: u16,
     attempts: u32,
     status: u16,
@@ -90,9 +102,10 @@ impl AccessRecord {
             path: self.path.as_deref().map(cut),
             protocol: self.protocol.as_str(),
             tunnel: self.tunnel.map(|id| id.to_string()),
-            replica: self.connection.map(|(replica, ..)| replica.to_string()),
-            conn_index: self.connection.map(|(_, index, _)| index.0),
-            tunnel_core: self.connection.map(|(_, _, core)| core.0),
+            replica: self.connection.map(|via| via.replica.to_string()),
+            conn_index: self.connection.map(|via| via.index.0),
+            tunnel_core: self.connection.map(|via| via.core.0),
+            transport: self.connection.map(|via| via.transport.as_str()),
             core: self.core.0,
             attempts: self.attempts,
             status: self.status.as_u16(),
@@ -171,6 +184,29 @@ mod tests {
         assert_eq!(value["error"], "hostname-unknown");
         assert_eq!(value["duration_us"], 1_500);
         assert_eq!(value["request_id"], "00000000000000000000000000000001");
+    }
+
+    #[test]
+    fn a_line_names_the_connection_and_how_it_came() {
+        let via = Via {
+            replica: ConnectorId(uuid::Uuid::from_u128(7)),
+            index: ConnIndex(3),
+            core: CoreId(2),
+            transport: Transport::Http2,
+        };
+        let record = AccessRecord {
+            connection: Some(via),
+            ..AccessRecord::example()
+        };
+        let mut out = Vec::new();
+        record.write_line(&mut out);
+        let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(value["replica"], "00000000-0000-0000-0000-000000000007");
+        assert_eq!(
+            (&value["conn_index"], &value["tunnel_core"]),
+            (&3.into(), &2.into())
+        );
+        assert_eq!(value["transport"], "http2");
     }
 
     #[test]

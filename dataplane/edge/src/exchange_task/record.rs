@@ -5,16 +5,15 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use adit_driver::core::CoreId;
 use adit_driver::time::Instant;
 use adit_proto::exchange::edge::RequestId;
 use adit_proto::exchange::error_code::ErrorCode;
-use adit_wire::{ConnIndex, ConnectorId, Hostname, TunnelId};
+use adit_wire::{Hostname, TunnelId};
 use http::request::Parts;
 use http::{Method, StatusCode};
 
 use super::EXCHANGE_BYTES;
-use crate::access_log::{AccessRecord, Protocol};
+use crate::access_log::{AccessRecord, Protocol, Via};
 use crate::core::Core;
 use crate::tunnels::Choice;
 
@@ -58,7 +57,7 @@ pub(crate) struct Record {
     protocol: Protocol,
     host: Option<Hostname>,
     tunnel: Option<TunnelId>,
-    connection: Option<(ConnectorId, ConnIndex, CoreId)>,
+    connection: Option<Via>,
     attempts: u32,
     status: Option<StatusCode>,
     code: Option<ErrorCode>,
@@ -157,7 +156,12 @@ impl Record {
 
     pub(super) fn set_attempt(&mut self, choice: &Choice) {
         self.attempts += 1;
-        self.connection = Some((choice.connector(), choice.index(), choice.core));
+        self.connection = Some(Via {
+            replica: choice.connector(),
+            index: choice.index(),
+            core: choice.core,
+            transport: choice.transport,
+        });
     }
 
     /// The origin's head is passed on.

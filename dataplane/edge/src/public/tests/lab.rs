@@ -5,7 +5,6 @@ use std::future::Future;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use adit_control_api::snapshot::{RouteSnapshot, RouteTarget};
@@ -35,9 +34,10 @@ use crate::core::Core;
 use crate::cross_core::CoreMessage;
 use crate::metrics::CoreMetrics;
 use crate::public::{http2::LocalExec, listen};
+use crate::tunnels::connection::Transport;
 use crate::tunnels::routes::Routes;
 use crate::tunnels::stream::LOST;
-use crate::tunnels::{CoreNews, Tunnels};
+use crate::tunnels::{CoreNews, Handle, Tunnels};
 
 /// No test takes this long.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -177,7 +177,7 @@ impl Lab {
             core: 1,
             is_draining: false,
             carries_trailers: true,
-            handle: Arc::new(AtomicU32::new(0)),
+            handle: Handle::new(Transport::Quic),
         }));
         given
     }
