@@ -1,11 +1,12 @@
-//! The log of a stock connector, read through our edge; and what the stock `tail` makes of a token of ours.
+//! The log of a stock connector, read through our edge; and the stock `tail`, reading that of ours.
 
 use adit_tests::binary::{self, IoMode};
 use adit_tests::deadline;
 use adit_tests::origin::nginx::Nginx;
 use adit_tests::process::{Process, command};
 use adit_tests::site::SiteSettings;
-use adit_tests::visitor::tail::{EDGE_LINES, adit};
+use adit_tests::tcp_relay::TcpRelay;
+use adit_tests::visitor::tail::{EDGE_LINES, HOSTNAME, adit};
 
 use crate::Over;
 
@@ -28,24 +29,36 @@ fn the_log_of_a_stock_connector_is_followed(io: IoMode, over: Over) {
     assert!(tail.terminate(deadline::STEP).success());
 }
 
-/// The stock `tail` speaks to port 443 of a name in DNS only; so it is seen to take our control's token.
-#[test]
-fn the_stock_tail_takes_a_token_of_our_control() {
-    let Some(stock) = crate::stock("the_stock_tail_takes_a_token_of_our_control") else {
+/// The stock `tail` goes to port 443 of a name in public DNS and trusts the system's roots. It minds the environment,
+/// though: a proxy leads it to our edge, and a file names its roots.
+fn the_stock_tail_streams_the_log_of_our_connector(io: IoMode) {
+    let Some(stock) = crate::stock("the_stock_tail_streams_the_log_of_our_connector") else {
         return;
     };
-    let site = SiteSettings::new(IoMode::Portable).edge_lines(EDGE_LINES).start();
+    let (nginx, site) = (
+        Nginx::start(),
+        SiteSettings::new(io).edge_lines(EDGE_LINES).start(),
+    );
     let tunnel = site.tunnel("lab");
-    let mut token = command(&stock);
-    token
+    let _connector = site.serve(&tunnel, &nginx.url());
+    let proxy = TcpRelay::proxy(site.edge.https()).expect("a free port");
+    let mut asked = command(&stock);
+    asked
         .env("HOME", site.folder())
+        .env("HTTPS_PROXY", format!("http://{}", proxy.address()))
+        .env("SSL_CERT_FILE", &site.certificate.certificate)
         .args(["--api-url", site.control.api(), "tail", "--origincert"])
         .arg(site.control.origin_cert())
-        .args(["token", &tunnel.id.to_string()]);
-    let done = binary::output(&mut token);
-    let said = String::from_utf8_lossy(&done.stdout);
-    let token: serde_json::Value = serde_json::from_str(said.trim()).unwrap_or_default();
-    assert!(token["token"].is_string(), "{done:?}");
+        .args(["--management-hostname", HOSTNAME, "--event", "http"])
+        .arg(tunnel.id.to_string());
+    let mut tail = Process::start("stock tail", &mut asked);
+    // Nothing says when the stream has begun but a line in it.
+    deadline::until_true("a line about a visit", deadline::STEP, || {
+        assert_eq!(site.visit("/").run().status, 200);
+        tail.log().contains(" http GET ")
+    });
+    assert!(tail.terminate(deadline::STEP).success());
 }
 
 crate::over_both!(the_log_of_a_stock_connector_is_followed);
+adit_tests::in_both_modes!(the_stock_tail_streams_the_log_of_our_connector);

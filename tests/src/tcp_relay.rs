@@ -1,9 +1,14 @@
 //! Passes TCP on, so that an address of a [`Relay`](crate::relay::Relay), which only knows UDP, has both transports.
 
-use std::io;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::deadline;
+
+/// Longest head of a request for a tunnel.
+const HEAD_BYTES_MAX: u64 = 8 << 10;
 
 /// A running relay; dropped, it takes no more connections. Those it has end with their sides.
 #[derive(Debug)]
@@ -18,7 +23,32 @@ impl TcpRelay {
     /// # Errors
     /// What `bind` says: a port that is free for UDP may be taken for TCP.
     pub fn start(address: SocketAddr, target: SocketAddr) -> io::Result<Self> {
+        Self::listen(address, move |client| pass_on(&client, target))
+    }
+
+    /// An HTTP proxy that brings whoever asks for a tunnel, wherever to, to `target`: for programs that go by names and
+    /// ports which no test can have.
+    ///
+    /// # Errors
+    /// What `bind` says.
+    pub fn proxy(target: SocketAddr) -> io::Result<Self> {
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), move |client| {
+            hear_connect(&client)?;
+            pass_on(&client, target)
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn listen(
+        address: SocketAddr,
+        pass: impl Fn(TcpStream) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
+        let address = listener.local_addr()?;
         let has_ended = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&has_ended);
         std::thread::spawn(move || {
@@ -27,7 +57,7 @@ impl TcpRelay {
                     return;
                 }
                 // One that cannot be passed on ends.
-                let _refused = stream.and_then(|stream| pass_on(&stream, target));
+                let _refused = stream.and_then(&pass);
             }
         });
         Ok(Self { address, has_ended })
@@ -53,4 +83,18 @@ fn pass_on(client: &TcpStream, target: SocketAddr) -> io::Result<()> {
         });
     }
     Ok(())
+}
+
+/// Reads `CONNECT …` with its headers and agrees.
+fn hear_connect(client: &TcpStream) -> io::Result<()> {
+    client.set_read_timeout(Some(deadline::STEP))?;
+    // Nothing follows the head before it is answered.
+    let lines = BufReader::new(client).take(HEAD_BYTES_MAX).lines();
+    for line in lines {
+        if line?.is_empty() {
+            client.set_read_timeout(None)?;
+            return (&mut &*client).write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
 }
