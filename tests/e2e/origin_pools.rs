@@ -221,6 +221,47 @@ fn limits_hold_for_the_process_and_the_queue_has_an_end(io: IoMode) {
         .wait_line("An origin is at its limit", deadline::STEP);
 }
 
+fn what_one_replica_has_no_room_for_another_takes(io: IoMode) {
+    let (origin, site) = (Scripted::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let keys = "{circuitBreaker: {maxRequests: 2, maxPending: 0}}";
+    let replicas = [(); 2].map(|()| {
+        let replica = site
+            .connector(&tunnel)
+            .ingress(&rules(&origin.url(), keys))
+            .start();
+        replica.wait_connections(4);
+        replica
+    });
+    site.wait_served();
+    // Four find their place whichever replica the edge asks first, and the fifth does nowhere.
+    for round in 1..=3 {
+        let gate = format!("end{round}");
+        let path = format!("/hold?gate={gate}");
+        let held: Vec<_> = (1..=4)
+            .map(|count| {
+                let held = site.visit(&path).start();
+                origin.wait_mark(&gate, count, deadline::STEP);
+                held
+            })
+            .collect();
+        let refused = site.visit(&path).run();
+        assert_eq!(error_code(&refused), Some(ErrorCode::OriginBusy), "{refused:?}");
+        origin.open(&gate, 4);
+        held.into_iter()
+            .for_each(|answer| assert_eq!(answer.finish().text(), "held"));
+    }
+    let refused = replicas.each_ref().map(|replica| {
+        let labels = [("reason", "queue-full")];
+        let metrics = replica.metrics();
+        metrics.sum("connector_origin_exchanges_refused_total", &labels)
+    });
+    assert!(
+        refused.iter().all(|count| *count >= 3.0),
+        "each was asked for the fifth: {refused:?}"
+    );
+}
+
 fn load_above_a_limit_waits_for_its_turn(io: IoMode) {
     let servers = three();
     let keys = format!(
@@ -318,6 +359,7 @@ adit_tests::in_both_modes!(
     what_an_origin_may_have_seen_is_not_sent_twice,
     checks_find_what_hangs_and_what_is_in_maintenance,
     limits_hold_for_the_process_and_the_queue_has_an_end,
+    what_one_replica_has_no_room_for_another_takes,
     load_above_a_limit_waits_for_its_turn,
     what_is_known_survives_a_reload,
     websockets_and_tcp_services_find_a_living_address,
