@@ -82,7 +82,9 @@ fn bytes_pass_and_ends_are_passed_on(io: IoMode) {
         (
             count("cloudflared_tcp_total_sessions"),
             count("cloudflared_tcp_active_sessions"),
-        ) == (3, 0)
+            count("cloudflared_proxy_connect_latency_count"),
+            count("cloudflared_proxy_connect_streams_errors"),
+        ) == (3, 0, 3, 1)
     });
 }
 

@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use adit_proto::supervisor::SLOTS_MAX;
 
+mod connect;
 mod origin;
 mod rpc;
 mod slot;
 
+pub(crate) use connect::{CONNECT_BUCKETS, ConnectMetrics};
 pub(crate) use origin::OriginMetrics;
 pub(crate) use rpc::{LATENCY_BUCKETS, RpcMethod, RpcMetrics};
 pub(crate) use slot::{Sampler, SlotMetrics};
@@ -91,6 +93,8 @@ pub(crate) struct CoreMetrics {
     pub(crate) tcp_sessions: Counter,
     /// Those that are open.
     pub(crate) tcp_sessions_open: Gauge,
+    /// How they came about, or did not.
+    pub(crate) connects: ConnectMetrics,
     /// Responses by status.
     pub(crate) responses: Statuses,
     /// Registrations that came to nothing because the edge has such a connection already.
@@ -126,6 +130,7 @@ impl Default for CoreMetrics {
             concurrent_requests: Gauge::default(),
             tcp_sessions: Counter::default(),
             tcp_sessions_open: Gauge::default(),
+            connects: ConnectMetrics::default(),
             responses: Statuses::default(),
             registrations_duplicate: Counter::default(),
             registrations_failed: Counter::default(),

@@ -43,6 +43,8 @@ pub(super) async fn carry<S: ToEdge, R: FromEdge>(
         visitor: place.as_ref().and_then(|_| origin.visitor(&head)),
     };
     drop(head);
+    // A proxy connects when the visitor has said where to.
+    let connecting = place.as_ref().map(|_| core.metrics.connects.begin());
     let dialled = match place {
         Some(place) => {
             let dialling = origin.dial(&core.origins, place, &asked);
@@ -57,6 +59,9 @@ pub(super) async fn carry<S: ToEdge, R: FromEdge>(
     stream
         .write_head(StatusCode::SWITCHING_PROTOCOLS, &headers)
         .await?;
+    if let Some(connecting) = connecting {
+        connecting.established();
+    }
     match dialled {
         Some((io, _slot)) if origin.is_socks => {
             let _session = Session::open(&core.metrics);
@@ -98,6 +103,7 @@ async fn proxy<S: ToEdge, R: FromEdge>(
     let mut inward = Inward::new(recv, first);
     let asked = conversation::hear(&mut inward, send).await?;
     let destination = format!("{:?}", asked.destination);
+    let connecting = core.metrics.connects.begin();
     let dialled = tokio::select! {
         biased;
         dialled = origin.dial_asked(core.origins.io_mode(), asked.destination) => dialled,
@@ -107,6 +113,7 @@ async fn proxy<S: ToEdge, R: FromEdge>(
         Ok(io) => {
             let _session = Session::open(&core.metrics);
             conversation::reply(send, Reply::Succeeded).await;
+            connecting.established();
             ended(relay(OriginIo::Plain(io), asked.early, inward, send).await)
         }
         Err(reply) => {
@@ -127,6 +134,7 @@ pub(super) async fn flow<S: ToEdge, R: FromEdge>(
     let address = std::str::from_utf8(dest).ok().and_then(|dest| dest.parse().ok());
     let address =
         address.ok_or_else(|| ExchangeError::FlowAddress(String::from_utf8_lossy(dest).into_owned()))?;
+    let connecting = core.metrics.connects.begin();
     let io = tokio::select! {
         biased;
         dialled = tcp::dial_flow(core.origins.io_mode(), address) => dialled?,
@@ -134,6 +142,7 @@ pub(super) async fn flow<S: ToEdge, R: FromEdge>(
     };
     let _session = Session::open(&core.metrics);
     stream.send.write_ack().await?;
+    connecting.established();
     let early = Early {
         from_visitor: first,
         from_origin: Bytes::new(),

@@ -1,16 +1,20 @@
 //! `/diag/…`: what somebody who looks into a problem wants to know, without secrets, for `tunnel diag`.
 //!
-//! Keys are cloudflared's. Absent is what its language's runtime alone knows, and the disks.
+//! Keys are cloudflared's. Absent is what its language's runtime alone knows.
 //!
 //! Source: cloudflared `diagnostic/handlers.go`, `diagnostic/system_collector.go`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use nix::sys::statvfs::statvfs;
 use serde_json::{Map, Value, json};
 
 use super::View;
 use crate::management::host_name;
 use crate::status::Protocol;
+
+/// Most disks told of.
+const DISKS_MAX: usize = 64;
 
 /// `/diag/configuration`: the flags that are told to edges, and who runs this.
 pub(super) fn configuration(view: &View) -> Value {
@@ -69,6 +73,7 @@ pub(super) fn system() -> Value {
         "osRelease": line("/proc/sys/kernel/osrelease"),
         "architecture": std::env::consts::ARCH,
         "cloudflaredVersion": env!("CARGO_PKG_VERSION"),
+        "disk": disks(&read("/proc/self/mounts")),
     });
     if let Some((total, used)) = memory_kib(&memory) {
         info["memoryMaximum"] = total.into();
@@ -79,6 +84,28 @@ pub(super) fn system() -> Value {
         info["fileDescriptorCurrent"] = open.into();
     }
     json!({"info": info, "errors": {}})
+}
+
+/// The disks and how full they are, in KiB, from `/proc/self/mounts`.
+///
+/// Only block devices of this machine: to ask about a share of an unreachable server would take for ever.
+fn disks(mounts: &str) -> Vec<Value> {
+    let mut seen = BTreeSet::new();
+    let mounted = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ');
+        let (device, place) = (fields.next()?, fields.next()?);
+        (device.starts_with("/dev/") && seen.insert(device)).then_some((device, place))
+    });
+    let measured = mounted.take(DISKS_MAX).filter_map(|(device, place)| {
+        let found = statvfs(place).ok()?;
+        let kib = |blocks: u64| blocks.saturating_mul(found.fragment_size()) >> 10;
+        Some(json!({
+            "name": device,
+            "sizeMaximum": kib(found.blocks()),
+            "sizeCurrent": kib(found.blocks().saturating_sub(found.blocks_free())),
+        }))
+    });
+    measured.collect()
 }
 
 /// Who owns a path.
@@ -107,6 +134,16 @@ fn open_files(text: &str) -> Option<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn disks_of_this_machine_are_told_once() {
+        let mounts = "server:/share /mnt nfs rw 0 0\n/dev/a / ext4 rw 0 0\n/dev/a /again ext4 rw 0 0\n/dev/b /no/such x rw 0 0\n\n/dev/c";
+        let found = disks(mounts);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0]["name"], "/dev/a");
+        let size = |key: &str| found[0][key].as_u64().expect("KiB");
+        assert!(size("sizeCurrent") <= size("sizeMaximum") && size("sizeMaximum") > 0);
+    }
 
     #[test]
     fn the_kernels_words_are_understood() {

@@ -1,6 +1,6 @@
 //! Counters as Prometheus reads them: names that cloudflared's dashboards know, then ours.
 //!
-//! What cloudflared counts and this connector has no like of is left out: sessions of TCP, UDP and ICMP, and what
+//! What cloudflared counts and this connector has no like of is left out: sessions of UDP and ICMP, and what
 //! its language's runtime and QUIC library alone know. As there, a metric with labels has a line for what there
 //! was, and none before.
 
@@ -10,7 +10,7 @@ mod quic;
 
 use super::View;
 use super::process::Process;
-use crate::metrics::{CoreMetrics, Counter};
+use crate::metrics::{CONNECT_BUCKETS, CoreMetrics, Counter};
 use crate::status::Status;
 use page::Page;
 
@@ -68,11 +68,26 @@ fn requests(page: &mut Page, view: &View) {
         "counter",
         sum(view, |core| &core.tcp_sessions),
     );
+    connects(page, view);
     let name = "cloudflared_tunnel_response_by_code";
     page.family(name, "counter");
     for (status, count) in responses(view).filter(|(_, count)| *count > 0) {
         page.line(name, &[("status_code", status.to_string())], count);
     }
+}
+
+fn connects(page: &mut Page, view: &View) {
+    let name = "cloudflared_proxy_connect_latency";
+    page.family(name, "histogram");
+    let counts: [u64; CONNECT_BUCKETS.len() + 1] =
+        std::array::from_fn(|place| sum(view, |core| &core.connects.buckets[place]));
+    let millis = sum(view, |core| &core.connects.millis);
+    page.histogram(name, &[], CONNECT_BUCKETS, &counts, millis);
+    page.single(
+        "cloudflared_proxy_connect_streams_errors",
+        "counter",
+        sum(view, |core| &core.connects.errors),
+    );
 }
 
 /// The responses of all cores by status.

@@ -51,24 +51,9 @@ pub(super) fn render(page: &mut Page, view: &View) {
         let name = format!("cloudflared_rpc_{side}_latency_secs");
         page.family(&name, "histogram");
         for ((handler, method), calls) in &called {
-            histogram(page, &name, [("handler", handler), ("method", method)], calls);
+            let labels = [("handler", *handler), ("method", *method)];
+            let seconds = calls.micros as f64 / 1e6;
+            page.histogram(&name, &labels, LATENCY_BUCKETS, &calls.buckets, seconds);
         }
     }
-}
-
-fn histogram(page: &mut Page, name: &str, [handler, method]: [(&str, &str); 2], calls: &Calls) {
-    let bounds = LATENCY_BUCKETS.map(|bound| bound.to_string());
-    let bounds = bounds.iter().map(String::as_str).chain(["+Inf"]);
-    let mut below = 0_u64;
-    for (bound, count) in bounds.zip(calls.buckets) {
-        below = below.saturating_add(count);
-        page.line(
-            &format!("{name}_bucket"),
-            &[handler, method, ("le", bound)],
-            below,
-        );
-    }
-    let seconds = calls.micros as f64 / 1e6;
-    page.line(&format!("{name}_sum"), &[handler, method], seconds);
-    page.line(&format!("{name}_count"), &[handler, method], below);
 }

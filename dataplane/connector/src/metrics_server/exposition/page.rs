@@ -29,6 +29,26 @@ impl Page {
         self.push(format_args!("{after} {value}\n"));
     }
 
+    /// The lines of a histogram: `counts` by bucket, the last one for everything above the last of `bounds`.
+    pub(super) fn histogram(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        bounds: impl IntoIterator<Item = impl ToString>,
+        counts: &[u64],
+        sum: impl Display,
+    ) {
+        let bounds = bounds.into_iter().map(|bound| bound.to_string());
+        let mut below = 0_u64;
+        for (bound, count) in bounds.chain(["+Inf".to_owned()]).zip(counts) {
+            below = below.saturating_add(*count);
+            let labels: Vec<_> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
+            self.line(&format!("{name}_bucket"), &labels, below);
+        }
+        self.line(&format!("{name}_sum"), labels, sum);
+        self.line(&format!("{name}_count"), labels, below);
+    }
+
     /// The whole text.
     pub(super) fn finish(self) -> String {
         self.0
