@@ -7,8 +7,9 @@ use adit_tests::origin::nginx::Nginx;
 use adit_tests::origin::refused_address;
 use adit_tests::process::command;
 use adit_tests::proxy::{PASSWORD, Proxy, USER};
-use adit_tests::site::Site;
 use adit_tests::site::connector::ConnectorSettings;
+use adit_tests::site::{HOST, Site};
+use adit_tests::tcp_relay::TcpRelay;
 
 fn through(mut settings: ConnectorSettings, proxy: &str) -> ConnectorSettings {
     settings
@@ -145,6 +146,35 @@ fn quic_and_a_proxy_do_not_go_together(io: IoMode) {
     );
 }
 
+/// The API has an address that only the proxy finds: a tunnel leads there.
+fn calls_of_the_api_go_through_the_environments_proxy(io: IoMode) {
+    let site = Site::start(io);
+    let tunnel = site.tunnel("lab");
+    let api = site.control.api().trim_end_matches("/client/v4");
+    let _connector = site.serve(&tunnel, api);
+    let proxy = TcpRelay::proxy(site.edge.https()).expect("a free port");
+    let list = |direct: &str| {
+        let mut list = command(binary::adit());
+        list.env("HTTPS_PROXY", format!("http://{}", proxy.address()))
+            .env("NO_PROXY", direct)
+            .env("SSL_CERT_FILE", &site.certificate.certificate)
+            .args(["tunnel", "--api-url", &format!("https://{HOST}/client/v4")])
+            .arg("--origincert")
+            .arg(site.control.origin_cert())
+            .arg("list");
+        binary::output(&mut list)
+    };
+    let done = list("localhost");
+    let text = String::from_utf8_lossy(&done.stdout);
+    assert!(
+        done.status.success() && text.contains(&tunnel.id.to_string()),
+        "{done:?}"
+    );
+    let done = list(".example.test");
+    let text = String::from_utf8_lossy(&done.stderr);
+    assert!(!done.status.success() && text.contains(HOST), "{done:?}");
+}
+
 adit_tests::in_both_modes!(
     an_http_proxy_carries_the_tunnel,
     an_http_proxy_that_asks_is_told_who,
@@ -153,4 +183,5 @@ adit_tests::in_both_modes!(
     a_name_is_left_to_the_proxy,
     what_a_proxy_says_is_told,
     quic_and_a_proxy_do_not_go_together,
+    calls_of_the_api_go_through_the_environments_proxy,
 );
