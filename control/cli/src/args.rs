@@ -154,11 +154,18 @@ fn leaf_command(name: &'static str, leaf: &Leaf) -> Command {
         .iter()
         .filter(|flag| !is_taken(flag))
         .map(|flag| flag.arg(leaf.shows.contains(&flag.name), !short_is_taken(flag)));
+    let (names, meaning) = leaf.arguments;
+    let arguments = Arg::new(leaf::ARGUMENTS)
+        .num_args(0..)
+        .value_name(names)
+        .help(meaning)
+        .hide(names.is_empty());
     Command::new(name)
         .about(leaf.about)
         .args(leaf.own.iter().map(|flag| flag.arg(true, true)))
         .args(inherited)
-        .arg(Arg::new(leaf::ARGUMENTS).num_args(0..).value_name(leaf.arguments))
+        .arg(arguments)
+        .after_help("Every flag of `adit tunnel` may stand here as well; `adit tunnel --help` lists them.")
 }
 
 #[cfg(test)]

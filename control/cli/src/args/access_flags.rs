@@ -45,7 +45,12 @@ pub(crate) fn command(log_flags: &[&str]) -> Command {
         .about("Reach a TCP service behind a tunnel (also as ssh, rdp, smb)")
         .args(TCP_FLAGS.iter().map(|flag| flag.arg(true, true)))
         .args(log.map(|flag| flag.arg(true, true)))
-        .arg(Arg::new(ARGUMENTS).num_args(0..=1).value_name("URL"));
+        .arg(
+            Arg::new(ARGUMENTS)
+                .num_args(0..=1)
+                .value_name("URL")
+                .help("Address to listen on, in place of --url"),
+        );
     Command::new("access")
         .alias("forward")
         .about("Reach what tunnels serve (compatible with cloudflared)")

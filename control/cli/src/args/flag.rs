@@ -32,6 +32,8 @@ pub(crate) struct Flag {
     pub(crate) kind: Kind,
     /// Left out of the help text.
     pub(crate) hidden: bool,
+    /// What it stands under in the help text.
+    pub(crate) heading: Option<&'static str>,
     /// One line for the help text.
     pub(crate) help: &'static str,
 }
@@ -46,6 +48,7 @@ impl Flag {
             env: &[],
             kind: Kind::Switch,
             hidden: false,
+            heading: None,
             help,
         }
     }
@@ -89,6 +92,14 @@ impl Flag {
         Self { hidden: true, ..self }
     }
 
+    /// Puts it under a heading of the help text.
+    pub(crate) const fn under(self, heading: &'static str) -> Self {
+        Self {
+            heading: Some(heading),
+            ..self
+        }
+    }
+
     /// Whether `name` is one of its long names.
     pub(crate) fn is_called(&self, name: &str) -> bool {
         self.name == name || self.aliases.contains(&name)
@@ -104,6 +115,7 @@ impl Flag {
             .long(self.name)
             .aliases(self.aliases.iter().copied())
             .help(help)
+            .help_heading(self.heading)
             .hide(self.hidden || !shown);
         let arg = match self.short {
             Some(short) if with_short => arg.short(short),

@@ -46,8 +46,8 @@ pub(crate) struct Leaf {
     pub(crate) about: &'static str,
     /// The help line of the first word, when there are two.
     pub(crate) group_about: &'static str,
-    /// Its arguments in the help text.
-    pub(crate) arguments: &'static str,
+    /// Its arguments in the help text, and what they mean.
+    pub(crate) arguments: (&'static str, &'static str),
     /// How many arguments it wants, and how that is said when it is not so.
     pub(crate) counts: (std::ops::RangeInclusive<usize>, &'static str),
     /// Flags of its own.
@@ -68,7 +68,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         action: Action::AdHoc,
         about: "",
         group_about: "",
-        arguments: "",
+        arguments: ("", ""),
         counts: (0..=0, "does not accept arguments."),
         own: &[],
         shows: &[],
@@ -78,7 +78,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         action: Action::Run,
         about: "Run a tunnel: connect to the edge and serve",
         group_about: "",
-        arguments: "TUNNEL",
+        arguments: ("TUNNEL", "Name or id of the tunnel; none with a token"),
         counts: (
             0..=1,
             "accepts only one argument, the ID or name of the tunnel to run.",
@@ -107,7 +107,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         action: Action::Create,
         about: "Create a tunnel and write its credentials file",
         group_about: "",
-        arguments: "NAME",
+        arguments: ("NAME", "Name of the new tunnel"),
         counts: (
             1..=1,
             "requires exactly 1 argument, the name of tunnel to create.",
@@ -120,7 +120,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         action: Action::List,
         about: "List tunnels",
         group_about: "",
-        arguments: "",
+        arguments: ("", ""),
         counts: (0..=0, "does not accept arguments."),
         own: LIST_FLAGS,
         shows: API,
@@ -130,7 +130,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         action: Action::Info,
         about: "Show a tunnel's connectors",
         group_about: "",
-        arguments: "TUNNEL",
+        arguments: ("TUNNEL", "Name or id of the tunnel"),
         counts: (
             1..=1,
             "accepts exactly one argument, the ID or name of the tunnel.",
@@ -143,7 +143,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         action: Action::Token,
         about: "Print a tunnel's token",
         group_about: "",
-        arguments: "TUNNEL",
+        arguments: ("TUNNEL", "Name or id of the tunnel"),
         counts: (
             1..=1,
             "requires exactly 1 argument, the name or UUID of tunnel to fetch the credentials token for.",
@@ -156,7 +156,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         action: Action::Delete,
         about: "Delete tunnels",
         group_about: "",
-        arguments: "TUNNEL",
+        arguments: ("TUNNEL", "Names or ids of the tunnels"),
         counts: (
             1..=MANY,
             "requires at least 1 argument, the ID or name of the tunnel to delete.",
@@ -169,7 +169,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         action: Action::Cleanup,
         about: "Disconnect a tunnel's connectors",
         group_about: "",
-        arguments: "TUNNEL",
+        arguments: ("TUNNEL", "Names or ids of the tunnels"),
         counts: (
             1..=MANY,
             "requires at least 1 argument, the IDs of the tunnels to cleanup connections.",
@@ -182,7 +182,10 @@ pub(crate) const LEAVES: &[Leaf] = &[
         action: Action::RouteDns,
         about: "Route a hostname to a tunnel",
         group_about: "Choose which tunnel serves a hostname",
-        arguments: "TUNNEL HOSTNAME",
+        arguments: (
+            "TUNNEL HOSTNAME",
+            "Name or id of the tunnel, and a hostname or *.example.com",
+        ),
         counts: (
             2..=2,
             "requires exactly 2 arguments, the ID or name of the tunnel and the hostname.",
@@ -195,7 +198,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         action: Action::IngressValidate,
         about: "Check the ingress rules of the configuration file",
         group_about: "Check ingress rules",
-        arguments: "",
+        arguments: ("", ""),
         counts: (0..=0, "does not accept arguments."),
         own: INGRESS_FLAGS,
         shows: &["config"],
@@ -205,7 +208,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         action: Action::IngressRule,
         about: "Show which ingress rule matches a URL",
         group_about: "Check ingress rules",
-        arguments: "URL",
+        arguments: ("URL", "What a visitor would ask for"),
         counts: (1..=1, "accepts exactly one argument, the URL to match."),
         own: INGRESS_FLAGS,
         shows: &["config"],
@@ -215,7 +218,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         action: Action::Ready,
         about: "Ask a running connector whether it is connected (needs --metrics)",
         group_about: "",
-        arguments: "",
+        arguments: ("", ""),
         counts: (0..=0, "does not accept arguments."),
         own: &[],
         shows: &["metrics"],
@@ -225,7 +228,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         action: Action::Diag,
         about: "Collect what a running connector of this machine tells of itself into a zip file",
         group_about: "",
-        arguments: "",
+        arguments: ("", ""),
         counts: (0..=0, "does not accept arguments."),
         own: DIAG_FLAGS,
         shows: &[],

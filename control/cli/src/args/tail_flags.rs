@@ -61,13 +61,23 @@ pub(crate) fn tail_command() -> Command {
         Command::new("token").about("Print a token for the logs of a tunnel"),
         &[],
     )
-    .arg(Arg::new(ARGUMENTS).num_args(0..).value_name("TUNNEL"));
+    .arg(
+        Arg::new(ARGUMENTS)
+            .num_args(0..)
+            .value_name("TUNNEL")
+            .help("Name or id of the tunnel"),
+    );
     with_flags(
         Command::new("tail").about("Stream the log of a running connector (compatible with cloudflared)"),
         TAIL_FLAGS,
     )
     .args_conflicts_with_subcommands(false)
-    .arg(Arg::new(ARGUMENTS).num_args(0..).value_name("TUNNEL"))
+    .arg(
+        Arg::new(ARGUMENTS)
+            .num_args(0..)
+            .value_name("TUNNEL")
+            .help("Name or id of the tunnel"),
+    )
     .subcommand(token)
 }
 
@@ -77,7 +87,12 @@ pub(crate) fn management_command() -> Command {
         Command::new("token").about("Print a token for the management service of a tunnel"),
         TOKEN_FLAGS,
     )
-    .arg(Arg::new(ARGUMENTS).num_args(0..).value_name("TUNNEL"));
+    .arg(
+        Arg::new(ARGUMENTS)
+            .num_args(0..)
+            .value_name("TUNNEL")
+            .help("Name or id of the tunnel"),
+    );
     Command::new("management")
         .about("Reach the management service of connectors")
         .hide(true)

@@ -5,24 +5,46 @@
 
 use super::flag::Flag;
 
+/// Headings of the help text.
+const API: &str = "Control and credentials";
+const ORIGIN: &str = "What is served";
+const EDGE: &str = "How edges are reached";
+const PROCESS: &str = "The process";
+const LOGS: &str = "Logs, metrics and readiness";
+const AD_HOC: &str = "Quick and ad hoc tunnels";
+
 /// Accepted before `tunnel`, between `tunnel` and its command, and after the command.
 pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
-    Flag::text("config", "Path of config.yml"),
+    Flag::text("config", "Path of config.yml").under(PROCESS),
     Flag::text(
         "origincert",
         "Path of cert.pem, the credential of the control API",
     )
-    .env(&["TUNNEL_ORIGIN_CERT"]),
-    Flag::text("api-url", "Address of the control API").env(&["TUNNEL_API_URL"]),
+    .env(&["TUNNEL_ORIGIN_CERT"])
+    .under(API),
+    Flag::text("api-url", "Address of the control API")
+        .env(&["TUNNEL_API_URL"])
+        .under(API),
     Flag::text("credentials-file", "Path of the tunnel's credentials file")
         .alias(&["cred-file"])
-        .env(&["TUNNEL_CRED_FILE"]),
+        .env(&["TUNNEL_CRED_FILE"])
+        .under(API),
     // What is served.
-    Flag::text("url", "Origin to serve").env(&["TUNNEL_URL"]),
-    Flag::switch("hello-world", "Serve a built-in page").env(&["TUNNEL_HELLO_WORLD"]),
-    Flag::text("unix-socket", "Unix socket of the origin").env(&["TUNNEL_UNIX_SOCKET"]),
-    Flag::switch("bastion", "Let the visitor choose the destination").env(&["TUNNEL_BASTION"]),
-    Flag::switch("socks5", "Serve a SOCKS5 proxy").env(&["TUNNEL_SOCKS"]),
+    Flag::text("url", "Origin to serve")
+        .env(&["TUNNEL_URL"])
+        .under(ORIGIN),
+    Flag::switch("hello-world", "Serve a built-in page")
+        .env(&["TUNNEL_HELLO_WORLD"])
+        .under(ORIGIN),
+    Flag::text("unix-socket", "Unix socket of the origin")
+        .env(&["TUNNEL_UNIX_SOCKET"])
+        .under(ORIGIN),
+    Flag::switch("bastion", "Let the visitor choose the destination")
+        .env(&["TUNNEL_BASTION"])
+        .under(ORIGIN),
+    Flag::switch("socks5", "Serve a SOCKS5 proxy")
+        .env(&["TUNNEL_SOCKS"])
+        .under(ORIGIN),
     Flag::text("proxy-address", "Address of the built-in proxy")
         .env(&["TUNNEL_PROXY_ADDRESS"])
         .hide(),
@@ -32,67 +54,97 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
     Flag::text(
         "proxy-connect-timeout",
         "Limit for connecting to the origin, 30s by default",
-    ),
+    )
+    .under(ORIGIN),
     Flag::text(
         "proxy-tls-timeout",
         "Limit for the origin's TLS handshake, 10s by default",
-    ),
+    )
+    .under(ORIGIN),
     Flag::text(
         "proxy-tcp-keepalive",
         "TCP keep-alive towards the origin, 30s by default",
-    ),
+    )
+    .under(ORIGIN),
     Flag::text(
         "proxy-keepalive-timeout",
         "How long an idle origin connection is kept, 90s by default",
-    ),
+    )
+    .under(ORIGIN),
     Flag::text(
         "proxy-keepalive-connections",
         "How many idle origin connections are kept, 100 by default",
-    ),
+    )
+    .under(ORIGIN),
     Flag::switch(
         "proxy-no-happy-eyeballs",
         "Do not race IPv4 and IPv6 towards the origin",
-    ),
-    Flag::text("http-host-header", "Host header sent to the origin").env(&["TUNNEL_HTTP_HOST_HEADER"]),
+    )
+    .under(ORIGIN),
+    Flag::text("http-host-header", "Host header sent to the origin")
+        .env(&["TUNNEL_HTTP_HOST_HEADER"])
+        .under(ORIGIN),
     Flag::text("origin-server-name", "TLS server name expected of the origin")
-        .env(&["TUNNEL_ORIGIN_SERVER_NAME"]),
-    Flag::text("origin-ca-pool", "Certificates that may sign the origin's").env(&["TUNNEL_ORIGIN_CA_POOL"]),
-    Flag::switch("no-tls-verify", "Accept any certificate of the origin").env(&["NO_TLS_VERIFY"]),
+        .env(&["TUNNEL_ORIGIN_SERVER_NAME"])
+        .under(ORIGIN),
+    Flag::text("origin-ca-pool", "Certificates that may sign the origin's")
+        .env(&["TUNNEL_ORIGIN_CA_POOL"])
+        .under(ORIGIN),
+    Flag::switch("no-tls-verify", "Accept any certificate of the origin")
+        .env(&["NO_TLS_VERIFY"])
+        .under(ORIGIN),
     Flag::switch(
         "no-chunked-encoding",
         "Send Content-Length to the origin instead of chunks",
     )
-    .env(&["TUNNEL_NO_CHUNKED_ENCODING"]),
-    Flag::switch("http2-origin", "Speak HTTP/2 to an https origin").env(&["TUNNEL_ORIGIN_ENABLE_HTTP2"]),
+    .env(&["TUNNEL_NO_CHUNKED_ENCODING"])
+    .under(ORIGIN),
+    Flag::switch("http2-origin", "Speak HTTP/2 to an https origin")
+        .env(&["TUNNEL_ORIGIN_ENABLE_HTTP2"])
+        .under(ORIGIN),
     // How the edge is reached.
-    Flag::list("edge", "Edge address host:port; one connection per value").env(&["TUNNEL_EDGE"]),
-    Flag::text("cacert", "Certificates that may sign the edge's").env(&["TUNNEL_CACERT"]),
-    Flag::text("region", "Region of edges to connect to").env(&["TUNNEL_REGION"]),
-    Flag::text("edge-ip-version", "4, 6 or auto").env(&["TUNNEL_EDGE_IP_VERSION"]),
+    Flag::list("edge", "Edge address host:port; one connection per value")
+        .env(&["TUNNEL_EDGE"])
+        .under(EDGE),
+    Flag::text("cacert", "Certificates that may sign the edge's")
+        .env(&["TUNNEL_CACERT"])
+        .under(EDGE),
+    Flag::text("region", "Accepted for compatibility")
+        .env(&["TUNNEL_REGION"])
+        .hide(),
+    Flag::text("edge-ip-version", "4, 6 or auto")
+        .env(&["TUNNEL_EDGE_IP_VERSION"])
+        .under(EDGE),
     Flag::text("edge-bind-address", "Local address for connections to the edge")
-        .env(&["TUNNEL_EDGE_BIND_ADDRESS"]),
+        .env(&["TUNNEL_EDGE_BIND_ADDRESS"])
+        .under(EDGE),
     Flag::text("protocol", "quic, http2, or auto for whichever gets through")
         .short('p')
-        .env(&["TUNNEL_TRANSPORT_PROTOCOL"]),
+        .env(&["TUNNEL_TRANSPORT_PROTOCOL"])
+        .under(EDGE),
     Flag::text(
         "edge-proxy",
-        "Proxy to reach edges through, http:// or socks5://, over http2 only; HTTPS_PROXY by default (Adit only)",
+        "Proxy towards edges, http:// or socks5://, for http2; HTTPS_PROXY by default (Adit only)",
     )
-    .env(&["TUNNEL_EDGE_PROXY"]),
-    Flag::text("ha-connections", "Connections to the edge, 4 by default"),
+    .env(&["TUNNEL_EDGE_PROXY"])
+    .under(EDGE),
+    Flag::text("ha-connections", "Connections to the edge, 4 by default").under(EDGE),
     Flag::text(
         "ready-connections",
         "Connections that /ready and `tunnel ready` ask for, 1 by default (Adit only)",
-    ),
+    )
+    .under(LOGS),
     Flag::text(
         "ready-locations",
         "Locations of edges that they ask for, 1 by default (Adit only)",
-    ),
+    )
+    .under(LOGS),
     Flag::text(
         "retries",
         "How often the pause between attempts doubles, 5 times by default",
     )
-    .env(&["TUNNEL_RETRIES"]),
+    .env(&["TUNNEL_RETRIES"])
+    .under(EDGE),
     Flag::text(
         "max-edge-addr-retries",
         "Dials over quic that may fail before http2 is tried, 2 by default",
@@ -122,62 +174,81 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
     .hide(),
     Flag::switch("post-quantum", "Insist on a post-quantum key exchange")
         .alias(&["pq"])
-        .env(&["TUNNEL_POST_QUANTUM"]),
+        .env(&["TUNNEL_POST_QUANTUM"])
+        .under(EDGE),
     Flag::text(
         "grace-period",
         "How long running exchanges may go on after SIGTERM, 30s by default",
     )
-    .env(&["TUNNEL_GRACE_PERIOD"]),
+    .env(&["TUNNEL_GRACE_PERIOD"])
+    .under(PROCESS),
     Flag::text(
         "idle-ping-interval",
         "How often an idle connection says so, 50s by default (Adit only)",
-    ),
+    )
+    .under(EDGE),
     Flag::switch(
         "config-watch",
         "Reload the rules when the configuration file changes, true by default (Adit only)",
-    ),
+    )
+    .under(PROCESS),
     Flag::list("tag", "NAME=VALUE told to the edge")
         .env(&["TUNNEL_TAG"])
         .hide(),
-    Flag::text("label", "Name of this replica in listings"),
+    Flag::text("label", "Name of this replica in listings").under(PROCESS),
     Flag::text(
         "io",
         "auto, uring or portable: how the kernel is asked (Adit only)",
-    ),
-    Flag::text("cores", "Number of cores to use, all by default (Adit only)"),
+    )
+    .under(PROCESS),
+    Flag::text("cores", "Number of cores to use, all by default (Adit only)").under(PROCESS),
     Flag::text(
         "cpus",
         "CPUs to pin them to, such as 0-3,8; the first ones by default (Adit only)",
-    ),
+    )
+    .under(PROCESS),
     // Logs and metrics.
-    Flag::text("loglevel", "debug, info, warn, error or fatal; info by default").env(&["TUNNEL_LOGLEVEL"]),
+    Flag::text("loglevel", "debug, info, warn, error or fatal; info by default")
+        .env(&["TUNNEL_LOGLEVEL"])
+        .under(LOGS),
     Flag::text("transport-loglevel", "Level of the transport's own messages")
         .alias(&["proto-loglevel"])
-        .env(&["TUNNEL_PROTO_LOGLEVEL", "TUNNEL_TRANSPORT_LOGLEVEL"]),
-    Flag::text("logfile", "Also write the log to this file, as JSON lines").env(&["TUNNEL_LOGFILE"]),
+        .env(&["TUNNEL_PROTO_LOGLEVEL", "TUNNEL_TRANSPORT_LOGLEVEL"])
+        .under(LOGS),
+    Flag::text("logfile", "Also write the log to this file, as JSON lines")
+        .env(&["TUNNEL_LOGFILE"])
+        .under(LOGS),
     Flag::text("log-directory", "Also write the log to a file in this directory")
-        .env(&["TUNNEL_LOGDIRECTORY"]),
+        .env(&["TUNNEL_LOGDIRECTORY"])
+        .under(LOGS),
     Flag::text("output", "Format of the log: default or json")
-        .env(&["TUNNEL_MANAGEMENT_OUTPUT", "TUNNEL_LOG_OUTPUT"]),
-    Flag::text("metrics", "Where /metrics and /ready are served").env(&["TUNNEL_METRICS"]),
+        .env(&["TUNNEL_MANAGEMENT_OUTPUT", "TUNNEL_LOG_OUTPUT"])
+        .under(LOGS),
+    Flag::text("metrics", "Where /metrics and /ready are served")
+        .env(&["TUNNEL_METRICS"])
+        .under(LOGS),
     Flag::text("metrics-update-freq", "Accepted for compatibility")
         .env(&["TUNNEL_METRICS_UPDATE_FREQ"])
         .hide(),
-    Flag::text("pidfile", "Written after the first registration").env(&["TUNNEL_PIDFILE"]),
+    Flag::text("pidfile", "Written after the first registration")
+        .env(&["TUNNEL_PIDFILE"])
+        .under(PROCESS),
     Flag::text("addresses-file", "Written with the addresses listened on").hide(),
     // Quick and ad hoc tunnels, and routes.
-    Flag::text(
-        "quick-service",
-        "Where `tunnel --url URL` asks for a tunnel: an address of a control that offers quick tunnels",
-    )
-    .env(&["TUNNEL_QUICK_SERVICE"]),
+    Flag::text("quick-service", "Control that gives `tunnel --url URL` a tunnel")
+        .env(&["TUNNEL_QUICK_SERVICE"])
+        .under(AD_HOC),
     Flag::text("name", "Name of the tunnel to create, route and run")
         .short('n')
-        .env(&["TUNNEL_NAME"]),
-    Flag::text("hostname", "Hostname to route to the tunnel").env(&["TUNNEL_HOSTNAME"]),
+        .env(&["TUNNEL_NAME"])
+        .under(AD_HOC),
+    Flag::text("hostname", "Hostname to route to the tunnel")
+        .env(&["TUNNEL_HOSTNAME"])
+        .under(AD_HOC),
     Flag::switch("overwrite-dns", "Take a hostname over from another tunnel")
         .short('f')
-        .env(&["TUNNEL_FORCE_PROVISIONING_DNS"]),
+        .env(&["TUNNEL_FORCE_PROVISIONING_DNS"])
+        .under(AD_HOC),
     Flag::text("max-fetch-size", "Results per page of a listing")
         .env(&["TUNNEL_MAX_FETCH_SIZE"])
         .hide(),
