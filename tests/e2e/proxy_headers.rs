@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use adit_proto::proxy_protocol::{self, Ends, Version};
+use adit_proto::proxy_protocol::{self, Ends, Said, Version};
 use adit_tests::binary::IoMode;
 use adit_tests::deadline;
 use adit_tests::origin::nginx::Nginx;
@@ -20,7 +20,7 @@ fn header(version: Version) -> Vec<u8> {
         source: VISITOR.parse().expect("an address"),
         destination: "198.51.100.1:443".parse().expect("an address"),
     };
-    proxy_protocol::encode(version, &ends).to_vec()
+    proxy_protocol::encode(version, &Said::Visitor(ends)).to_vec()
 }
 
 /// A request for what nginx is told, as the bytes of a connection.

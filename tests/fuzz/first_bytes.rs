@@ -22,7 +22,7 @@ fn proxy_header() {
                 assert_eq!(proxy_protocol::parse(&input[..header.size]), Ok(Some(header)));
                 let Said::Visitor(ends) = header.said else { return };
                 for version in [Version::V1, Version::V2] {
-                    let written = proxy_protocol::encode(version, &ends);
+                    let written = proxy_protocol::encode(version, &header.said);
                     let again = proxy_protocol::parse(&written).expect("what we write is lawful");
                     let again = again.expect("what we write is whole");
                     assert_eq!(again.size, written.len());

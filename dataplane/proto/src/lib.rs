@@ -18,7 +18,6 @@ pub mod exchange;
 pub mod ingress;
 pub mod origin_pool;
 pub mod websocket;
-pub mod proxy_header;
 pub mod socks;
 pub mod traversal;
 

@@ -31,6 +31,15 @@ pub enum Version {
 }
 
 impl Version {
+    /// Reads `v1` or `v2`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "v1" => Some(Self::V1),
+            "v2" => Some(Self::V2),
+            _ => None,
+        }
+    }
+
     /// As in a configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -85,11 +94,12 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Header>, Unlawful> {
 }
 
 /// Writes a header.
-pub fn encode(version: Version, ends: &Ends) -> Bytes {
-    let ends = ends.of_one_family();
-    match version {
-        Version::V1 => v1::encode(&ends),
-        Version::V2 => v2::encode(&ends),
+pub fn encode(version: Version, said: &Said) -> Bytes {
+    match (version, said) {
+        (Version::V1, Said::Visitor(ends)) => v1::encode(&ends.of_one_family()),
+        (Version::V2, Said::Visitor(ends)) => v2::encode(&ends.of_one_family()),
+        (Version::V1, Said::Nobody) => Bytes::from_static(v1::NOBODY),
+        (Version::V2, Said::Nobody) => Bytes::from_static(v2::NOBODY),
     }
 }
 
@@ -162,11 +172,12 @@ mod tests {
         ] {
             let ends = ends(source, destination);
             for version in [Version::V1, Version::V2] {
-                let mut bytes = encode(version, &ends).to_vec();
-                let size = bytes.len();
-                bytes.extend_from_slice(b"SSH-2.0-visitor\r\n");
-                let said = Said::Visitor(ends);
-                assert_eq!(read(&bytes), Ok(Some(Header { said, size })), "{version:?}");
+                for said in [Said::Visitor(ends), Said::Nobody] {
+                    let mut bytes = encode(version, &said).to_vec();
+                    let size = bytes.len();
+                    bytes.extend_from_slice(b"SSH-2.0-visitor\r\n");
+                    assert_eq!(read(&bytes), Ok(Some(Header { said, size })), "{version:?}");
+                }
             }
         }
     }
@@ -174,11 +185,11 @@ mod tests {
     #[test]
     fn ends_of_two_families_are_written_in_one() {
         let mixed = ends("192.0.2.1:1", "[2001:db8::1]:2");
-        let text = encode(Version::V1, &mixed);
+        let text = encode(Version::V1, &Said::Visitor(mixed));
         assert_eq!(text, "PROXY TCP6 ::ffff:192.0.2.1 2001:db8::1 1 2\r\n");
         let both = ends("[::ffff:192.0.2.1]:1", "[::ffff:192.0.2.2]:2");
         assert_eq!(
-            encode(Version::V1, &both),
+            encode(Version::V1, &Said::Visitor(both)),
             "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"
         );
     }

@@ -10,7 +10,7 @@ use adit_proto::ingress::ip_rules::IpRuleText;
 use adit_proto::ingress::settings::{OriginOverrides, OriginSettings};
 use adit_proto::ingress::{Ingress, RuleText};
 use adit_proto::origin_pool::settings::{BreakerText, CheckText, PoolText};
-use adit_proto::proxy_header::ProxyVersion;
+use adit_proto::proxy_protocol::Version;
 
 use super::ConfigError;
 use super::keys::Keys;
@@ -230,14 +230,14 @@ fn pool(keys: Keys<'_>, warnings: &mut Vec<String>) -> Result<PoolText, ConfigEr
     })
 }
 
-fn proxy_protocol(keys: Keys<'_>) -> Result<Option<Option<ProxyVersion>>, ConfigError> {
+fn proxy_protocol(keys: Keys<'_>) -> Result<Option<Option<Version>>, ConfigError> {
     let Some(text) = keys.text("proxyProtocol")? else {
         return Ok(None);
     };
     if text.is_empty() {
         return Ok(Some(None));
     }
-    let version = ProxyVersion::parse(&text).ok_or_else(|| ConfigError::Value {
+    let version = Version::parse(&text).ok_or_else(|| ConfigError::Value {
         key: "proxyProtocol".to_owned(),
         value: text,
         why: "it must be v1 or v2, or empty for none".to_owned(),

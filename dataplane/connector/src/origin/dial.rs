@@ -11,7 +11,7 @@ use adit_driver::tcp::{self, DialOptions};
 use adit_driver::unix;
 use adit_proto::exchange::connector::RequestHead;
 use adit_proto::ingress::address::OriginAddress;
-use adit_proto::proxy_header::ProxyVersion;
+use adit_proto::proxy_protocol::{self, Ends, Said, Version};
 use http::HeaderName;
 use tokio::io::AsyncWriteExt as _;
 
@@ -56,7 +56,7 @@ pub(crate) struct Target {
     /// IPv4 and IPv6 race.
     pub(crate) happy_eyeballs: bool,
     /// The origin is told whom each connection is for, so no two visitors share one.
-    pub(crate) proxy_protocol: Option<ProxyVersion>,
+    pub(crate) proxy_protocol: Option<Version>,
 }
 
 /// For whom, and how, a connection to an origin is opened.
@@ -98,7 +98,14 @@ impl Target {
             }
         };
         if let Some(version) = self.proxy_protocol {
-            let header = version.encode(asked.visitor, address);
+            // Nobody knows the visitor's port.
+            let said = asked.visitor.map_or(Said::Nobody, |visitor| {
+                Said::Visitor(Ends {
+                    source: SocketAddr::new(visitor, 0),
+                    destination: address,
+                })
+            });
+            let header = proxy_protocol::encode(version, &said);
             let written = stream.write_all(&header).await;
             written.map_err(|source| OriginError::Connect {
                 address: address.to_string(),

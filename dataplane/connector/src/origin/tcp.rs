@@ -22,7 +22,7 @@ use adit_proto::ingress::Rule;
 use adit_proto::ingress::ip_rules::IpRules;
 use adit_proto::ingress::service::OriginService;
 use adit_proto::origin_pool::health::Outcome;
-use adit_proto::proxy_header::ProxyVersion;
+use adit_proto::proxy_protocol::Version;
 use adit_proto::socks;
 use http::uri::Authority;
 
@@ -47,7 +47,7 @@ pub(crate) struct TcpOrigin {
     connect_timeout: Duration,
     keep_alive: Option<Duration>,
     happy_eyeballs: bool,
-    proxy_protocol: Option<ProxyVersion>,
+    proxy_protocol: Option<Version>,
     /// The addresses of a fixed destination, if there are several or limits.
     group: Option<Arc<Group>>,
 }

@@ -103,16 +103,12 @@ impl Resolver<'_> {
         key: &'static str,
         text: Option<&str>,
     ) -> Result<Option<Version>, ConfigError> {
-        match text {
-            None => Ok(None),
-            Some("v1") => Ok(Some(Version::V1)),
-            Some("v2") => Ok(Some(Version::V2)),
-            Some(other) => {
-                let reason =
-                    format!("send-proxy: {other:?} is neither v1 nor v2; leave it out to send no header");
-                Err(self.refuse(key, reason))
-            }
-        }
+        let Some(text) = text else { return Ok(None) };
+        let version = Version::parse(text).ok_or_else(|| {
+            let reason = format!("send-proxy: {text:?} is neither v1 nor v2; leave it out to send no header");
+            self.refuse(key, reason)
+        });
+        version.map(Some)
     }
 
     fn addresses(

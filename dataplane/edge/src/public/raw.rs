@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use adit_driver::stream::Stream;
 use adit_proto::exchange::edge::Scheme;
-use adit_proto::proxy_protocol::{self, Ends, Version};
+use adit_proto::proxy_protocol::{self, Ends, Said, Version};
 use adit_wire::Hostname;
 use bytes::Bytes;
 
@@ -59,7 +59,7 @@ fn preface(version: Option<Version>, peer: Peer, stream: &Ahead<Stream>) -> Byte
         // Unknown only of a connection that is gone already.
         destination: peer.destination.or_else(here).unwrap_or(peer.source),
     };
-    proxy_protocol::encode(version, &ends)
+    proxy_protocol::encode(version, &Said::Visitor(ends))
 }
 
 async fn carry(core: &Rc<Core>, flow: Flow<'_>, stream: Ahead<Stream>) {

@@ -11,7 +11,7 @@ use super::access::AccessSettings;
 use super::edits::EditsText;
 use super::ip_rules::IpRuleText;
 use crate::origin_pool::settings::PoolText;
-use crate::proxy_header::ProxyVersion;
+use crate::proxy_protocol::Version;
 
 /// Complete settings of one rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub struct OriginSettings {
     /// What is changed on the way. Not keys of cloudflared.
     pub edits: EditsText,
     /// Tells the origin whom each connection is for. Not a key of cloudflared.
-    pub proxy_protocol: Option<ProxyVersion>,
+    pub proxy_protocol: Option<Version>,
     /// Several addresses, and limits. Not keys of cloudflared.
     pub pool: PoolText,
 }
@@ -102,7 +102,7 @@ pub struct OriginOverrides {
     /// See [`OriginSettings::edits`]; each key by itself.
     pub edits: EditsText,
     /// See [`OriginSettings::proxy_protocol`]; `Some(None)` turns it off.
-    pub proxy_protocol: Option<Option<ProxyVersion>>,
+    pub proxy_protocol: Option<Option<Version>>,
     /// See [`OriginSettings::pool`]; each key by itself.
     pub pool: PoolText,
 }

@@ -8,6 +8,9 @@ use super::{Ends, Header, Said, Unlawful, begins_with};
 
 const PREFIX: &[u8] = b"PROXY ";
 
+/// What is written where the visitor is not known.
+pub(super) const NOBODY: &[u8] = b"PROXY UNKNOWN\r\n";
+
 /// Longest line with its end, as the specification says.
 const LINE_BYTES_MAX: usize = 107;
 

@@ -15,6 +15,9 @@ const HEAD_BYTES: usize = 16;
 const LOCAL: u8 = 0x20;
 const PROXY: u8 = 0x21;
 
+/// What is written where the visitor is not known: signature, [`LOCAL`], no family, no length.
+pub(super) const NOBODY: &[u8; HEAD_BYTES] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+
 /// Family in the upper half, transport in the lower.
 const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
