@@ -427,6 +427,9 @@ impl ConnectionCell {
                 self.touch();
             } else {
                 let has_exchange = state.exchange_halves > 0;
+                if let Some(patience) = state.watch.patience(has_exchange) {
+                    next = next.map(|next| next.max(patience));
+                }
                 let watch = state.watch.poll_timeout(has_exchange);
                 next = next.into_iter().chain(watch).min();
             }

@@ -21,6 +21,12 @@ use quinn_proto::FrameStats;
 /// PINGs that go unanswered before a connection is lost.
 const PROBES: u32 = 5;
 
+/// How long the answer to a PING by the clock may take before QUIC is let look for a loss.
+///
+/// The peer holds an acknowledgement back for 25 ms, and QUIC's own timer goes off a round trip after that: on a short path
+/// whoever wakes a millisecond late is asked twice, which is half of what an idle connection sends (seen).
+const PATIENCE: Duration = Duration::from_millis(250);
+
 /// No rhythm becomes faster than this by itself.
 const RHYTHM_MIN: Duration = Duration::from_secs(10);
 
@@ -38,6 +44,8 @@ pub(crate) struct Watch {
     /// The first question since then.
     asked_at: Option<Instant>,
     probed_at: Option<Instant>,
+    /// A PING by the clock was sent then, and nothing else is to be acknowledged.
+    pinged_alone_at: Option<Instant>,
     is_in_doubt: bool,
     /// When to look again. It stays while what it is for moves away, so that a busy connection does not
     /// move its timer with every packet.
@@ -75,6 +83,7 @@ impl Watch {
             heard_at: now,
             asked_at: None,
             probed_at: None,
+            pinged_alone_at: None,
             is_in_doubt: false,
             look_at: None,
         }
@@ -118,12 +127,23 @@ impl Watch {
             self.heard_at = now;
             self.asked_at = None;
             self.probed_at = None;
+            self.pinged_alone_at = None;
             self.is_in_doubt = false;
         }
-        if std::mem::replace(&mut self.frames_asking, asking) != asking {
+        let before = std::mem::replace(&mut self.frames_asking, asking);
+        if before != asking {
+            let is_first = self.asked_at.is_none() && asking == before.wrapping_add(1);
+            self.pinged_alone_at = self.pinged_alone_at.filter(|_| is_first);
             self.asked_at.get_or_insert(now);
         }
         is_heard
+    }
+
+    /// Until when QUIC's own timers are not worth a wake-up: all that they wait for is the answer to a lone PING.
+    pub(crate) fn patience(&self, has_exchange: bool) -> Option<Instant> {
+        let is_welcome = self.mode == Mode::Patient && !has_exchange;
+        let pinged_at = self.pinged_alone_at.filter(|_| is_welcome);
+        pinged_at.map(|at| at + PATIENCE)
     }
 
     /// Whether the peer has just seen a side with a rhythm at a new address: it challenges the path then (RFC 9000 §9.1).
@@ -171,7 +191,11 @@ impl Watch {
             let is_news = is_late && !std::mem::replace(&mut self.is_in_doubt, is_late);
             return if is_news { Verdict::Doubt } else { Verdict::Ping };
         }
-        if is_due { Verdict::Ping } else { Verdict::Nothing }
+        if !is_due {
+            return Verdict::Nothing;
+        }
+        self.pinged_alone_at = (self.asked_at.is_none() && !has_exchange).then_some(now);
+        Verdict::Ping
     }
 
     fn next(&self, has_exchange: bool) -> Option<Instant> {

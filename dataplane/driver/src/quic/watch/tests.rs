@@ -199,3 +199,24 @@ fn a_side_that_was_moved_speaks_twice_as_often() {
         due += interval;
     }
 }
+
+#[test]
+fn the_answer_to_a_lone_ping_may_take_its_time() {
+    let mut lab = Lab::patient();
+    lab.watch.ping_by_clock(lab.at(20.0), Duration::from_secs(20));
+    assert_eq!(lab.watch.patience(false), None);
+    assert_eq!(lab.verdict(), (20.0, Verdict::Ping));
+    assert_eq!(lab.watch.patience(false), Some(lab.at(20.25)));
+    assert_eq!(lab.watch.patience(true), None, "somebody waits");
+    lab.hears(20.03);
+    assert_eq!(lab.watch.patience(false), None);
+
+    // What is sent besides it has a right to be looked after.
+    assert_eq!(lab.verdict(), (40.0, Verdict::Ping));
+    lab.asks(40.01);
+    assert_eq!(lab.watch.patience(false), None);
+    lab.hears(40.03);
+    lab.asks(59.9);
+    assert_eq!(lab.verdict(), (60.0, Verdict::Ping));
+    assert_eq!(lab.watch.patience(false), None);
+}
