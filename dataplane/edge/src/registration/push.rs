@@ -48,7 +48,8 @@ pub(super) async fn keep_told(core: Rc<CoreState>, connection: Connection, repli
         let newest = held.unwrap_or(VERSION_NONE).max(named);
         let mut pause = Duration::MAX;
         if newest > pushed {
-            match push(&core, &connection, replica).await {
+            // Boxed, as a connection's task lives as long as it does and pushes for moments.
+            match Box::pin(push(&core, &connection, replica)).await {
                 Some(version) => {
                     pushed = version.max(newest);
                     pauses.reset();
