@@ -259,6 +259,30 @@ fn a_single_connection_moves_without_losing_a_visitor(io: IoMode) {
 }
 
 /// An edge that ends takes its TCP connections along, and gets them back.
+fn a_connector_that_leaves_over_http2_sends_the_last_byte(io: IoMode) {
+    const BYTES: usize = 8_000_000;
+    let (origin, site) = (Scripted::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    // What the origin has sent waits in the connector for a link that is slower.
+    let link = TcpRelay::slow(site.edge.addresses.tunnel, 4_000_000).expect("a free port");
+    let settings = over_http2(site.connector(&tunnel))
+        .edge(link.address())
+        .service(&origin.url());
+    let mut connector = settings.start();
+    connector.wait_connections(4);
+    site.wait_served();
+    let path = format!("/bytes?count={BYTES}");
+    let downloads = [(); 4].map(|()| site.visit(&path).start());
+    deadline::until_true("all to be under way", deadline::STEP, || {
+        downloads.iter().all(|download| download.received() > 1_000_000)
+    });
+    assert!(connector.process.terminate(deadline::STEP).success());
+    for download in downloads {
+        let done = download.finish();
+        assert_eq!((done.exit, done.body.len()), (0, BYTES), "{}", done.error);
+    }
+}
+
 fn connections_over_http2_come_back_after_an_edge_does(io: IoMode) {
     let (nginx, mut site) = (Nginx::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
@@ -285,5 +309,6 @@ adit_tests::in_both_modes!(
     edges_of_the_wanted_family_are_dialled,
     where_udp_is_blocked_a_tunnel_uses_tcp_until_it_is_not,
     a_single_connection_moves_without_losing_a_visitor,
+    a_connector_that_leaves_over_http2_sends_the_last_byte,
     connections_over_http2_come_back_after_an_edge_does,
 );

@@ -4,6 +4,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use crate::deadline;
 
@@ -23,7 +24,17 @@ impl TcpRelay {
     /// # Errors
     /// What `bind` says: a port that is free for UDP may be taken for TCP.
     pub fn start(address: SocketAddr, target: SocketAddr) -> io::Result<Self> {
-        Self::listen(address, move |client| pass_on(&client, target))
+        Self::listen(address, move |client| pass_on(&client, target, None))
+    }
+
+    /// The same on any address, with at most so many bytes per second from whoever dials it.
+    ///
+    /// # Errors
+    /// What `bind` says.
+    pub fn slow(target: SocketAddr, bytes_per_second: u32) -> io::Result<Self> {
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), move |client| {
+            pass_on(&client, target, Some(bytes_per_second))
+        })
     }
 
     /// An HTTP proxy that brings whoever asks for a tunnel, wherever to, to `target`: for programs that go by names and
@@ -34,7 +45,7 @@ impl TcpRelay {
     pub fn proxy(target: SocketAddr) -> io::Result<Self> {
         Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), move |client| {
             hear_connect(&client)?;
-            pass_on(&client, target)
+            pass_on(&client, target, None)
         })
     }
 
@@ -72,17 +83,35 @@ impl Drop for TcpRelay {
     }
 }
 
-fn pass_on(client: &TcpStream, target: SocketAddr) -> io::Result<()> {
+fn pass_on(client: &TcpStream, target: SocketAddr, bytes_per_second: Option<u32>) -> io::Result<()> {
     let server = TcpStream::connect(target)?;
-    for (from, to) in [(client, &server), (&server, client)] {
+    for (from, to, rate) in [(client, &server, bytes_per_second), (&server, client, None)] {
         let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
         std::thread::spawn(move || {
             // However it ends, the other side learns of it.
-            let _passed = io::copy(&mut from, &mut to);
+            let _passed = match rate {
+                Some(rate) => trickle(&mut from, &mut to, rate),
+                None => io::copy(&mut from, &mut to).map(drop),
+            };
             let _told = to.shutdown(Shutdown::Write);
         });
     }
     Ok(())
+}
+
+/// Copies in small parts, each followed by the time that a slow link would take for it.
+fn trickle(from: &mut TcpStream, to: &mut TcpStream, bytes_per_second: u32) -> io::Result<()> {
+    let mut part = [0; 16 << 10];
+    loop {
+        let count = from.read(&mut part)?;
+        if count == 0 {
+            return Ok(());
+        }
+        to.write_all(&part[..count])?;
+        std::thread::sleep(Duration::from_secs_f64(
+            count as f64 / f64::from(bytes_per_second),
+        ));
+    }
 }
 
 /// Reads `CONNECT …` with its headers and agrees.

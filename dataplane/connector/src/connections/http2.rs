@@ -58,6 +58,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
 /// Kept of one answer until the edge has room for it, so that a frame is always ready to be sealed.
 const SEND_BUFFER_BYTES_MAX: usize = 1 << 20;
 
+/// How long that may take to leave when the connection is closed.
+const SEND_TIME_MAX: Duration = Duration::from_secs(4);
+
 /// Larger frames than the least that every peer takes spare headers, but hold up other exchanges.
 const FRAME_BYTES_MAX: u32 = 64 << 10;
 
@@ -191,7 +194,10 @@ impl Http2Connection {
     /// Closes and waits until that is on its way.
     pub(super) async fn close(&self) {
         self.shared.closing.notify_one();
-        if timeout(FLUSH_TIME_MAX, self.closed()).await.is_err() {
+        if timeout(SEND_TIME_MAX + FLUSH_TIME_MAX, self.closed())
+            .await
+            .is_err()
+        {
             tracing::debug!("a closed connection lingers");
         }
     }
@@ -315,7 +321,11 @@ impl Requests {
                     None => break Http2Error::Closed.to_string(),
                 },
                 () = shared.closing.notified() => {
-                    // Whoever closes has waited for what was under way.
+                    // Whoever closes has waited for what was under way, but not for its last bytes.
+                    if timeout(SEND_TIME_MAX, self.send_all(&mut connection, &shared.heard)).await.is_err() {
+                        tracing::debug!(connIndex = self.index.0, "the end of an answer did not get through in time");
+                    }
+                    shared.heard.linger();
                     connection.abrupt_shutdown(Reason::NO_ERROR);
                     let deadline = adit_driver::time::now() + FLUSH_TIME_MAX;
                     while let Ok(Some(_)) = timeout_at(deadline, connection.accept()).await {}
@@ -336,6 +346,23 @@ impl Requests {
             self.bodies.gather(cx);
         }
         accepted
+    }
+
+    /// Waits until all that exchanges have written is in the socket: the library keeps up to [`SEND_BUFFER_BYTES_MAX`] of
+    /// each, which an abrupt end would throw away.
+    async fn send_all(&self, connection: &mut Served, heard: &Heard) {
+        poll_fn(|cx| {
+            loop {
+                match self.poll_accept(connection, heard, cx) {
+                    // The edge knows that it shall ask no more; what comes all the same is refused by being dropped.
+                    Poll::Ready(Some(Ok(_late))) => {}
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                    Poll::Pending if heard.is_write_blocked() => return Poll::Pending,
+                    Poll::Pending => return Poll::Ready(()),
+                }
+            }
+        })
+        .await;
     }
 
     fn handle(&mut self, request: Request<h2::RecvStream>, respond: SendResponse<Bytes>) {

@@ -1,4 +1,4 @@
-//! Notices that an edge is heard of, whatever it says, and how much it says.
+//! Notices that an edge is heard of, whatever it says, and how much it says; and whether all that is for it has left.
 
 use std::cell::Cell;
 use std::io;
@@ -12,7 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// its windows would explain, and all of a socket's buffer may be such frames.
 const TURN_BYTES_MAX: usize = 128 << 10;
 
-/// Counts reads that brought something.
+/// Bytes thrown away at a time while the end of the other side is waited for.
+const WASTE_BYTES: usize = 4 << 10;
+
+/// Counts reads that brought something, and knows of writes that wait.
 #[derive(Clone, Default)]
 pub(super) struct Heard(Rc<Counts>);
 
@@ -21,9 +24,13 @@ struct Counts {
     turns: Cell<u64>,
     /// Read since [`Heard::is_gathering_due`] was true.
     bytes: Cell<usize>,
+    /// The last write had to wait.
+    is_write_blocked: Cell<bool>,
+    /// Whoever shuts the stream down waits for the other side to do so too.
+    lingers: Cell<bool>,
 }
 
-/// A byte stream whose reads are counted.
+/// A byte stream that is heeded so.
 pub(super) struct Heeded<S> {
     stream: S,
     heard: Heard,
@@ -53,6 +60,22 @@ impl Heard {
             self.0.bytes.set(0);
         }
         is_due
+    }
+
+    /// Whether something is to be written that the stream had no room for.
+    pub(super) fn is_write_blocked(&self) -> bool {
+        self.0.is_write_blocked.get()
+    }
+
+    /// Has the end of the stream wait for that of the other side: a socket that is closed with something unread in it
+    /// throws away what it has not sent yet.
+    pub(super) fn linger(&self) {
+        self.0.lingers.set(true);
+    }
+
+    fn note_write<T>(&self, written: Poll<T>) -> Poll<T> {
+        self.0.is_write_blocked.set(written.is_pending());
+        written
     }
 
     fn note(&self, bytes: usize) {
@@ -85,9 +108,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heeded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Heeded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heeded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.heard.note_write(written)
     }
 
     fn poll_write_vectored(
@@ -95,7 +119,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heeded<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.heard.note_write(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -103,10 +128,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heeded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.heard.note_write(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        let mut waste = [0; WASTE_BYTES];
+        while self.heard.0.lingers.get() {
+            let mut buffer = ReadBuf::new(&mut waste);
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
