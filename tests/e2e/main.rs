@@ -13,6 +13,7 @@ mod origin_keys;
 mod origin_pools;
 mod broken_origins;
 mod reload;
+mod replicas;
 mod token_gate;
 mod edits;
 mod remote_rules;

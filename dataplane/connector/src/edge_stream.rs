@@ -6,6 +6,7 @@
 //! | trailers | behind a body in frames, if the edge is ours and takes them | HTTP/2's own |
 //! | end | FIN | END_STREAM |
 //! | failed, no head sent yet | `ConnectResponse.error`, FIN | 502 that says it is the connector's |
+//! | the same, origin not reached, edge of ours | `AditUnreached` beside it | `adit_unreached` in it |
 //! | failed later | RESET_STREAM(0) | RST_STREAM(INTERNAL_ERROR) |
 //! | nobody reads on | STOP_SENDING(0) | RST_STREAM(NO_ERROR) behind the answer |
 //!
@@ -16,6 +17,8 @@ use std::task::{Context, Poll};
 use adit_driver::chunks::Chunks;
 use adit_driver::quic;
 use adit_proto::exchange::connector::http2::ResponseTooLarge;
+use adit_proto::exchange::reach::Reach;
+use adit_wire::alpn;
 use adit_wire::connect::HeadError;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -50,13 +53,38 @@ pub(crate) enum ReadError {
     Http2(#[from] h2::Error),
 }
 
-/// Who is at the other end of a connection over QUIC.
+/// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EdgeKind {
-    /// `adit/1` was agreed on.
+    /// `adit/1` was agreed on, or the control stream over HTTP/2 says so.
     Ours,
     /// It speaks cloudflared's protocol and nothing else.
     Stock,
+}
+
+impl EdgeKind {
+    /// Who has agreed on what is spoken on `connection`.
+    pub(crate) fn over_quic(connection: &quic::Connection) -> Self {
+        match connection.alpn().as_deref() {
+            Some(alpn::ADIT) => Self::Ours,
+            Some(_) | None => Self::Stock,
+        }
+    }
+
+    /// What an edge may be told of how far a request has come: a stock one gets no other bytes than from a stock connector.
+    pub(crate) fn told(self, reach: Reach) -> Reach {
+        match self {
+            Self::Ours => reach,
+            Self::Stock => Reach::Unknown,
+        }
+    }
+}
+
+/// Why an edge that is still owed a head gets no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Excuse {
+    pub(crate) text: String,
+    pub(crate) reach: Reach,
 }
 
 /// What an exchange sends.
@@ -79,8 +107,8 @@ pub(crate) trait ToEdge {
     /// Ends the answer.
     fn finish(&mut self);
 
-    /// Ends the exchange without a proper end; `text` says why, if the edge is still owed a head.
-    async fn fail(&mut self, text: Option<&str>);
+    /// Ends the exchange without a proper end; `excuse` says why, if the edge is still owed a head.
+    async fn fail(&mut self, excuse: Option<&Excuse>);
 
     /// Waits until the edge gives the answer up, or the connection is lost.
     async fn stopped(&mut self);

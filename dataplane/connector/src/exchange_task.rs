@@ -19,6 +19,7 @@ use std::time::Duration;
 use adit_driver::time::{Instant, sleep_until};
 use adit_proto::exchange::connector::{self, HeadRules, RequestError, RequestHead};
 use adit_proto::exchange::error_code::HEADER as ERROR_CODE;
+use adit_proto::exchange::reach::{Reach, UNREACHABLE};
 use adit_wire::ConnIndex;
 use adit_wire::connect::HeadError;
 use bytes::{Bytes, BytesMut};
@@ -29,7 +30,7 @@ use time::OffsetDateTime;
 
 use crate::access::ASSERTION;
 use crate::config::remote::chain;
-use crate::edge_stream::{FromEdge, Gone, SendHeadError, ToEdge};
+use crate::edge_stream::{Excuse, FromEdge, Gone, SendHeadError, ToEdge};
 use crate::management::LogEvent;
 use crate::metrics::CoreMetrics;
 use crate::origin::body::{Progress, RequestBody, StreamBody};
@@ -56,10 +57,6 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// applications, whose own limits are about as low.
 const COLLECTED_BYTES_MAX: usize = 1 << 20;
 
-/// What visitors' edges are told when an origin gives no answer; monitoring looks for these words.
-const UNREACHABLE: &str = "Unable to reach the origin service. The service may be down or it may not be \
-                           responding to traffic from cloudflared";
-
 /// What exchanges need of their core.
 pub(crate) struct ExchangeCore {
     pub(crate) settings: Arc<Settings>,
@@ -78,6 +75,9 @@ enum ExchangeError {
     Request(#[from] RequestError),
     #[error(transparent)]
     Origin(#[from] OriginError),
+    /// No connection to where the visitor wanted to go.
+    #[error(transparent)]
+    Asked(OriginError),
     #[error(transparent)]
     Destination(#[from] DestinationError),
     #[error("ParseAddr({0:?}): unable to parse IP")]
@@ -97,15 +97,17 @@ enum ExchangeError {
 }
 
 impl ExchangeError {
-    /// The text for the edge, if the edge is still owed a response head.
-    fn text(&self) -> Option<String> {
+    /// What the edge is told, if it is still owed a response head.
+    fn excuse(&self) -> Option<Excuse> {
+        let excuse = |text, reach| Some(Excuse { text, reach });
         match self {
             Self::Request(_)
             | Self::Unasked
             | Self::ResponseHead(_)
             | Self::Destination(_)
-            | Self::FlowAddress(_) => Some(chain(self)),
-            Self::Origin(error) => Some(format!("{UNREACHABLE}: {}", chain(error))),
+            | Self::FlowAddress(_) => excuse(chain(self), Reach::Unknown),
+            Self::Origin(error) => excuse(format!("{UNREACHABLE}: {}", chain(error)), error.reach()),
+            Self::Asked(error) => excuse(format!("{UNREACHABLE}: {}", chain(error)), Reach::Asked),
             Self::Head(_)
             | Self::HeadDeadline
             | Self::ResponseBody(_)
@@ -193,7 +195,7 @@ async fn conclude<S: ToEdge, R: FromEdge>(
             "Request failed"
         );
     }
-    stream.send.fail(error.text().as_deref()).await;
+    stream.send.fail(error.excuse().as_ref()).await;
 }
 
 /// Does what was asked for; `first` came along with it.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adit_driver::kernel::IoMode;
+use adit_proto::exchange::reach::Reach;
 use adit_proto::ingress::Rule;
 use adit_proto::ingress::service::OriginService;
 use adit_proto::origin_pool::health::Outcome;
@@ -78,6 +79,12 @@ pub(crate) enum OriginError {
         #[source]
         source: hyper::Error,
     },
+    /// The connection was gone before any of the request was written to it.
+    #[error("the request was not sent")]
+    Unsent {
+        #[source]
+        source: hyper::Error,
+    },
     #[error(transparent)]
     Busy(#[from] Busy),
 }
@@ -87,8 +94,21 @@ impl OriginError {
     fn outcome(&self) -> Option<Outcome> {
         match self {
             Self::Resolve { .. } | Self::Connect { .. } | Self::Tls { .. } => Some(Outcome::Unconnected),
-            Self::Http { .. } => Some(Outcome::Unanswered),
+            Self::Http { .. } | Self::Unsent { .. } => Some(Outcome::Unanswered),
             Self::ServerName { .. } | Self::CaPool { .. } | Self::Busy(_) => None,
+        }
+    }
+
+    /// How far the request has come: no request goes out before its connection stands, TLS included.
+    pub(crate) fn reach(&self) -> Reach {
+        match self {
+            Self::Resolve { .. }
+            | Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::ServerName { .. }
+            | Self::CaPool { .. }
+            | Self::Unsent { .. } => Reach::Nowhere,
+            Self::Http { .. } | Self::Busy(_) => Reach::Unknown,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod edge;
 pub mod connector;
+pub mod reach;
 pub mod retry;
 pub mod error_code;
 pub mod framed_body;

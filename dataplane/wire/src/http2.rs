@@ -14,8 +14,14 @@ pub use headers::{Headers, HeadersError, encode_headers};
 
 use serde::Deserialize;
 
+use crate::metadata::{ASKED, TRUE};
+
 /// Name in the certificate that a connector insists on when it dials for HTTP/2.
 pub const SERVER_NAME: &str = "h2.cftunnel.com";
+
+/// Set to [`TRUE`](crate::metadata::TRUE) by an edge of ours in the requests that are its own, the control stream's
+/// above all. A connector may then say what only such an edge understands.
+pub const EDGE_OF_OURS: &str = "adit-edge";
 
 /// Says what kind a request is; one of [`CONTROL_STREAM`], [`UPDATE_CONFIGURATION`] and [`WEBSOCKET`].
 pub const UPGRADE: &str = "cf-cloudflared-proxy-connection-upgrade";
@@ -51,6 +57,11 @@ pub enum ResponseMeta {
         /// It has too many TCP flows open to take this one.
         is_rate_limited: bool,
     },
+    /// The connector's own: nothing of the request has reached an origin. Only between peers of ours.
+    Unreached {
+        /// The visitor named the destination.
+        is_asked: bool,
+    },
 }
 
 impl ResponseMeta {
@@ -65,6 +76,8 @@ impl ResponseMeta {
             Self::Connector {
                 is_rate_limited: true,
             } => r#"{"src":"cloudflared","flow_rate_limited":true}"#,
+            Self::Unreached { is_asked: false } => r#"{"src":"cloudflared","adit_unreached":"true"}"#,
+            Self::Unreached { is_asked: true } => r#"{"src":"cloudflared","adit_unreached":"asked"}"#,
         }
     }
 
@@ -77,8 +90,12 @@ impl ResponseMeta {
         let written: WrittenMeta<'_> = serde_json::from_slice(value).ok()?;
         match written.src {
             "origin" => Some(Self::Origin),
-            "cloudflared" => Some(Self::Connector {
-                is_rate_limited: written.flow_rate_limited,
+            "cloudflared" => Some(match written.adit_unreached {
+                Some(TRUE) => Self::Unreached { is_asked: false },
+                Some(ASKED) => Self::Unreached { is_asked: true },
+                Some(_) | None => Self::Connector {
+                    is_rate_limited: written.flow_rate_limited,
+                },
             }),
             _ => None,
         }
@@ -90,6 +107,8 @@ struct WrittenMeta<'a> {
     src: &'a str,
     #[serde(default)]
     flow_rate_limited: bool,
+    #[serde(default)]
+    adit_unreached: Option<&'a str>,
 }
 
 #[cfg(test)]
@@ -106,6 +125,8 @@ mod tests {
             ResponseMeta::Connector {
                 is_rate_limited: true,
             },
+            ResponseMeta::Unreached { is_asked: false },
+            ResponseMeta::Unreached { is_asked: true },
         ] {
             assert_eq!(ResponseMeta::parse(meta.as_str().as_bytes()), Some(meta));
         }

@@ -34,6 +34,12 @@ pub const FLOW_CONNECT_RATE_LIMITED: &str = "FlowConnectRateLimited";
 /// trailers. In an answer: it is.
 pub const TRAILERS: &str = "AditTrailers";
 
+/// Said by a connector of ours beside an error: nothing of the request has reached an origin. [`TRUE`], or [`ASKED`].
+pub const UNREACHED: &str = "AditUnreached";
+
+/// The value of [`UNREACHED`] where the visitor named the destination: it tells nothing of the connector's origins.
+pub const ASKED: &str = "asked";
+
 /// The value of a flag that is set.
 pub const TRUE: &str = "true";
 

@@ -1,6 +1,7 @@
 //! Load by h2load, with its summary taken apart.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -57,6 +58,13 @@ impl Load {
             "-m".to_owned(),
             streams.to_string(),
         ]);
+        self
+    }
+
+    /// As `POST` with the content of `file`.
+    pub fn post(mut self, file: &Path) -> Self {
+        self.arguments.push("-d".to_owned());
+        self.arguments.push(file.display().to_string());
         self
     }
 

@@ -25,9 +25,11 @@ use adit_driver::stream::Stream;
 use adit_driver::tcp::{self, DialOptions};
 use adit_driver::time::{sleep, timeout, timeout_at};
 use adit_proto::exchange::connector::http2::Kind;
+use adit_proto::exchange::reach::Reach;
 use adit_proto::limits::{HEAD_BYTES_MAX, SILENCE_MAX};
 use adit_wire::ConnIndex;
-use adit_wire::http2::SERVER_NAME;
+use adit_wire::http2::{EDGE_OF_OURS, SERVER_NAME};
+use adit_wire::metadata::TRUE;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Ping, PingPong, Reason};
@@ -41,8 +43,8 @@ use tokio_rustls::client::TlsStream;
 use super::in_flight::{Guard, InFlight};
 use super::{Core, EXCHANGES_PER_CONNECTION_MAX, FLUSH_TIME_MAX};
 use crate::edge_proxy::TraversalError;
-use crate::edge_stream::ToEdge as _;
 use crate::edge_stream::http2::{Bodies, Http2Answer};
+use crate::edge_stream::{EdgeKind, Excuse, ToEdge as _};
 use crate::exchange_task::serve_http2;
 use control::{Http2Reader, Http2Writer};
 use heard::Heard;
@@ -123,8 +125,8 @@ struct Shared {
     closing: Notify,
 }
 
-/// The control stream as the edge has opened it.
-type Opened = (Http2Reader, Http2Writer);
+/// The control stream as the edge has opened it, and who the edge is.
+type Opened = (Http2Reader, Http2Writer, EdgeKind);
 
 /// The next request, unless the connection is over.
 type Accepted = Option<Result<(Request<h2::RecvStream>, SendResponse<Bytes>), h2::Error>>;
@@ -159,6 +161,7 @@ impl Http2Connection {
                 core: core.clone(),
                 index,
                 in_flight: shared.in_flight.clone(),
+                edge: EdgeKind::Stock,
                 bodies: Bodies::default(),
                 control: Some(control),
             };
@@ -306,6 +309,7 @@ struct Requests {
     core: Rc<Core>,
     index: ConnIndex,
     in_flight: Rc<InFlight>,
+    edge: EdgeKind,
     bodies: Bodies,
     /// Until there is a control stream.
     control: Option<oneshot::Sender<Opened>>,
@@ -366,7 +370,7 @@ impl Requests {
     }
 
     fn handle(&mut self, request: Request<h2::RecvStream>, respond: SendResponse<Bytes>) {
-        let index = self.index;
+        let (index, edge) = (self.index, self.edge);
         match Kind::of(request.headers()) {
             Kind::ControlStream => {
                 let Some(control) = self.control.take() else {
@@ -374,7 +378,14 @@ impl Requests {
                     spawn_local(refuse(respond));
                     return;
                 };
-                match control::open(request, respond) {
+                if request
+                    .headers()
+                    .get(EDGE_OF_OURS)
+                    .is_some_and(|value| value == TRUE)
+                {
+                    self.edge = EdgeKind::Ours;
+                }
+                match control::open(request, respond, self.edge) {
                     // Nobody waits for it if the attempt was given up.
                     Ok(opened) => drop(control.send(opened)),
                     Err(error) => tracing::debug!(connIndex = index.0, %error, "control stream ended"),
@@ -395,7 +406,7 @@ impl Requests {
                 let request = request.map(|body| self.bodies.arriving(body));
                 // Ends with the stream, which ends with the connection.
                 spawn_local(async move {
-                    serve_http2(exchanges, index, request, Http2Answer::new(respond)).await;
+                    serve_http2(exchanges, index, request, Http2Answer::new(respond, edge)).await;
                     drop(guard);
                 });
             }
@@ -404,5 +415,11 @@ impl Requests {
 }
 
 async fn refuse(respond: SendResponse<Bytes>) {
-    Http2Answer::new(respond).fail(Some("")).await;
+    let excuse = Excuse {
+        text: String::new(),
+        reach: Reach::Unknown,
+    };
+    Http2Answer::new(respond, EdgeKind::Stock)
+        .fail(Some(&excuse))
+        .await;
 }

@@ -5,11 +5,12 @@ use std::future::pending;
 
 use adit_driver::quic::Connection;
 use adit_driver::time::{Instant, sleep};
-use adit_wire::{ConnIndex, alpn};
+use adit_wire::ConnIndex;
 
 use super::http2::{Http2Connection, Lost};
 use super::streams::Streams;
 use super::{Core, Event, slot};
+use crate::edge_stream::EdgeKind;
 use crate::metrics::{Sampler, SlotMetrics};
 
 /// How often a connection's numbers are looked at: as fresh as any scrape needs them.
@@ -21,10 +22,21 @@ pub(super) enum Link {
         connection: Connection,
         streams: Streams,
     },
-    Http2(Http2Connection),
+    Http2 {
+        connection: Http2Connection,
+        edge: EdgeKind,
+    },
 }
 
 impl Link {
+    /// Who is at the other end.
+    pub(super) fn edge(&self) -> EdgeKind {
+        match self {
+            Self::Quic { connection, .. } => EdgeKind::over_quic(connection),
+            Self::Http2 { edge, .. } => *edge,
+        }
+    }
+
     /// Waits for the end.
     pub(super) async fn closed(&self) -> Lost {
         match self {
@@ -35,7 +47,7 @@ impl Link {
                     is_silent: reason.is_timeout(),
                 }
             }
-            Self::Http2(connection) => connection.closed().await,
+            Self::Http2 { connection, .. } => connection.closed().await,
         }
     }
 
@@ -43,7 +55,7 @@ impl Link {
     pub(super) async fn idle(&self) {
         match self {
             Self::Quic { streams, .. } => streams.idle().await,
-            Self::Http2(connection) => connection.idle().await,
+            Self::Http2 { connection, .. } => connection.idle().await,
         }
     }
 
@@ -51,7 +63,7 @@ impl Link {
     pub(super) async fn close(&self) {
         match self {
             Self::Quic { connection, .. } => connection.close(slot::CLOSE_CODE, b""),
-            Self::Http2(connection) => connection.close().await,
+            Self::Http2 { connection, .. } => connection.close().await,
         }
     }
 
@@ -59,9 +71,9 @@ impl Link {
     pub(super) async fn attend(&self, core: &Core, index: ConnIndex, sampler: &mut Sampler) -> Infallible {
         let connection = match self {
             Self::Quic { connection, .. } => connection,
-            Self::Http2(connection) => return connection.watch(core).await,
+            Self::Http2 { connection, .. } => return connection.watch(core).await,
         };
-        if connection.alpn().as_deref() == Some(alpn::ADIT) {
+        if self.edge() == EdgeKind::Ours {
             let (first, interval) = core.settings.idle_pings(index, Instant::now());
             connection.ping_by_clock(first, interval);
         }

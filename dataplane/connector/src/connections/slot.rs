@@ -130,10 +130,11 @@ impl Attempt {
             }
             Protocol::Http2 => {
                 let dialling = Http2Connection::dial(core, self.index, self.address);
-                let (connection, (recv, send)) = dialling.await?;
+                let (connection, (recv, send, edge)) = dialling.await?;
                 let control = ControlStream::over(recv, send, limit, metrics);
                 let details = self.register(core, &control).await?;
-                Ok((Link::Http2(connection), control, details.is_remotely_managed))
+                let link = Link::Http2 { connection, edge };
+                Ok((link, control, details.is_remotely_managed))
             }
         }
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use adit_driver::quic::{Connection, RecvStream, SendStream};
 use adit_driver::time::timeout;
+use adit_wire::ConnIndex;
 use adit_wire::signature::{SIGNATURE_SIZE, StreamKind};
-use adit_wire::{ConnIndex, alpn};
 use tokio::io::AsyncReadExt;
 use tokio::task::{JoinHandle, spawn_local};
 
@@ -62,10 +62,7 @@ async fn accept(
     index: ConnIndex,
     in_flight: Rc<InFlight>,
 ) {
-    let edge = match connection.alpn().as_deref() {
-        Some(alpn::ADIT) => EdgeKind::Ours,
-        Some(_) | None => EdgeKind::Stock,
-    };
+    let edge = EdgeKind::over_quic(&connection);
     while let Ok((send, recv)) = connection.accept_bi().await {
         let guard = Guard::new(in_flight.clone());
         let exchanges = exchanges.clone();

@@ -12,7 +12,7 @@ use h2::Reason;
 use h2::server::SendResponse;
 use http::{HeaderMap, Response, StatusCode};
 
-use super::{Gone, SendHeadError, ToEdge};
+use super::{EdgeKind, Excuse, Gone, SendHeadError, ToEdge};
 pub(crate) use body::{Bodies, Http2Body};
 
 mod body;
@@ -20,6 +20,7 @@ mod body;
 /// The answer to one request.
 pub(crate) struct Http2Answer {
     phase: Phase,
+    edge: EdgeKind,
     trailers: Option<HeaderMap>,
 }
 
@@ -32,9 +33,10 @@ enum Phase {
 }
 
 impl Http2Answer {
-    pub(crate) fn new(respond: SendResponse<Bytes>) -> Self {
+    pub(crate) fn new(respond: SendResponse<Bytes>, edge: EdgeKind) -> Self {
         Self {
             phase: Phase::Owed(respond),
+            edge,
             trailers: None,
         }
     }
@@ -93,10 +95,11 @@ impl ToEdge for Http2Answer {
         }
     }
 
-    async fn fail(&mut self, text: Option<&str>) {
-        match (std::mem::replace(&mut self.phase, Phase::Over), text) {
-            (Phase::Owed(mut respond), Some(_)) => {
-                if let Err(error) = respond.send_response(failure(), true) {
+    async fn fail(&mut self, excuse: Option<&Excuse>) {
+        match (std::mem::replace(&mut self.phase, Phase::Over), excuse) {
+            (Phase::Owed(mut respond), Some(excuse)) => {
+                let failure = failure(self.edge.told(excuse.reach));
+                if let Err(error) = respond.send_response(failure, true) {
                     tracing::trace!(%error, "the edge is gone before an answer");
                 }
             }

@@ -13,7 +13,7 @@ use adit_wire::connect::encode_response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::{EdgeKind, FromEdge, Gone, ReadError, SendHeadError, ToEdge};
+use super::{EdgeKind, Excuse, FromEdge, Gone, ReadError, SendHeadError, ToEdge};
 use crate::origin::body::{RequestBody, StreamBody};
 
 /// The answer on a data stream.
@@ -88,8 +88,8 @@ impl ToEdge for QuicAnswer {
         self.stream.finish();
     }
 
-    async fn fail(&mut self, text: Option<&str>) {
-        match text.map(encode_error) {
+    async fn fail(&mut self, excuse: Option<&Excuse>) {
+        match excuse.map(|excuse| encode_error(&excuse.text, self.edge.told(excuse.reach))) {
             Some(Ok(head)) => {
                 // The edge may have gone meanwhile; there is nobody else to tell.
                 if self.stream.write(head).await.is_ok() {

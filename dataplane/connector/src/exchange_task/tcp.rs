@@ -50,7 +50,10 @@ pub(super) async fn carry<S: ToEdge, R: FromEdge>(
             let dialling = origin.dial(&core.origins, place, &asked);
             tokio::select! {
                 biased;
-                dialled = dialling => Some(dialled?),
+                dialled = dialling => Some(dialled.map_err(|error| match origin.is_bastion() {
+                    true => ExchangeError::Asked(error),
+                    false => ExchangeError::Origin(error),
+                })?),
                 () = stream.send.stopped() => return Err(ExchangeError::Cancelled),
             }
         }
@@ -137,7 +140,7 @@ pub(super) async fn flow<S: ToEdge, R: FromEdge>(
     let connecting = core.metrics.connects.begin();
     let io = tokio::select! {
         biased;
-        dialled = tcp::dial_flow(core.origins.io_mode(), address) => dialled?,
+        dialled = tcp::dial_flow(core.origins.io_mode(), address) => dialled.map_err(ExchangeError::Asked)?,
         () = stream.send.stopped() => return Err(ExchangeError::Cancelled),
     };
     let _session = Session::open(&core.metrics);

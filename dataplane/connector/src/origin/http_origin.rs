@@ -27,7 +27,7 @@ use super::dial::{Place, Purpose, Target};
 use super::group::{Group, Slot};
 use super::http2::{Http2Connections, Lease, Wish};
 use super::io_stream::OriginIo;
-use super::member::{HttpMember, spare};
+use super::member::{Failed, HttpMember, spare};
 use super::pool::{OriginConnection, Pool};
 use super::tls::Alpn;
 use super::{CoreOrigins, OriginError};
@@ -105,7 +105,7 @@ impl HttpOrigin {
         match &self.places {
             Places::Sole(member) => {
                 let sent = member.send(core, asked, request, &progress).await;
-                sent.map_err(|failed| failed.error)
+                sent.map_err(Failed::into_error)
             }
             // On the heap, so that rules without a group do not carry its size.
             Places::Group { group, .. } => {
@@ -140,11 +140,14 @@ impl HttpOrigin {
                 return Err(failed.error);
             };
             slot.report(outcome);
-            request = match failed.unsent.or(spare) {
-                Some(again) if slot.move_on() => again,
-                Some(_) | None => return Err(failed.error),
-            };
+            if (failed.unsent.is_none() && spare.is_none()) || !slot.move_on() {
+                return Err(failed.into_error());
+            }
             tracing::debug!(error = %failed.error, next = %slot.address(), "An address of an origin failed, trying another");
+            request = match failed.unsent.or(spare) {
+                Some(again) => again,
+                None => return Err(failed.error),
+            };
         }
     }
 

@@ -189,6 +189,14 @@ impl HttpMember {
 }
 
 impl Failed {
+    /// What is told of it.
+    pub(super) fn into_error(self) -> OriginError {
+        match (self.unsent, self.error) {
+            (Some(_), OriginError::Http { source }) => OriginError::Unsent { source },
+            (_, error) => error,
+        }
+    }
+
     fn sent(error: hyper::Error) -> Self {
         Self::from((None, error))
     }

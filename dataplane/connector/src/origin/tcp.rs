@@ -101,6 +101,11 @@ impl TcpOrigin {
         }
     }
 
+    /// Whether a visitor's request says where to.
+    pub(crate) fn is_bastion(&self) -> bool {
+        matches!(self.destination, Destination::Bastion)
+    }
+
     /// The group, if there is one.
     pub(crate) fn group(&self) -> Option<&Arc<Group>> {
         self.group.as_ref()

@@ -10,6 +10,7 @@ use adit_proto::exchange::edge::{
     PublicResponse, ResponseBody, ResponseError, Trailers, is_trailers_only, public_response,
 };
 use adit_proto::exchange::error_code::ErrorCode;
+use adit_proto::exchange::reach::Reach;
 use adit_proto::exchange::retry::Failure;
 use adit_wire::connect::{ConnectResponse, ConnectionType, decode_response};
 use bytes::{Bytes, BytesMut};
@@ -127,7 +128,8 @@ pub(super) async fn attempt(
 
 fn refused(error: ResponseError) -> Failed {
     let failure = match error {
-        ResponseError::Connector(_) => Failure::Reported,
+        ResponseError::Connector(_, Reach::Unknown) => Failure::Reported,
+        ResponseError::Connector(_, Reach::Nowhere | Reach::Asked) => Failure::Unreached,
         ResponseError::Busy => Failure::Busy,
         ResponseError::Invalid(_) => Failure::Invalid,
     };

@@ -3,7 +3,8 @@
 use std::future::poll_fn;
 
 use adit_wire::config_push::{ConfigApplied, ConfigPushError, ConfigUpdate};
-use adit_wire::http2::{CONTROL_STREAM, SERVER_NAME, UPDATE_CONFIGURATION, UPGRADE};
+use adit_wire::http2::{CONTROL_STREAM, EDGE_OF_OURS, SERVER_NAME, UPDATE_CONFIGURATION, UPGRADE};
+use adit_wire::metadata::TRUE;
 use bytes::{Buf as _, Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
 use http::{Method, Request, Response, StatusCode, Version};
@@ -73,6 +74,7 @@ impl Connection {
             .uri(format!("https://{SERVER_NAME}/"))
             .version(Version::HTTP_2)
             .header(UPGRADE, kind)
+            .header(EDGE_OF_OURS, TRUE)
             .body(())
             .expect("made of constants");
         let mut requests = self.0.requests.clone().ready().await?;

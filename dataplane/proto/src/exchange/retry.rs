@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! never opened ────────────────► any request              ─► another connection, if possible of another replica
+//! origin not reached ──────────► any request that is held   ─► another replica: its origin may be another
 //! connection lost ─────────────► idempotent and held     ─► the same
 //! origin at its limit ──────────► any request that is held   ─► another replica: its limit is its own
 //! failure reported, or reset ───► idempotent and held     ─► another replica: the origin is the same
 //! silent, or answer begun ──────► never
 //! ```
 //! A request is held while every byte of its body that was sent is still in memory, up to
-//! [`HELD_BYTES_MAX`]. Every retry costs a token of the core's [`Budget`], which exchanges slowly refill:
-//! when a whole site fails, retries stay a fraction of the load.
+//! [`HELD_BYTES_MAX`]. A retry of what an origin may have seen costs a token of the core's [`Budget`], which exchanges
+//! slowly refill: when a whole site fails, retries stay a fraction of the load. One of what no origin has seen adds
+//! nothing to any origin's load, and is free.
 //!
 //! Does not: remember which connections were tried (see [`steering`](crate::steering)).
 
@@ -38,6 +40,8 @@ pub enum Failure {
     /// The connector says that it got no answer from the origin, or resets the stream: a reset may discard
     /// such words on their way.
     Reported,
+    /// The connector says that there was no connection to the origin: it has seen nothing.
+    Unreached,
     /// The connector says that the origin is at its limit, and that it has not seen the request.
     Busy,
     /// The answer is not HTTP.
@@ -51,10 +55,19 @@ impl Failure {
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::NotOpened | Self::Lost => ErrorCode::TunnelLost,
-            Self::Reported => ErrorCode::OriginUnreachable,
+            Self::Reported | Self::Unreached => ErrorCode::OriginUnreachable,
             Self::Busy => ErrorCode::OriginBusy,
             Self::Invalid => ErrorCode::OriginBadResponse,
             Self::Silent => ErrorCode::OriginTimeout,
+        }
+    }
+
+    /// Whether another attempt adds to what origins have to do. Those at their limit count: so does the next one's
+    /// queue.
+    const fn costs(self) -> bool {
+        match self {
+            Self::NotOpened | Self::Unreached => false,
+            Self::Lost | Self::Reported | Self::Busy | Self::Invalid | Self::Silent => true,
         }
     }
 }
@@ -132,7 +145,8 @@ impl Default for Budget {
     }
 }
 
-/// Decides after a failed attempt; takes a token from `budget` if the answer is to try again.
+/// Decides after a failed attempt; takes a token from `budget` if the answer is to try again what an origin may have
+/// seen.
 pub fn decide(failure: Failure, attempted: &Attempted<'_>, budget: &mut Budget) -> Verdict {
     let give_up = Verdict::GiveUp(failure.code());
     let is_replayable = attempted.held == Held::Whole && attempted.method.is_idempotent();
@@ -140,10 +154,11 @@ pub fn decide(failure: Failure, attempted: &Attempted<'_>, budget: &mut Budget) 
         Failure::NotOpened if attempted.held == Held::Whole => Verdict::OtherConnection,
         Failure::Lost if is_replayable => Verdict::OtherConnection,
         Failure::Reported if is_replayable => Verdict::OtherReplica,
-        Failure::Busy if attempted.held == Held::Whole => Verdict::OtherReplica,
+        Failure::Unreached | Failure::Busy if attempted.held == Held::Whole => Verdict::OtherReplica,
         Failure::NotOpened
         | Failure::Lost
         | Failure::Reported
+        | Failure::Unreached
         | Failure::Busy
         | Failure::Invalid
         | Failure::Silent => {
@@ -151,7 +166,7 @@ pub fn decide(failure: Failure, attempted: &Attempted<'_>, budget: &mut Budget) 
         }
     };
     let is_late = attempted.attempts >= ATTEMPTS_MAX || attempted.elapsed >= RETRY_DEADLINE;
-    if is_late || !budget.withdraw() {
+    if is_late || (failure.costs() && !budget.withdraw()) {
         give_up
     } else {
         verdict
@@ -161,7 +176,7 @@ pub fn decide(failure: Failure, attempted: &Attempted<'_>, budget: &mut Budget) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Failure::{Busy, Invalid, Lost, NotOpened, Reported, Silent};
+    use Failure::{Busy, Invalid, Lost, NotOpened, Reported, Silent, Unreached};
     use Held::{Gone, Whole};
     use Verdict::{GiveUp, OtherConnection, OtherReplica};
 
@@ -193,6 +208,14 @@ mod tests {
                 Whole,
                 GiveUp(ErrorCode::OriginUnreachable),
             ),
+            (Unreached, Method::GET, Whole, OtherReplica),
+            (Unreached, Method::POST, Whole, OtherReplica),
+            (
+                Unreached,
+                Method::POST,
+                Gone,
+                GiveUp(ErrorCode::OriginUnreachable),
+            ),
             (Busy, Method::POST, Whole, OtherReplica),
             (Busy, Method::POST, Gone, GiveUp(ErrorCode::OriginBusy)),
             (Invalid, Method::GET, Whole, GiveUp(ErrorCode::OriginBadResponse)),
@@ -213,6 +236,24 @@ mod tests {
         assert_eq!(after(Lost, &Method::GET, Whole, 2, 9), OtherConnection);
         assert_eq!(after(Lost, &Method::GET, Whole, ATTEMPTS_MAX, 0), gave_up);
         assert_eq!(after(Lost, &Method::GET, Whole, 1, 10), gave_up);
+    }
+
+    #[test]
+    fn what_no_origin_has_seen_costs_nothing() {
+        for (failure, is_free) in [(NotOpened, true), (Unreached, true), (Busy, false), (Lost, false)] {
+            let mut empty = Budget { tenths: 0 };
+            let attempted = Attempted {
+                method: &Method::GET,
+                held: Whole,
+                attempts: 1,
+                elapsed: Duration::ZERO,
+            };
+            let is_tried = !matches!(decide(failure, &attempted, &mut empty), GiveUp(_));
+            assert_eq!(is_tried, is_free, "{failure:?}");
+        }
+        let gave_up = GiveUp(ErrorCode::OriginUnreachable);
+        assert_eq!(after(Unreached, &Method::GET, Whole, ATTEMPTS_MAX, 0), gave_up);
+        assert_eq!(after(Unreached, &Method::GET, Whole, 1, 10), gave_up);
     }
 
     #[test]

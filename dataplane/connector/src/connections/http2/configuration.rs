@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use adit_driver::time::timeout;
 use adit_proto::exchange::connector::http2::failure;
+use adit_proto::exchange::reach::Reach;
 use adit_wire::config_push::{CONFIG_BYTES_MAX, ConfigUpdate};
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -43,7 +44,7 @@ pub(super) async fn serve(
             let body = json!({ "lastAppliedVersion": applied.latest_version, "err": error });
             send(respond, Response::new(()), body.to_string().into());
         }
-        None => send(respond, failure(), Bytes::new()),
+        None => send(respond, failure(Reach::Unknown), Bytes::new()),
     }
 }
 

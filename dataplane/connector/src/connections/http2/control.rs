@@ -10,6 +10,8 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::Opened;
+use crate::edge_stream::EdgeKind;
 use crate::edge_stream::http2::{Http2Body, poll_reserve};
 
 /// Bytes taken from one write: RPC messages are small.
@@ -29,7 +31,8 @@ pub(in crate::connections) struct Http2Writer(h2::SendStream<Bytes>);
 pub(super) fn open(
     request: Request<h2::RecvStream>,
     mut respond: SendResponse<Bytes>,
-) -> Result<(Http2Reader, Http2Writer), h2::Error> {
+    edge: EdgeKind,
+) -> Result<Opened, h2::Error> {
     let mut response = Response::new(());
     response
         .headers_mut()
@@ -39,7 +42,7 @@ pub(super) fn open(
         body: Http2Body::new(request.into_body()),
         rest: Bytes::new(),
     };
-    Ok((reader, Http2Writer(stream)))
+    Ok((reader, Http2Writer(stream), edge))
 }
 
 impl AsyncRead for Http2Reader {

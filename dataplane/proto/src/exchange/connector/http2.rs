@@ -26,6 +26,7 @@ use http::{Method, Response, StatusCode};
 
 use super::{ADDED_HEADERS, DROPPED, KEEP_ALIVE, PROXY_CONNECTION, RequestError, RequestHead};
 use crate::exchange::edge::trailers::lists_trailers;
+use crate::exchange::reach::Reach;
 
 /// Says what kind a request is.
 const KIND: HeaderName = HeaderName::from_static(adit_wire::http2::UPGRADE);
@@ -183,14 +184,16 @@ pub fn flow_response() -> Response<()> {
     response
 }
 
-/// The whole answer to what no origin has answered.
-pub fn failure() -> Response<()> {
-    head(
-        StatusCode::BAD_GATEWAY,
-        ResponseMeta::Connector {
+/// The whole answer to what no origin has answered. `reach` may only be told to edges of ours.
+pub fn failure(reach: Reach) -> Response<()> {
+    let meta = match reach {
+        Reach::Unknown => ResponseMeta::Connector {
             is_rate_limited: false,
         },
-    )
+        Reach::Nowhere => ResponseMeta::Unreached { is_asked: false },
+        Reach::Asked => ResponseMeta::Unreached { is_asked: true },
+    };
+    head(StatusCode::BAD_GATEWAY, meta)
 }
 
 fn head(status: StatusCode, meta: ResponseMeta) -> Response<()> {

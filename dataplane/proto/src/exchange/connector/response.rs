@@ -1,12 +1,13 @@
 //! The origin's response as the edge gets it.
 
 use adit_wire::connect::{Entry, HeadError, encode_response};
-use adit_wire::metadata::{HTTP_STATUS, TRAILERS, TRUE};
+use adit_wire::metadata::{HTTP_STATUS, TRAILERS, TRUE, UNREACHED};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONNECTION, HeaderMap, HeaderName, TRANSFER_ENCODING, UPGRADE};
 
 use super::{KEEP_ALIVE, PROXY_CONNECTION};
+use crate::exchange::reach::Reach;
 
 /// Longest error text sent to the edge.
 pub const ERROR_BYTES_MAX: usize = 1024;
@@ -48,12 +49,18 @@ fn encode(status: StatusCode, marks: &[Entry<'_>], headers: &HeaderMap) -> Resul
 
 /// Writes the `ConnectResponse` of an exchange that failed before the origin answered.
 ///
+/// `reach` may only be told to edges of ours.
+///
 /// # Errors
 /// None in practice: the text is cut to [`ERROR_BYTES_MAX`].
-pub fn encode_error(text: &str) -> Result<Bytes, HeadError> {
+pub fn encode_error(text: &str, reach: Reach) -> Result<Bytes, HeadError> {
     let mut end = text.len().min(ERROR_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    encode_response(text.get(..end).unwrap_or_default().as_bytes(), &[])
+    let text = text.get(..end).unwrap_or_default().as_bytes();
+    match reach.mark() {
+        Some(value) => encode_response(text, &[Entry::new(UNREACHED, value)]),
+        None => encode_response(text, &[]),
+    }
 }

@@ -4,6 +4,7 @@ use adit_wire::connect::decode_response;
 use http::StatusCode;
 
 use super::*;
+use crate::exchange::reach::Reach;
 
 const PLAIN: HeadRules<'static> = HeadRules {
     host_header: None,
@@ -276,10 +277,19 @@ fn responses_carry_their_status_first_and_every_value() {
 
 #[test]
 fn error_texts_are_cut_between_characters() {
-    let mut bytes = encode_error(&"é".repeat(ERROR_BYTES_MAX)).unwrap();
+    let mut bytes = encode_error(&"é".repeat(ERROR_BYTES_MAX), Reach::Unknown).unwrap();
     let response = decode_response(&mut bytes).unwrap().unwrap();
     assert_eq!(response.error.len(), ERROR_BYTES_MAX);
     assert!(std::str::from_utf8(&response.error).is_ok() && response.metadata.is_empty());
+}
+
+#[test]
+fn how_far_a_request_has_come_stands_beside_the_error() {
+    for reach in [Reach::Unknown, Reach::Nowhere, Reach::Asked] {
+        let mut bytes = encode_error("cannot connect", reach).unwrap();
+        let response = decode_response(&mut bytes).unwrap().unwrap();
+        assert_eq!(Reach::reported(&response.error, &response.metadata), reach);
+    }
 }
 
 #[test]

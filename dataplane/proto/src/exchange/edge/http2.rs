@@ -14,13 +14,16 @@ use adit_wire::http2::{
     Headers, HeadersError, PROXY_SRC, RESPONSE_HEADERS, RESPONSE_META, ResponseMeta, TRACE_ID, UPGRADE,
     WEBSOCKET,
 };
-use adit_wire::metadata::{FLOW_CONNECT_RATE_LIMITED, HTTP_HOST, HTTP_METHOD, HTTP_STATUS, TRAILERS, TRUE};
+use adit_wire::metadata::{
+    FLOW_CONNECT_RATE_LIMITED, HTTP_HOST, HTTP_METHOD, HTTP_STATUS, TRAILERS, TRUE, UNREACHED,
+};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri, Version, response};
 
 use crate::exchange::names;
+use crate::exchange::reach::Reach;
 
 /// Headers of this family steer the connector (what it is asked for, what it answers).
 const STEERING_PREFIX: &str = "cf-cloudflared-";
@@ -149,6 +152,8 @@ enum AnswerError {
     Unsigned,
     #[error("the connector has no answer from the origin")]
     NoOrigin,
+    #[error("the connector could not connect to the origin")]
+    Unreached(Reach),
     #[error("the connector has too many TCP flows open")]
     RateLimited,
     #[error("the connector answers a TCP flow with status {0}")]
@@ -159,6 +164,22 @@ enum AnswerError {
     Headers(#[from] HeadersError),
     #[error(transparent)]
     Head(#[from] HeadError),
+}
+
+impl AnswerError {
+    /// What is said beside the error.
+    fn mark(&self) -> Option<Entry<'static>> {
+        match self {
+            Self::RateLimited => Some(Entry::new(FLOW_CONNECT_RATE_LIMITED, TRUE)),
+            Self::Unreached(reach) => reach.mark().map(|value| Entry::new(UNREACHED, value)),
+            Self::Unsigned
+            | Self::NoOrigin
+            | Self::Flow(_)
+            | Self::NoHeaders
+            | Self::Headers(_)
+            | Self::Head(_) => None,
+        }
+    }
 }
 
 /// An answer as a data stream carries it.
@@ -179,7 +200,7 @@ pub fn http2_response(answer: &response::Parts, kind: ConnectionType, form: Body
     match translated(answer, kind, form) {
         Ok(head) => Http2Response { head, has_body: true },
         Err(error) => Http2Response {
-            head: report(&error, matches!(error, AnswerError::RateLimited)),
+            head: report(&error, error.mark()),
             has_body: false,
         },
     }
@@ -188,14 +209,12 @@ pub fn http2_response(answer: &response::Parts, kind: ConnectionType, form: Body
 /// The head of a data stream that tells why there is no answer.
 #[must_use]
 pub fn http2_failure(error: &Http2RequestError) -> Bytes {
-    report(error, false)
+    report(error, None)
 }
 
-fn report(error: &dyn std::error::Error, is_rate_limited: bool) -> Bytes {
-    let limited = [Entry::new(FLOW_CONNECT_RATE_LIMITED, TRUE)];
-    let metadata = if is_rate_limited { &limited[..] } else { &[] };
+fn report(error: &dyn std::error::Error, mark: Option<Entry<'_>>) -> Bytes {
     // A short text fits.
-    encode_response(error.to_string().as_bytes(), metadata).unwrap_or_default()
+    encode_response(error.to_string().as_bytes(), mark.as_slice()).unwrap_or_default()
 }
 
 fn translated(answer: &response::Parts, kind: ConnectionType, form: BodyForm) -> Result<Bytes, AnswerError> {
@@ -208,6 +227,8 @@ fn translated(answer: &response::Parts, kind: ConnectionType, form: BodyForm) ->
         ResponseMeta::Connector {
             is_rate_limited: false,
         } => return Err(AnswerError::NoOrigin),
+        ResponseMeta::Unreached { is_asked: false } => return Err(AnswerError::Unreached(Reach::Nowhere)),
+        ResponseMeta::Unreached { is_asked: true } => return Err(AnswerError::Unreached(Reach::Asked)),
     }
     if kind == ConnectionType::Tcp {
         return match answer.status {

@@ -9,6 +9,7 @@ use http::{Method, StatusCode, Version};
 use super::hop_by_hop::HopByHop;
 use crate::exchange::error_code::{self, ErrorCode};
 use crate::exchange::names::{self, KeyError};
+use crate::exchange::reach::Reach;
 
 /// A response head and what follows it.
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ pub enum ResponseBody {
 pub enum ResponseError {
     /// The connector says why there is no response.
     #[error("the connector reports: {}", String::from_utf8_lossy(.0))]
-    Connector(Bytes),
+    Connector(Bytes, Reach),
     /// The connector keeps the origin from more requests; it has not seen this one.
     #[error("the connector reports that the origin is at its limit")]
     Busy,
@@ -55,7 +56,7 @@ impl ResponseError {
     /// What the visitor is told.
     pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::Connector(_) => ErrorCode::OriginUnreachable,
+            Self::Connector(..) => ErrorCode::OriginUnreachable,
             Self::Busy => ErrorCode::OriginBusy,
             Self::Invalid(_) => ErrorCode::OriginBadResponse,
         }
@@ -73,7 +74,8 @@ pub fn public_response(
     version: Version,
 ) -> Result<PublicResponse, ResponseError> {
     if !response.error.is_empty() {
-        return Err(ResponseError::Connector(response.error));
+        let reach = Reach::reported(&response.error, &response.metadata);
+        return Err(ResponseError::Connector(response.error, reach));
     }
     let Read {
         status,

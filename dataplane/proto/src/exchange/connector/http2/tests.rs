@@ -176,7 +176,7 @@ fn answers_without_an_origin_say_whose_they_are() {
         flow.headers()["cf-cloudflared-response-meta"],
         r#"{"src":"origin"}"#
     );
-    let failure = failure();
+    let failure = failure(Reach::Unknown);
     assert_eq!(failure.status(), StatusCode::BAD_GATEWAY);
     assert_eq!(failure.headers().len(), 1);
     assert_eq!(
