@@ -25,6 +25,10 @@ fn a_connector_finishes_what_it_has(io: IoMode) {
     origin.wait_mark("slow", 1, deadline::STEP);
 
     connector.process.signal(Signal::SIGTERM);
+    let ready = format!("http://{}/ready", connector.metrics_address());
+    deadline::until_true("balancers to be sent away", deadline::STEP, || {
+        Curl::get(&ready).run().status == 503
+    });
     // It takes no new exchange: the edge has nobody left to ask.
     deadline::until_true("new visitors to be sent elsewhere", deadline::STEP, || {
         site.visit("/seen").run().status == 503

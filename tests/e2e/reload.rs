@@ -1,8 +1,10 @@
 //! Rules that change while a connector runs: by its file, by a signal, or not at all because they are broken.
 
+use adit_tests::binary;
 use adit_tests::binary::IoMode;
 use adit_tests::deadline;
 use adit_tests::origin::scripted::Scripted;
+use adit_tests::process::command;
 use adit_tests::site::connector::Connector;
 use adit_tests::site::control::{Tunnel, result};
 use adit_tests::site::{HOST, Site};
@@ -71,6 +73,49 @@ fn a_changed_file_is_followed_and_a_broken_one_is_not(io: IoMode) {
     assert_eq!(connector.ready().map(|(count, _)| count), Some(4));
 }
 
+fn rules_that_a_slip_would_lose_stay_in_force(io: IoMode) {
+    let site = Site::start(io);
+    let tunnel = site.tunnel("lab");
+    let mut connector = site.connector(&tunnel).service("http_status:418").start();
+    connector.wait_connections(4);
+    site.wait_served();
+    let lines = std::fs::read_to_string(connector.config()).expect("a file");
+    let slipped = lines.replace("ingress:", "ingres:");
+    std::fs::write(connector.config(), &slipped).expect("a file in the temp dir");
+    let line = connector
+        .process
+        .wait_line("The configuration was not reloaded", deadline::STEP);
+    for part in [
+        &connector.config().display().to_string(),
+        "no ingress rules any more",
+        "ingres (did you mean ingress?)",
+        "--check",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert_eq!(status(&site), 418);
+    assert!(reloads(&connector, "refused") >= 1.0);
+    let checked = binary::output(
+        command(binary::adit())
+            .args(["tunnel", "--config"])
+            .arg(connector.config())
+            .args(["run", "--check"]),
+    );
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert_eq!(checked.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("unknown keys: ingres (did you mean ingress?)"),
+        "{said}"
+    );
+
+    // Whoever means it says so.
+    connector.rewrite("  - service: http_status:503\n");
+    connector
+        .process
+        .wait_line("Reloaded the configuration", deadline::STEP);
+    assert_eq!(status(&site), 503);
+}
+
 fn a_signal_reloads_where_nobody_watches(io: IoMode) {
     let site = Site::start(io);
     let tunnel = site.tunnel("lab");
@@ -134,6 +179,7 @@ fn a_configuration_is_checked_without_running(io: IoMode) {
 
 adit_tests::in_both_modes!(
     a_changed_file_is_followed_and_a_broken_one_is_not,
+    rules_that_a_slip_would_lose_stay_in_force,
     a_signal_reloads_where_nobody_watches,
     a_configuration_is_checked_without_running,
 );

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use adit_control_api::snapshot::REPLICAS_MAX_DEFAULT;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_saphyr::UserMessageFormatter;
 
 mod quick;
 
@@ -173,8 +174,13 @@ impl Config {
         let limits = serde_saphyr::options! {
             alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: ALIAS_EVENTS_MAX },
         };
-        let tree: Option<Value> = serde_saphyr::from_str_with_options(text, limits)
-            .map_err(|error| yaml(error.without_snippet()))?;
+        let tree: Option<Value> = serde_saphyr::from_str_with_options(text, limits).map_err(|error| {
+            yaml(
+                &error
+                    .without_snippet()
+                    .render_with_formatter(&UserMessageFormatter),
+            )
+        })?;
         let tree = tree.unwrap_or(Value::Null);
         check_keys(&tree, file)?;
         let written = if tree.is_null() {

@@ -27,6 +27,7 @@ use http::{HeaderName, HeaderValue};
 use rustls::RootCertStore;
 
 use self::file::File;
+use self::keys::Oddity;
 use self::source::Source;
 use self::transport::IpVersion;
 
@@ -84,6 +85,8 @@ pub struct Config {
     /// Where visitors reach a quick tunnel.
     pub(crate) quick_hostname: Option<String>,
     pub(crate) ingress: Ingress,
+    /// Whether anybody said what `ingress` is.
+    pub(crate) has_rules: bool,
     /// `host:port` in the given order.
     pub(crate) edges: Vec<String>,
     /// Through which they are reached.
@@ -120,6 +123,8 @@ pub struct Config {
     pub(crate) is_watched: bool,
     source: Source,
     warnings: Vec<String>,
+    /// Unknown keys for which known ones are meant.
+    slips: Vec<String>,
 }
 
 impl Config {
@@ -148,11 +153,8 @@ impl Config {
     }
 
     fn complete(file: &File, flags: Flags) -> Result<Self, ConfigError> {
-        let mut warnings: Vec<String> = file
-            .unknown()
-            .into_iter()
-            .map(|key| format!("unknown key in the configuration file: {key}"))
-            .collect();
+        let mut warnings = Vec::new();
+        let mut slips = Vec::new();
         let source = Source {
             flags: flags.clone(),
             file: file.clone(),
@@ -162,21 +164,11 @@ impl Config {
         let transport = transport::transport(flags.protocol.as_deref(), &mut warnings)?;
         let (proxy, transport) = proxy::find(&flags, &edges, transport, &mut warnings)?;
         let identity = Identity::find(&flags)?;
-        let mut ignored_keys = Vec::new();
-        let from_file =
-            rules::read(file.keys(), &flags.origin, &mut ignored_keys).map_err(|error| file.blame(error))?;
-        warnings.extend(
-            ignored_keys
-                .into_iter()
-                .map(|key| format!("key of an ingress rule without effect: {key}")),
-        );
-        let ingress = match from_file {
-            Some(ingress) => ingress,
-            None => ingress_of_flags(&flags, &mut warnings)?,
-        };
+        let ingress = ingress(file, &flags, &mut warnings, &mut slips)?;
         Ok(Self {
             identity,
-            ingress,
+            has_rules: ingress.is_some(),
+            ingress: ingress.unwrap_or_else(remote::default_ingress),
             edges,
             proxy,
             cacert: flags.cacert.as_deref().map(file::expand),
@@ -214,14 +206,22 @@ impl Config {
             is_watched: flags.config_watch.unwrap_or(true),
             source,
             warnings,
+            slips,
         })
     }
 
-    /// Looks into what is otherwise read by [`run`](crate::run) only.
+    /// Looks into what is otherwise read by [`run`](crate::run) only, and refuses what it would only warn about
+    /// although it is a slip.
     ///
     /// # Errors
     /// [`ConfigError`].
     pub fn check(&self) -> Result<(), ConfigError> {
+        if !self.slips.is_empty() {
+            let error = ConfigError::Misspelled {
+                keys: self.slips.join(", "),
+            };
+            return Err(self.source.file.blame(error));
+        }
         self.roots().map(drop)
     }
 
@@ -259,20 +259,58 @@ fn check_pools(ingress: &Ingress) -> Result<(), ConfigError> {
         .try_for_each(|pool| trust::add(&mut RootCertStore::empty(), pool))
 }
 
-/// What is served when no file has rules.
-fn ingress_of_flags(flags: &Flags, warnings: &mut Vec<String>) -> Result<Ingress, ConfigError> {
+/// What is served, if anybody said it.
+fn ingress(
+    file: &File,
+    flags: &Flags,
+    warnings: &mut Vec<String>,
+    slips: &mut Vec<String>,
+) -> Result<Option<Ingress>, ConfigError> {
+    note(
+        warnings,
+        slips,
+        "unknown key in the configuration file",
+        file.unknown(),
+    );
+    let mut ignored_keys = Vec::new();
+    let from_file =
+        rules::read(file.keys(), &flags.origin, &mut ignored_keys).map_err(|error| file.blame(error))?;
+    note(
+        warnings,
+        slips,
+        "key of an ingress rule without effect",
+        ignored_keys,
+    );
+    match from_file {
+        Some(ingress) => Ok(Some(ingress)),
+        None => ingress_of_flags(flags, warnings),
+    }
+}
+
+/// Files oddities under what is told at the start, and slips also under what fails a check.
+fn note(warnings: &mut Vec<String>, slips: &mut Vec<String>, what: &str, oddities: Vec<Oddity>) {
+    for oddity in oddities {
+        warnings.push(format!("{what}: {}", oddity.text));
+        if oddity.is_slip {
+            slips.push(oddity.text);
+        }
+    }
+}
+
+/// What is served when no file has rules, if anybody said it.
+fn ingress_of_flags(flags: &Flags, warnings: &mut Vec<String>) -> Result<Option<Ingress>, ConfigError> {
     let mut settings = OriginSettings::default().with(&flags.origin);
     if flags.socks5 == Some(true) {
         "socks".clone_into(&mut settings.proxy_type);
     }
     if flags.hello_world == Some(true) {
-        return Ok(Ingress::single(OriginService::HelloWorld, settings));
+        return Ok(Some(Ingress::single(OriginService::HelloWorld, settings)));
     }
     if flags.bastion == Some(true) {
-        return Ok(Ingress::single(OriginService::Bastion, settings));
+        return Ok(Some(Ingress::single(OriginService::Bastion, settings)));
     }
     let single = |key, service: &str| match OriginService::parse(service) {
-        Ok(service) => Ok(Ingress::single(service, settings)),
+        Ok(service) => Ok(Some(Ingress::single(service, settings))),
         Err(source) => Err(ConfigError::Origin { key, source }),
     };
     if let Some(url) = &flags.url {
@@ -287,7 +325,7 @@ fn ingress_of_flags(flags: &Flags, warnings: &mut Vec<String>) -> Result<Ingress
         let text = "No ingress rules were defined in provided config (if any) nor from the cli, the connector will return 503 for all incoming HTTP requests";
         warnings.push(text.to_owned());
     }
-    Ok(remote::default_ingress())
+    Ok(None)
 }
 
 fn edges(flags: &Flags) -> Result<Vec<String>, ConfigError> {

@@ -37,6 +37,8 @@ pub(crate) struct Status {
     registrations: u64,
     failures: u64,
     reloads: Reloads,
+    /// The connector leaves: edges send no new exchange.
+    is_draining: bool,
 }
 
 /// How often the configuration file was read again.
@@ -96,9 +98,18 @@ impl Status {
             .flat_map(|(index, locations)| locations.iter().map(|location| (*index, location.as_str())))
     }
 
-    /// Connections an edge can send exchanges on.
+    /// The connector has been asked to stop.
+    pub(crate) fn draining(&mut self) {
+        self.is_draining = true;
+    }
+
+    /// Connections an edge can send new exchanges on.
     pub(crate) fn ready_count(&self) -> usize {
-        self.registered.len()
+        if self.is_draining {
+            0
+        } else {
+            self.registered.len()
+        }
     }
 
     /// The registered connections in order.

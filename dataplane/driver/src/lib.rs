@@ -25,6 +25,7 @@ pub mod unix;
 pub mod stream;
 pub mod udp;
 pub mod quic;
+pub mod pem;
 #[expect(
     unsafe_code,
     reason = "operations that lend memory to the kernel live here and nowhere else"

@@ -13,7 +13,10 @@ pub(crate) fn parse_switch(text: &str) -> Result<bool, String> {
 
 /// Reads a duration such as `30s`, `1m30s` or `1.5h`; a bare `0` needs no unit.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("'{text}' is not a duration such as 30s, 1m30s or 500ms");
+    let wrong = || match text.parse::<f64>() {
+        Ok(number) if number >= 0.0 => format!("'{text}' has no unit; for seconds write {text}s"),
+        Ok(_) | Err(_) => format!("'{text}' is not a duration such as 30s, 1m30s or 500ms"),
+    };
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -75,6 +78,8 @@ mod tests {
         for text in ["", "30", "s", "1x", "-1s", "1..2s", "99999999999999999999999h"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+        let told = parse_duration("30").unwrap_err();
+        assert_eq!(told, "'30' has no unit; for seconds write 30s");
     }
 
     #[test]

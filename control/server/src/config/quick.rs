@@ -116,7 +116,16 @@ impl Fields<'_> {
             .and_then(seconds)
             .filter(|seconds| LIFETIME.contains(seconds))
             .map(Duration::from_secs)
-            .ok_or_else(|| self.bad(key, format!("{value} is not a time from 1s to 31d, such as 24h")))
+            .ok_or_else(|| {
+                let written = value.to_string();
+                let digits = written.trim_matches('"');
+                let reason = if digits.parse::<u64>().is_ok() {
+                    format!("{value} has no unit; write {digits}s, {digits}m, {digits}h or {digits}d")
+                } else {
+                    format!("{value} is not a time from 1s to 31d, such as 24h")
+                };
+                self.bad(key, reason)
+            })
     }
 
     fn count(&self, key: &'static str, value: Option<Value>, default: u32) -> Result<u32, ConfigError> {
@@ -205,7 +214,7 @@ mod tests {
             ("domain: 'not a domain'", "quick-tunnels.domain: "),
             (
                 "domain: a.test, expires-after: 24",
-                "quick-tunnels.expires-after: ",
+                "quick-tunnels.expires-after: 24 has no unit; write 24s",
             ),
             (
                 "domain: a.test, expires-after: 1y",

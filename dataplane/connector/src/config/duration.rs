@@ -37,6 +37,14 @@ pub(crate) fn parse(text: &str) -> Option<Duration> {
     (seconds <= SECONDS_MAX).then(|| Duration::from_secs_f64(seconds))
 }
 
+/// What is wrong with a text that [`parse`] does not take.
+pub(crate) fn complaint(text: &str) -> String {
+    if text.parse::<f64>().is_ok_and(|number| number >= 0.0) {
+        return format!("it has no unit; for seconds write {text}s");
+    }
+    "a duration such as 30s or 1m30s is needed".to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +67,19 @@ mod tests {
             ("99999999999999h", None),
         ] {
             assert_eq!(parse(text), expected.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_unit_is_told() {
+        assert_eq!(complaint("30"), "it has no unit; for seconds write 30s");
+        assert_eq!(complaint("1.5"), "it has no unit; for seconds write 1.5s");
+        for text in ["", "-1", "30x"] {
+            assert_eq!(
+                complaint(text),
+                "a duration such as 30s or 1m30s is needed",
+                "{text}"
+            );
         }
     }
 }

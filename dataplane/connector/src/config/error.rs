@@ -42,6 +42,22 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
+    /// The file was to be read again and has lost its rules, most likely by a slip.
+    #[error(
+        "{} has no ingress rules any more, and every visitor would get 503{hint}", path.display()
+    )]
+    RulesGone {
+        /// The file.
+        path: PathBuf,
+        /// Which keys may be slips, and how to say that nothing is to be served.
+        hint: String,
+    },
+    /// Keys that nobody knows are those of others, written wrong.
+    #[error("unknown keys: {keys}; correct them, or remove them if they are meant for something else")]
+    Misspelled {
+        /// Each with the known one.
+        keys: String,
+    },
     /// There was no file at the start, so there is none to read again.
     #[error("no configuration file was read")]
     NoFile,

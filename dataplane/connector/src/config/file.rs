@@ -11,8 +11,9 @@ use std::str::FromStr;
 
 use adit_driver::cpus::{Cpus, CpusError};
 use serde_json::{Map, Value};
+use serde_saphyr::UserMessageFormatter;
 
-use super::keys::{Durations, Keys};
+use super::keys::{Durations, Keys, Oddity};
 use super::{ConfigError, Flags};
 
 /// Names of the file in a default directory.
@@ -136,7 +137,9 @@ impl File {
         let document: Option<Map<String, Value>> = serde_saphyr::from_str_with_options(text, limits)
             .map_err(|error| ConfigError::Yaml {
                 path: path.to_owned(),
-                reason: error.without_snippet().to_string(),
+                reason: error
+                    .without_snippet()
+                    .render_with_formatter(&UserMessageFormatter),
             })?;
         if document.is_none() {
             tracing::error!(path = %path.display(), "Configuration file was empty");
@@ -175,7 +178,7 @@ impl File {
     }
 
     /// Keys that nobody knows.
-    pub(crate) fn unknown(&self) -> Vec<String> {
+    pub(crate) fn unknown(&self) -> Vec<Oddity> {
         self.keys().unknown(TOP_LEVEL)
     }
 

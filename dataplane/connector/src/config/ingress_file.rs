@@ -7,7 +7,7 @@ use adit_proto::ingress::{Ingress, IngressError};
 use serde_json::{Map, Value};
 
 use super::file::File;
-use super::keys::{Durations, Keys};
+use super::keys::{Durations, Keys, Oddity};
 use super::{ConfigError, rules};
 
 /// Valid rules and where they come from.
@@ -35,12 +35,12 @@ pub fn path(given: Option<&Path>) -> Result<Option<PathBuf>, ConfigError> {
 /// [`ConfigError`]; [`IngressError::NoRules`] in it without a file as well.
 pub fn read(given: Option<&Path>) -> Result<IngressFile, ConfigError> {
     let file = File::find(given)?;
-    let mut unused_keys = file.unknown();
-    let ingress = rules::read(file.keys(), &OriginOverrides::default(), &mut unused_keys)?;
+    let mut unused = file.unknown();
+    let ingress = rules::read(file.keys(), &OriginOverrides::default(), &mut unused)?;
     Ok(IngressFile {
         ingress: ingress.ok_or(IngressError::NoRules)?,
         path: file.path,
-        unused_keys,
+        unused_keys: texts(unused),
     })
 }
 
@@ -54,11 +54,15 @@ pub fn read_json(text: &str) -> Result<IngressFile, ConfigError> {
         document.insert("ingress".to_owned(), rules);
     }
     let keys = Keys::new(&document, Durations::Text);
-    let mut unused_keys = Vec::new();
-    let ingress = rules::read(keys, &OriginOverrides::default(), &mut unused_keys)?;
+    let mut unused = Vec::new();
+    let ingress = rules::read(keys, &OriginOverrides::default(), &mut unused)?;
     Ok(IngressFile {
         ingress: ingress.ok_or(IngressError::NoRules)?,
         path: None,
-        unused_keys,
+        unused_keys: texts(unused),
     })
+}
+
+fn texts(oddities: Vec<Oddity>) -> Vec<String> {
+    oddities.into_iter().map(|oddity| oddity.text).collect()
 }

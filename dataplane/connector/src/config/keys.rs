@@ -9,6 +9,10 @@ use super::{ConfigError, duration};
 /// How likely, from 0 to 1, a known key must be meant by an unknown one to be suggested.
 const SIMILARITY_MIN: f64 = 0.8;
 
+/// Edits that make a slip out of a known key, by the length from which on they do. In a short key an edit makes
+/// another word.
+const SLIP_EDITS: [(usize, usize); 2] = [(8, 2), (4, 1)];
+
 /// How a document writes durations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durations {
@@ -16,6 +20,21 @@ pub(crate) enum Durations {
     Text,
     /// As whole seconds: configurations from an edge.
     Seconds,
+}
+
+/// Something in a document that has no effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Oddity {
+    pub(crate) text: String,
+    /// A known key is meant, with near certainty.
+    pub(crate) is_slip: bool,
+}
+
+impl Oddity {
+    /// One that may well be meant as it is.
+    pub(crate) fn note(text: String) -> Self {
+        Self { text, is_slip: false }
+    }
 }
 
 /// One level of a document.
@@ -50,13 +69,18 @@ impl<'a> Keys<'a> {
         match self.durations {
             Durations::Seconds => self.read(key, "int", |value| value.as_u64().map(Duration::from_secs)),
             Durations::Text => {
-                let Some(text) = self.text(key)? else {
-                    return Ok(None);
+                // YAML makes a number of what lacks its unit.
+                let text = match self.map.get(key) {
+                    Some(Value::Number(number)) => number.to_string(),
+                    Some(_) | None => match self.text(key)? {
+                        Some(text) => text,
+                        None => return Ok(None),
+                    },
                 };
                 let invalid = || ConfigError::Value {
                     key: key.to_owned(),
                     value: text.clone(),
-                    why: "a duration such as 30s or 1m30s is needed".to_owned(),
+                    why: duration::complaint(&text),
                 };
                 duration::parse(&text).map(Some).ok_or_else(invalid)
             }
@@ -142,7 +166,7 @@ impl<'a> Keys<'a> {
     }
 
     /// What to say about keys that are not among `known`.
-    pub(crate) fn unknown(self, known: &[&str]) -> Vec<String> {
+    pub(crate) fn unknown(self, known: &[&str]) -> Vec<Oddity> {
         let unknown = self.map.keys().filter(|key| !known.contains(&key.as_str()));
         unknown.map(|key| describe(key, known)).collect()
     }
@@ -160,15 +184,30 @@ impl<'a> Keys<'a> {
     }
 }
 
-fn describe(key: &str, known: &[&str]) -> String {
+fn describe(key: &str, known: &[&str]) -> Oddity {
+    if let Some(name) = known.iter().find(|name| is_slip(key, name)) {
+        return Oddity {
+            text: format!("{key} (did you mean {name}?)"),
+            is_slip: true,
+        };
+    }
     let nearest = known
         .iter()
         .map(|name| (strsim::jaro_winkler(key, name), name))
         .max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
+    let text = match nearest {
         Some((similarity, name)) if similarity >= SIMILARITY_MIN => format!("{key} (did you mean {name}?)"),
         Some(_) | None => key.to_owned(),
-    }
+    };
+    Oddity::note(text)
+}
+
+/// Whether `key` is `name` written wrong: by a letter or two, in other cases, or with other separators.
+fn is_slip(key: &str, name: &str) -> bool {
+    let bare = |text: &str| text.replace(['-', '_', ' '], "").to_lowercase();
+    let (key, name) = (bare(key), bare(name));
+    let edits = SLIP_EDITS.iter().find(|(length, _)| name.len() >= *length);
+    strsim::osa_distance(&key, &name) <= edits.map_or(0, |(_, edits)| *edits)
 }
 
 fn kind(key: &str, expected: &'static str, value: &Value) -> ConfigError {
@@ -227,7 +266,11 @@ mod tests {
         let minute = Some(Duration::from_secs(60));
         assert_eq!(Keys::new(&map, Durations::Text).duration("a").unwrap(), minute);
         assert_eq!(Keys::new(&map, Durations::Seconds).duration("b").unwrap(), minute);
-        assert!(Keys::new(&map, Durations::Text).duration("b").is_err());
+        let told = Keys::new(&map, Durations::Text).duration("b").unwrap_err();
+        assert_eq!(
+            told.to_string(),
+            "invalid value \"60\" for b: it has no unit; for seconds write 60s"
+        );
         assert!(Keys::new(&map, Durations::Seconds).duration("a").is_err());
     }
 
@@ -235,6 +278,36 @@ mod tests {
     fn an_unknown_key_is_told_with_its_nearest() {
         let map = map(r#"{"ingres": 1, "zzz": 1, "tunnel": 1}"#);
         let unknown = Keys::new(&map, Durations::Text).unknown(&["ingress", "tunnel"]);
-        assert_eq!(unknown, ["ingres (did you mean ingress?)", "zzz"]);
+        let texts: Vec<&str> = unknown.iter().map(|oddity| oddity.text.as_str()).collect();
+        assert_eq!(texts, ["ingres (did you mean ingress?)", "zzz"]);
+    }
+
+    #[test]
+    fn a_slip_is_told_from_another_word() {
+        let known = [
+            "ingress",
+            "originRequest",
+            "noTLSVerify",
+            "tag",
+            "path",
+            "proxy-port",
+            "edge",
+        ];
+        for (key, expected) in [
+            ("ingres", true),
+            ("Ingress", true),
+            ("orignRequest", true),
+            ("origin-request", true),
+            ("noTlsVerify", true),
+            ("no_tls_verify", true),
+            ("edges", true),
+            ("pth", true),
+            ("tags", false),
+            ("proxy-dns", false),
+            ("x-anchors", false),
+            ("egress", false),
+        ] {
+            assert_eq!(describe(key, &known).is_slip, expected, "{key}");
+        }
     }
 }

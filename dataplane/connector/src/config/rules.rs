@@ -13,7 +13,7 @@ use adit_proto::origin_pool::settings::{BreakerText, CheckText, PoolText};
 use adit_proto::proxy_protocol::Version;
 
 use super::ConfigError;
-use super::keys::Keys;
+use super::keys::{Keys, Oddity};
 
 /// Keys of `originRequest`.
 const ORIGIN_REQUEST: &[&str] = &[
@@ -84,7 +84,7 @@ const RULE: &[&str] = &["hostname", "path", "service", "originRequest"];
 pub(crate) fn read(
     document: Keys<'_>,
     flags: &OriginOverrides,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Oddity>,
 ) -> Result<Option<Ingress>, ConfigError> {
     let global = overrides(document, warnings)?;
     let defaults = OriginSettings::default().with(flags).with(&global);
@@ -105,7 +105,7 @@ pub(crate) fn read(
 }
 
 /// The `originRequest` below a level.
-pub(crate) fn overrides(level: Keys<'_>, warnings: &mut Vec<String>) -> Result<OriginOverrides, ConfigError> {
+pub(crate) fn overrides(level: Keys<'_>, warnings: &mut Vec<Oddity>) -> Result<OriginOverrides, ConfigError> {
     let Some(keys) = level.level("originRequest")? else {
         return Ok(OriginOverrides::default());
     };
@@ -114,7 +114,8 @@ pub(crate) fn overrides(level: Keys<'_>, warnings: &mut Vec<String>) -> Result<O
     if let Some(other) = proxy_type.as_deref()
         && !matches!(other, "" | "socks")
     {
-        warnings.push(format!("proxyType: {other} (only socks has a meaning)"));
+        let text = format!("proxyType: {other} (only socks has a meaning)");
+        warnings.push(Oddity::note(text));
     }
     let count = keys.number("keepAliveConnections")?;
     Ok(OriginOverrides {
@@ -142,7 +143,7 @@ pub(crate) fn overrides(level: Keys<'_>, warnings: &mut Vec<String>) -> Result<O
     })
 }
 
-fn ip_rules(keys: Keys<'_>, warnings: &mut Vec<String>) -> Result<Option<Arc<[IpRuleText]>>, ConfigError> {
+fn ip_rules(keys: Keys<'_>, warnings: &mut Vec<Oddity>) -> Result<Option<Arc<[IpRuleText]>>, ConfigError> {
     let mut rules = Vec::new();
     for rule in keys.levels("ipRules")? {
         warnings.extend(rule.unknown(IP_RULE));
@@ -155,7 +156,7 @@ fn ip_rules(keys: Keys<'_>, warnings: &mut Vec<String>) -> Result<Option<Arc<[Ip
     Ok((!rules.is_empty()).then(|| rules.into()))
 }
 
-fn edits(keys: Keys<'_>, warnings: &mut Vec<String>) -> Result<EditsText, ConfigError> {
+fn edits(keys: Keys<'_>, warnings: &mut Vec<Oddity>) -> Result<EditsText, ConfigError> {
     let path_rewrite = match keys.level("pathRewrite")? {
         Some(rewrite) => {
             warnings.extend(rewrite.unknown(PATH_REWRITE));
@@ -177,7 +178,7 @@ fn edits(keys: Keys<'_>, warnings: &mut Vec<String>) -> Result<EditsText, Config
 fn headers(
     keys: Keys<'_>,
     key: &str,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Oddity>,
 ) -> Result<Option<Arc<HeaderEditsText>>, ConfigError> {
     let Some(keys) = keys.level(key)? else {
         return Ok(None);
@@ -190,7 +191,7 @@ fn headers(
     })))
 }
 
-fn pool(keys: Keys<'_>, warnings: &mut Vec<String>) -> Result<PoolText, ConfigError> {
+fn pool(keys: Keys<'_>, warnings: &mut Vec<Oddity>) -> Result<PoolText, ConfigError> {
     let breaker = match keys.level("circuitBreaker")? {
         Some(breaker) => {
             warnings.extend(breaker.unknown(CIRCUIT_BREAKER));
@@ -245,7 +246,7 @@ fn proxy_protocol(keys: Keys<'_>) -> Result<Option<Option<Version>>, ConfigError
     version.map(|version| Some(Some(version)))
 }
 
-fn access(keys: Keys<'_>, warnings: &mut Vec<String>) -> Result<Option<Arc<AccessSettings>>, ConfigError> {
+fn access(keys: Keys<'_>, warnings: &mut Vec<Oddity>) -> Result<Option<Arc<AccessSettings>>, ConfigError> {
     let Some(keys) = keys.level("access")? else {
         return Ok(None);
     };
@@ -274,6 +275,7 @@ mod tests {
         let mut warnings = Vec::new();
         let keys = Keys::new(&map, Durations::Seconds);
         let ingress = read(keys, &OriginOverrides::default(), &mut warnings);
+        let warnings = warnings.into_iter().map(|oddity: Oddity| oddity.text).collect();
         (ingress.map_err(|error| error.to_string()), warnings)
     }
 

@@ -50,11 +50,13 @@ impl Config {
         self.source.file.path.as_deref()
     }
 
-    /// Reads the file again and checks all of it.
+    /// Reads the file again and checks all of it. `had_rules` says whether those that it replaces were said by
+    /// anybody.
     ///
     /// # Errors
-    /// As [`Config::resolve`], and [`ConfigError::Emptied`] for a file that says nothing.
-    pub(crate) fn reread(&self) -> Result<Reread, ConfigError> {
+    /// As [`Config::resolve`], [`ConfigError::Emptied`] for a file that says nothing, and
+    /// [`ConfigError::RulesGone`] for one without rules after one with rules.
+    pub(crate) fn reread(&self, had_rules: bool) -> Result<Reread, ConfigError> {
         let Some(path) = self.file() else {
             return Err(ConfigError::NoFile);
         };
@@ -66,10 +68,24 @@ impl Config {
         }
         let mut for_next_start = file.differing(&self.source.file);
         for_next_start.retain(|key| !RELOADED.contains(&key.as_str()));
+        let config = Self::usable(&file, self.source.flags.clone())?;
+        if had_rules && !config.has_rules {
+            return Err(ConfigError::RulesGone {
+                path: path.to_owned(),
+                hint: config.rules_gone_hint(),
+            });
+        }
         Ok(Reread {
-            config: Self::usable(&file, self.source.flags.clone())?,
+            config,
             for_next_start,
         })
+    }
+
+    fn rules_gone_hint(&self) -> String {
+        if self.slips.is_empty() {
+            return "; to serve nothing, say 'ingress: [{service: http_status:503}]'".to_owned();
+        }
+        format!("; unknown keys: {}", self.slips.join(", "))
     }
 }
 

@@ -309,7 +309,7 @@ fn broken_files_are_told_and_unknown_keys_are_warnings() {
         ),
         (
             "ingress: [{service: http://a, originRequest: {tlsTimeout: 3}}]\n",
-            "expected string found int for tlsTimeout",
+            "invalid value \"3\" for tlsTimeout: it has no unit; for seconds write 3s",
         ),
     ] {
         let told = error(complete(&Folder::new(text)));
@@ -384,7 +384,7 @@ fn a_file_is_read_again_and_says_what_waits_for_the_next_start() {
         "config.yml",
         "retries: 4\nmetrics: a:1\ningress: [{service: http_status:410}]\noriginRequest: {connectTimeout: 1s}\n",
     );
-    let reread = config.reread().map_err(|error| error.to_string()).unwrap();
+    let reread = config.reread(true).map_err(|error| error.to_string()).unwrap();
     assert_eq!(reread.for_next_start, ["metrics", "retries"]);
     assert_eq!(
         reread.config.ingress.find("a", "/").1.service.to_string(),
@@ -399,10 +399,64 @@ fn a_file_is_read_again_and_says_what_waits_for_the_next_start() {
         ),
     ] {
         folder.write("config.yml", text);
-        let Err(error) = config.reread() else {
+        let Err(error) = config.reread(true) else {
             panic!("{text} is not valid");
         };
         let told = remote::chain(&error);
         assert!(told.contains(complaint), "{told}");
+    }
+}
+
+#[test]
+fn rules_that_a_change_would_lose_are_kept_and_the_slip_is_named() {
+    let folder = Folder::new("ingress: [{service: http_status:404}]\n");
+    let config = Config::resolve(complete(&folder)).unwrap();
+    let refused = |text: &str| {
+        folder.write("config.yml", text);
+        let Err(error) = config.reread(true) else {
+            panic!("{text} has no rules");
+        };
+        remote::chain(&error)
+    };
+    for (text, complaint) in [
+        (
+            "ingres: [{service: http_status:410}]",
+            "no ingress rules any more, and every visitor would get 503; unknown keys: ingres (did you mean ingress?)",
+        ),
+        (
+            "ingress: []",
+            "to serve nothing, say 'ingress: [{service: http_status:503}]'",
+        ),
+        ("retries: 3", "has no ingress rules any more"),
+    ] {
+        let told = refused(text);
+        assert!(told.contains(complaint) && told.contains("config.yml"), "{told}");
+    }
+    assert!(config.reread(false).is_ok());
+    folder.write("config.yml", "url: http://127.0.0.1:1");
+    assert!(config.reread(true).is_ok());
+}
+
+#[test]
+fn a_slip_fails_a_check_and_other_unknown_keys_do_not() {
+    let rules = "ingress: [{service: http_status:404}]\n";
+    let checked = |text: &str| {
+        let config = Config::resolve(complete(&Folder::new(text))).unwrap();
+        config.check().map_err(|error| remote::chain(&error))
+    };
+    assert_eq!(checked(&format!("{rules}x-anchors: 1\n")), Ok(()));
+    for (text, key) in [
+        (format!("{rules}retires: 3\n"), "retires (did you mean retries?)"),
+        (
+            "ingress: [{service: http_status:404, orignRequest: {}}]\n".to_owned(),
+            "orignRequest (did you mean originRequest?)",
+        ),
+        (
+            format!("{rules}originRequest: {{noTlsVerify: true}}\n"),
+            "noTlsVerify (did you mean noTLSVerify?)",
+        ),
+    ] {
+        let told = checked(&text).unwrap_err();
+        assert!(told.contains(key) && told.contains("config.yml"), "{told}");
     }
 }

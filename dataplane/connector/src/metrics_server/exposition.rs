@@ -105,8 +105,8 @@ fn responses(view: &View) -> impl Iterator<Item = (u16, u64)> {
 }
 
 fn connections(page: &mut Page, view: &View, status: &Status) {
-    let ready = u64::try_from(status.ready_count()).unwrap_or(u64::MAX);
-    page.single("cloudflared_tunnel_ha_connections", "gauge", ready);
+    let registered = u64::try_from(status.connections().count()).unwrap_or(u64::MAX);
+    page.single("cloudflared_tunnel_ha_connections", "gauge", registered);
     let name = "cloudflared_tunnel_server_locations";
     page.family(name, "gauge");
     let now = status

@@ -98,7 +98,7 @@ fn get(view: &View, path: &str) -> (u16, String) {
 }
 
 #[test]
-fn readiness_follows_the_connections() {
+fn readiness_follows_the_connections_and_ends_with_the_wish_to_stop() {
     let view = view();
     let body = |status: u16, count: u8| {
         let id = Uuid::nil();
@@ -109,6 +109,9 @@ fn readiness_follows_the_connections() {
     assert_eq!(get(&view, "/ready"), (200, body(200, 1)));
     view.status.borrow_mut().ended(AttemptId(1), ConnIndex(0));
     assert_eq!(get(&view, "/ready").0, 503);
+    register(&view);
+    view.status.borrow_mut().draining();
+    assert_eq!(get(&view, "/ready"), (503, body(503, 0)));
 }
 
 #[test]

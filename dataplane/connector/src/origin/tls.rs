@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use adit_driver::pem;
 use adit_driver::stream::Stream;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 
@@ -132,9 +132,7 @@ fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), OriginError> 
         path: path.to_owned(),
         why,
     };
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| failed(error.to_string()))?;
+    for certificate in pem::certificates(path).map_err(|error| failed(error.to_string()))? {
         roots
             .add(certificate)
             .map_err(|error| failed(error.to_string()))?;

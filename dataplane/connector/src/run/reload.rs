@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! SIGHUP or change ─► read and check the whole file ─► valid: its rules replace those in force, whole
-//!                                                   └ broken: the rules in force stay, the log says why
+//!                                                   └ broken, or without rules where there were some:
+//!                                                     the rules in force stay, the log says why
 //! ```
 //! Exchanges under way keep the rules they began with. Rules pushed by an edge win over the file as long as the
 //! process lives. Keys other than those about rules and origins have their effect at the next start; the log
@@ -33,6 +34,8 @@ pub(super) struct Reload {
     hangup: Signal,
     /// `None` without a file, or if nobody wants it watched.
     watch: Option<Watch>,
+    /// Whether the last reading gave rules.
+    had_rules: bool,
 }
 
 impl Reload {
@@ -41,6 +44,7 @@ impl Reload {
         Ok(Self {
             watch: watched.map(|path| Watch::new(path.to_owned())),
             hangup: signal(SignalKind::hangup())?,
+            had_rules: config.has_rules,
             config,
             settings,
         })
@@ -66,13 +70,13 @@ impl Reload {
     }
 
     /// Reads the file and puts its rules in force; whether that went well.
-    pub(super) fn perform(&self, cause: Cause) -> bool {
+    pub(super) fn perform(&mut self, cause: Cause) -> bool {
         let file = self.config.file().map(|path| path.display().to_string());
         let Some(file) = file else {
             tracing::warn!("There is no configuration file to read again");
             return true;
         };
-        let reread = match self.config.reread() {
+        let reread = match self.config.reread(self.had_rules) {
             Ok(reread) => reread,
             Err(error) => {
                 let fix = if matches!(error, ConfigError::Read { .. }) {
@@ -90,6 +94,7 @@ impl Reload {
                 return false;
             }
         };
+        self.had_rules = reread.config.has_rules;
         for warning in reread.config.warnings() {
             tracing::warn!("{warning}");
         }

@@ -115,6 +115,7 @@ impl Service {
                         return Err(ConnectorError::Interrupted);
                     }
                     is_draining = true;
+                    self.status.borrow_mut().draining();
                     tracing::info!(signal = name, "Initiating graceful shutdown");
                     tell_manager(NotifyState::Stopping);
                     self.supervisor.handle_drain();

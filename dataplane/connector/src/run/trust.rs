@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use adit_driver::pem::{self, PemError};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 
 use crate::config::ConfigError;
 
@@ -23,36 +23,29 @@ pub(crate) fn roots(cacert: Option<&Path>) -> Result<RootCertStore, ConfigError>
 }
 
 /// Adds certificates that came with a quick tunnel.
-pub(crate) fn add_pem(roots: &mut RootCertStore, pem: &str) -> Result<(), ConfigError> {
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let added = certificate
-            .map_err(|error| error.to_string())
-            .and_then(|certificate| roots.add(certificate).map_err(|error| error.to_string()));
-        added.map_err(|why| ConfigError::Certificates {
-            path: "the answer of the quick tunnel service".into(),
-            why,
-        })?;
-    }
-    Ok(())
+pub(crate) fn add_pem(roots: &mut RootCertStore, text: &str) -> Result<(), ConfigError> {
+    let path = Path::new("the answer of the quick tunnel service");
+    add_all(roots, path, pem::certificates_in(text))
 }
 
 /// Adds the certificates of a PEM file, which has at least one.
 pub(crate) fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), ConfigError> {
+    add_all(roots, path, pem::certificates(path))
+}
+
+fn add_all(
+    roots: &mut RootCertStore,
+    path: &Path,
+    certificates: Result<Vec<CertificateDer<'static>>, PemError>,
+) -> Result<(), ConfigError> {
     let unusable = |why: String| ConfigError::Certificates {
         path: path.to_owned(),
         why,
     };
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))?;
-    let mut count = 0;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+    for certificate in certificates.map_err(|error| unusable(error.to_string()))? {
         roots
             .add(certificate)
             .map_err(|error| unusable(error.to_string()))?;
-        count += 1;
-    }
-    if count == 0 {
-        return Err(unusable("there is no certificate in it".to_owned()));
     }
     Ok(())
 }

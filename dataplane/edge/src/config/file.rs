@@ -171,10 +171,18 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<File, ConfigError> {
     {
         return Ok(File::default());
     }
-    serde_saphyr::from_str(text).map_err(|error| refuse(file, &error))
+    let mut place = None;
+    let read = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
+        serde_path_to_error::deserialize(deserializer).map_err(|error| {
+            place = Some(error.path().to_string());
+            error.into_inner()
+        })
+    });
+    read.map_err(|error| refuse(file, place.as_deref(), &error))
 }
 
-fn refuse(file: &Path, error: &serde_saphyr::Error) -> ConfigError {
+/// `place` is the path of the key that was being read.
+fn refuse(file: &Path, place: Option<&str>, error: &serde_saphyr::Error) -> ConfigError {
     let file = file.to_owned();
     let bare = error.without_snippet();
     if let serde_saphyr::Error::SerdeUnknownField {
@@ -191,9 +199,25 @@ fn refuse(file: &Path, error: &serde_saphyr::Error) -> ConfigError {
             hint,
         };
     }
-    ConfigError::Yaml {
-        file,
-        reason: bare.to_string(),
+    let told = if let serde_saphyr::Error::InvalidScalar { ty, location } = bare {
+        format!("{} is needed at line {}", kind(ty), location.line())
+    } else {
+        bare.render_with_formatter(&serde_saphyr::UserMessageFormatter)
+    };
+    let reason = match place {
+        // "." is the file as a whole, and "?" is within a key.
+        Some(place) if !matches!(place, "." | "?") => format!("{place}: {told}"),
+        Some(_) | None => told,
+    };
+    ConfigError::Yaml { file, reason }
+}
+
+/// What a type of ours is called in a file.
+fn kind(rust: &str) -> &str {
+    match rust {
+        "u64" | "usize" | "u32" | "u16" => "a whole number",
+        "bool" => "true or false",
+        other => other,
     }
 }
 

@@ -183,13 +183,8 @@ impl Resolver<'_> {
             .unwrap_or(RESPONSE_HEAD_TIMEOUT_DEFAULT);
         let memory_bytes = match &written.memory {
             Some(text) => units::size(text)
-                .filter(|bytes| *bytes >= MEMORY_BYTES_MIN)
-                .ok_or_else(|| {
-                    self.refuse(
-                        "limits.memory",
-                        format!("{text:?} is not a size of at least 64MiB"),
-                    )
-                })?,
+                .and_then(|bytes| units::at_least(text, bytes, MEMORY_BYTES_MIN))
+                .map_err(|reason| self.refuse("limits.memory", reason))?,
             None => memory_bytes_default(),
         };
         let visitor_connections = written.visitor_connections.unwrap_or(VISITOR_CONNECTIONS_DEFAULT);
@@ -225,13 +220,12 @@ impl Resolver<'_> {
         min: Duration,
         max: Duration,
     ) -> Result<Duration, ConfigError> {
-        units::duration(text)
-            .filter(|value| (min..=max).contains(value))
-            .ok_or_else(|| {
-                let reason =
-                    format!("{text:?} is not a duration from {min:?} to {max:?}, such as \"30s\" or \"2m\"");
-                self.refuse(key, reason)
-            })
+        let value = units::duration(text).map_err(|reason| self.refuse(key, reason))?;
+        if (min..=max).contains(&value) {
+            return Ok(value);
+        }
+        let (min, max) = (units::show(min), units::show(max));
+        Err(self.refuse(key, format!("{text:?} is not from {min} to {max}")))
     }
 }
 

@@ -261,3 +261,37 @@ fn assert_told(cases: &[(&str, &str)]) {
         assert!(told.contains(wanted), "{text:?}: {told}");
     }
 }
+
+#[test]
+fn what_is_wrong_is_told_with_its_key_and_without_the_words_of_a_library() {
+    for (text, wanted) in [
+        (
+            "limits:\n  visitor-connections: many\n",
+            "limits.visitor-connections: a whole number is needed at line 2",
+        ),
+        ("cores: two\n", "cores: a whole number is needed at line 1"),
+        ("tunnels-on-https: maybe\n", "tunnels-on-https: "),
+        ("certificates: [{cert: a}]\n", "certificates[0]"),
+        ("name: a\nname: b\n", "duplicate mapping key: name"),
+        (
+            "grace-period: 30\n",
+            "grace-period: \"30\" has no unit; for seconds write 30s",
+        ),
+        (
+            "grace-period: 2h\n",
+            "grace-period: \"2h\" is not from 0s to 3600s",
+        ),
+        (
+            "limits: {memory: 512}\n",
+            "limits.memory: \"512\" is less than 64MiB; without a unit",
+        ),
+        ("limits: {memory: 1GB}\n", "write a number with KiB, MiB or GiB"),
+    ] {
+        let told = parse(&format!("{text}control: {{socket: a.sock}}\n")).unwrap_err();
+        let told = told.to_string();
+        assert!(told.contains(wanted), "{text}: {told}");
+        for foreign in ["u64", "usize", "Policy", "Option"] {
+            assert!(!told.contains(foreign), "{text}: {told}");
+        }
+    }
+}

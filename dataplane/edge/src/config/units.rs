@@ -2,8 +2,18 @@
 
 use std::time::Duration;
 
-/// Reads one or more numbers, each with a unit: `h`, `m`, `s`, `ms`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+/// Reads one or more numbers, each with a unit: `h`, `m`, `s`, `ms`; or says what is wrong.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    read_duration(text).ok_or_else(|| {
+        if is_number(text) {
+            format!("{text:?} has no unit; for seconds write {}s", text.trim())
+        } else {
+            format!("{text:?} is not a duration such as 30s, 1m30s or 500ms")
+        }
+    })
+}
+
+fn read_duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     let mut total = Duration::ZERO;
     if rest.is_empty() {
@@ -36,8 +46,31 @@ pub(super) fn show(duration: Duration) -> String {
     }
 }
 
-/// Reads a number of bytes, plain or with `KiB`, `MiB`, `GiB`.
-pub(super) fn size(text: &str) -> Option<u64> {
+/// Reads a number of bytes, plain or with `KiB`, `MiB`, `GiB`; or says what is wrong.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    read_size(text)
+        .ok_or_else(|| format!("{text:?} is not a size; write a number with KiB, MiB or GiB, such as 512MiB"))
+}
+
+/// Refuses `bytes`, as they were read from `text`, if they are too few.
+pub(super) fn at_least(text: &str, bytes: u64, min: u64) -> Result<u64, String> {
+    if bytes >= min {
+        return Ok(bytes);
+    }
+    let unit = if is_number(text) {
+        "; without a unit they are bytes"
+    } else {
+        ""
+    };
+    Err(format!("{text:?} is less than {}MiB{unit}", min >> 20))
+}
+
+fn is_number(text: &str) -> bool {
+    let text = text.trim();
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+fn read_size(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
@@ -73,8 +106,24 @@ mod tests {
             ("5 days", None),
         ];
         for (text, wanted) in cases {
-            assert_eq!(duration(text), wanted.map(Duration::from_millis), "{text}");
+            assert_eq!(duration(text).ok(), wanted.map(Duration::from_millis), "{text}");
         }
+    }
+
+    #[test]
+    fn a_missing_unit_is_told() {
+        let told = duration("30").unwrap_err();
+        assert_eq!(told, "\"30\" has no unit; for seconds write 30s");
+        let told = duration("soon").unwrap_err();
+        assert_eq!(told, "\"soon\" is not a duration such as 30s, 1m30s or 500ms");
+        let told = size("1GB").unwrap_err();
+        assert!(told.contains("write a number with KiB, MiB or GiB"), "{told}");
+        let told = at_least("512", 512, 64 << 20).unwrap_err();
+        assert_eq!(told, "\"512\" is less than 64MiB; without a unit they are bytes");
+        assert_eq!(
+            at_least("1MiB", 1 << 20, 64 << 20).unwrap_err(),
+            "\"1MiB\" is less than 64MiB"
+        );
     }
 
     #[test]
@@ -86,7 +135,7 @@ mod tests {
             ("1GB", None),
         ];
         for (text, wanted) in cases {
-            assert_eq!(size(text), wanted, "{text}");
+            assert_eq!(size(text).ok(), wanted, "{text}");
         }
     }
 }

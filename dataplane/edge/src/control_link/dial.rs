@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit_control_api::edge_link::{ALPN, CONTROL_TLS_NAME};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use adit_driver::pem::{self, PemError};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -91,19 +91,16 @@ pub(super) async fn dial(control: &ControlAddress) -> Result<Box<dyn ByteStream>
 }
 
 fn connector(ca: &PathBuf, cert: &PathBuf, key: &PathBuf) -> Result<TlsConnector, DialError> {
-    let file = |path: &PathBuf, error: rustls::pki_types::pem::Error| DialError::File {
+    let file = |path: &PathBuf, error: PemError| DialError::File {
         path: path.clone(),
         reason: error.to_string(),
     };
     let mut roots = rustls::RootCertStore::empty();
-    for root in CertificateDer::pem_file_iter(ca).map_err(|error| file(ca, error))? {
-        roots.add(root.map_err(|error| file(ca, error))?)?;
+    for root in pem::certificates(ca).map_err(|error| file(ca, error))? {
+        roots.add(root)?;
     }
-    let chain = CertificateDer::pem_file_iter(cert)
-        .map_err(|error| file(cert, error))?
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| file(cert, error))?;
-    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| file(key, error))?;
+    let chain = pem::certificates(cert).map_err(|error| file(cert, error))?;
+    let key_der = pem::private_key(key).map_err(|error| file(key, error))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?

@@ -9,8 +9,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use adit_driver::pem;
 use arc_swap::ArcSwap;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -123,15 +123,10 @@ pub(crate) fn load(files: &CertificateFiles) -> Result<Named, CertificateError> 
         file: file.clone(),
         reason,
     };
-    let chain = CertificateDer::pem_file_iter(&files.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| fail(&files.cert, error.to_string()))?;
-    let Some(leaf) = chain.first() else {
-        return Err(fail(&files.cert, "holds no certificate (PEM, leaf first)".into()));
-    };
+    let chain = pem::certificates(&files.cert).map_err(|error| fail(&files.cert, error.to_string()))?;
+    let leaf = chain.first().expect("there is at least one certificate");
     let names = names(leaf).map_err(|reason| fail(&files.cert, reason))?;
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| fail(&files.key, error.to_string()))?;
+    let key = pem::private_key(&files.key).map_err(|error| fail(&files.key, error.to_string()))?;
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
         .map_err(|error| fail(&files.key, error.to_string()))?;
     let certified = CertifiedKey::new(chain, key);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use adit_driver::pem;
 use anyhow::{Context as _, anyhow, bail};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
@@ -15,8 +16,7 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -247,11 +247,8 @@ fn tls(cacert: Option<&str>) -> anyhow::Result<Arc<ClientConfig>> {
 }
 
 fn add_roots(roots: &mut RootCertStore, path: &str) -> anyhow::Result<()> {
-    let mut count = 0;
-    for certificate in CertificateDer::pem_file_iter(path)? {
-        roots.add(certificate?)?;
-        count += 1;
+    for certificate in pem::certificates(path.as_ref())? {
+        roots.add(certificate)?;
     }
-    anyhow::ensure!(count > 0, "the file holds no certificate");
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, ensure};
 use serde_json::Value;
+use serde_saphyr::UserMessageFormatter;
 
 use super::search;
 use crate::args::lookup::Lookup;
@@ -77,7 +78,12 @@ fn read(path: &Path) -> anyhow::Result<BTreeMap<String, Value>> {
 
 fn parse(text: &str) -> anyhow::Result<BTreeMap<String, Value>> {
     let keys: Option<BTreeMap<String, Value>> = serde_saphyr::from_str(text)
-        .map_err(|error| anyhow!("it is not valid YAML: {}", error.without_snippet()))?;
+        .map_err(|error| {
+            error
+                .without_snippet()
+                .render_with_formatter(&UserMessageFormatter)
+        })
+        .map_err(|reason| anyhow!("it is not valid YAML: {reason}"))?;
     Ok(keys.unwrap_or_default())
 }
 
