@@ -31,10 +31,13 @@ impl Assembler {
 
     /// Reset to the initial state
     pub(super) fn reinit(&mut self) {
-        let old_data = mem::take(&mut self.data);
+        let mut old_data = mem::take(&mut self.data);
         *self = Self::default();
-        self.data = old_data;
-        self.data.clear();
+        // What a long transfer needed is not kept for streams that may need little.
+        if old_data.capacity() <= RETAINED_CAPACITY_MAX {
+            old_data.clear();
+            self.data = old_data;
+        }
     }
 
     pub(super) fn ensure_ordering(&mut self, ordered: bool) -> Result<(), IllegalOrderedRead> {
@@ -359,6 +362,9 @@ pub(crate) struct TooManyChunks;
 /// Independent of how much memory those spans over-allocate. A frame is rejected only
 /// if compaction cannot get the count back down to this.
 const MAX_CHUNKS: usize = 1024;
+
+/// Room for chunks that is kept when a stream's state is used for another one
+const RETAINED_CAPACITY_MAX: usize = 8;
 
 /// Minimum size of a defragmented chunk that is retained without coalescing.
 ///

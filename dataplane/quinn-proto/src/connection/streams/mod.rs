@@ -83,6 +83,11 @@ impl<'a> Streams<'a> {
         self.state
     }
 
+    /// How many bytes the peer allows to be sent on all streams together beyond what was written
+    pub fn send_credit(&self) -> u64 {
+        self.state.max_data - self.state.data_sent
+    }
+
     /// The number of streams that may have unacknowledged data.
     pub fn send_streams(&self) -> usize {
         self.state.send_streams
@@ -161,6 +166,25 @@ impl RecvStream<'_> {
         }
 
         Ok(())
+    }
+
+    /// Set how far beyond what was read the peer may send on this stream
+    ///
+    /// Begins as [`TransportConfig::stream_receive_window`]. A smaller window than before takes nothing
+    /// back that the peer was already told.
+    ///
+    /// [`TransportConfig::stream_receive_window`]: crate::TransportConfig::stream_receive_window
+    pub fn set_window(&mut self, window: VarInt) -> Result<ShouldTransmit, ClosedStream> {
+        let Some(entry) = self.state.recv.get_mut(&self.id) else {
+            return Err(ClosedStream { _private: () });
+        };
+        let stream = get_or_insert_recv(self.state.stream_receive_window)(entry);
+        stream.set_window(window.into_inner());
+        let (_, transmit) = stream.max_stream_data();
+        if transmit.0 {
+            self.pending.max_stream_data.insert(self.id);
+        }
+        Ok(transmit)
     }
 
     /// Check whether this stream has been reset by the peer, returning the reset error code if so
@@ -289,6 +313,15 @@ impl<'a> SendStream<'a> {
             self.state.pending.push_pending(self.id, stream.priority);
         }
         Ok(written)
+    }
+
+    /// How many bytes the peer allows to be sent on this stream beyond what was written
+    pub fn credit(&self) -> Result<u64, ClosedStream> {
+        match self.state.send.get(&self.id) {
+            Some(Some(stream)) => Ok(stream.max_data - stream.offset()),
+            Some(None) => Ok(self.state.max_send_data(self.id).into_inner()),
+            None => Err(ClosedStream { _private: () }),
+        }
     }
 
     /// Check if this stream was stopped, get the reason if it was
