@@ -19,6 +19,7 @@ mod edits;
 mod remote_rules;
 mod bulk;
 mod streaming;
+mod slow;
 mod websocket;
 mod grpc;
 mod tcp_services;

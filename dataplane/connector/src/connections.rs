@@ -298,6 +298,7 @@ fn quic_config(settings: &Settings, protocols: &[&[u8]]) -> Result<ClientConfig,
         keep_alive: (!is_for_ours).then_some(STOCK_KEEP_ALIVE),
         silence_max: SILENCE_MAX,
         peer_streams_max: EXCHANGES_PER_CONNECTION_MAX,
+        window_budget: settings.windows.clone(),
         ..TransportSettings::default()
     };
     Ok(client_config(tls, &transport)?)

@@ -26,6 +26,7 @@ pub mod stream;
 pub mod udp;
 pub mod quic;
 pub mod pem;
+pub mod shared_window;
 #[expect(
     unsafe_code,
     reason = "operations that lend memory to the kernel live here and nowhere else"

@@ -13,8 +13,10 @@ pub mod cid;
 pub(crate) mod pump;
 pub mod endpoint;
 pub mod connection;
+mod waiting;
 mod watch;
 pub mod outcome;
+pub mod window;
 pub mod stream;
 pub mod settings;
 
@@ -26,3 +28,4 @@ pub use settings::{
     ClientConfig, ServerConfig, SettingsError, TransportSettings, client_config, server_config,
 };
 pub use stream::{ReadError, RecvStream, SendStream, WriteError};
+pub use window::{GROWN_BYTES_MAX, WindowBudget};

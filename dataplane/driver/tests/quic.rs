@@ -13,8 +13,8 @@ use std::time::Duration;
 use adit_driver::core::{CoreContext, Cores};
 use adit_driver::kernel::{IoChoice, IoMode, probe};
 use adit_driver::quic::{
-    ClientConfig, Connection, Endpoint, EndpointOptions, ReadError, ServerConfig, TransportSettings,
-    WriteError, client_config, server_config,
+    ClientConfig, Connection, Endpoint, EndpointOptions, ReadError, RecvStream, ServerConfig,
+    TransportSettings, WindowBudget, WriteError, client_config, server_config,
 };
 use adit_driver::udp;
 use bytes::Bytes;
@@ -264,11 +264,144 @@ fn a_slow_reader_holds_the_writer_back_at_one_window() {
     });
 }
 
+/// Sends on a new stream for as long as the peer takes it; counts what was handed over.
+async fn send_for_ever(connection: &Connection, written: Rc<RefCell<usize>>) -> RecvStream {
+    let (mut send, recv) = connection.open_bi().await.unwrap();
+    tokio::task::spawn_local(async move {
+        while send.write(pattern(0, 8 << 10)).await.is_ok() {
+            *written.borrow_mut() += 8 << 10;
+        }
+    });
+    recv
+}
+
+#[test]
+fn streams_that_nobody_reads_leave_the_others_their_connection() {
+    const STALLED: usize = 300;
+    let settings = TransportSettings {
+        peer_streams_max: 400,
+        ..Default::default()
+    };
+    on_pair(settings, |near, far| async move {
+        let written = Rc::new(RefCell::new(0));
+        let mut unread = Vec::new();
+        for _ in 0..STALLED {
+            // Held, so that nobody is told to stop.
+            let answer = send_for_ever(&near, written.clone()).await;
+            unread.push((answer, far.accept_bi().await.unwrap()));
+        }
+        for index in 0..50 {
+            let asking = async {
+                let (mut send, mut recv) = near.open_bi().await.unwrap();
+                send.write(pattern(index, 20_000)).await.unwrap();
+                send.finish();
+                while recv.read_chunk().await.unwrap().is_some() {}
+            };
+            let answering = async {
+                let (mut send, mut recv) = far.accept_bi().await.unwrap();
+                while let Some(chunk) = recv.read_chunk().await.unwrap() {
+                    send.write(chunk).await.unwrap();
+                }
+                send.finish();
+            };
+            tokio::join!(asking, answering);
+        }
+        let held = *written.borrow();
+        assert!(
+            held <= STALLED * ((64 << 10) + (8 << 10)),
+            "{held} bytes lie unread"
+        );
+        near.close(0, b"");
+    });
+}
+
+#[test]
+fn the_window_of_a_fast_reader_grows_and_is_given_back() {
+    let budget = WindowBudget::new(64 << 20);
+    let settings = TransportSettings {
+        window_budget: budget.clone(),
+        ..Default::default()
+    };
+    on_pair(settings, move |near, far| {
+        let budget = budget.clone();
+        async move {
+            let _answer = send_for_ever(&near, Rc::default()).await;
+            let (_send, mut recv) = far.accept_bi().await.unwrap();
+            // Like a visitor who takes what comes: sooner or later he waits for more.
+            while budget.taken() < 192 << 10 {
+                recv.read_chunk().await.unwrap().unwrap();
+            }
+            drop(recv);
+            assert_eq!(budget.taken(), 0);
+            near.close(0, b"");
+        }
+    });
+}
+
+#[test]
+fn the_window_of_a_slow_reader_stays_what_it_was() {
+    let budget = WindowBudget::new(64 << 20);
+    let settings = TransportSettings {
+        window_budget: budget.clone(),
+        ..Default::default()
+    };
+    on_pair(settings, move |near, far| {
+        let budget = budget.clone();
+        async move {
+            let written = Rc::new(RefCell::new(0));
+            let _answer = send_for_ever(&near, written.clone()).await;
+            let (_send, mut recv) = far.accept_bi().await.unwrap();
+            for _ in 0..100 {
+                // The writer is ahead by a window whenever the reader comes back.
+                let mut before = usize::MAX;
+                while before != *written.borrow() {
+                    before = *written.borrow();
+                    tokio::time::timeout(Duration::from_millis(10), near.closed())
+                        .await
+                        .unwrap_err();
+                }
+                recv.read_chunk().await.unwrap().unwrap();
+            }
+            assert_eq!(budget.taken(), 0);
+            near.close(0, b"");
+        }
+    });
+}
+
+#[test]
+fn whoever_asks_a_connection_again_and_again_waits_once() {
+    on_pair(TransportSettings::default(), |near, _far| async move {
+        let before = near.waiting();
+        let mut closed = std::pin::pin!(near.closed());
+        let mut doubted = std::pin::pin!(near.doubted());
+        for _ in 0..1_000 {
+            tokio::select! {
+                biased;
+                _ = &mut closed => panic!("nobody has closed it"),
+                () = &mut doubted => panic!("nobody is late"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        // And those who have given up do not wait.
+        for _ in 0..1_000 {
+            tokio::select! {
+                biased;
+                _ = near.closed() => panic!("nobody has closed it"),
+                () = near.doubted() => panic!("nobody is late"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        assert_eq!(near.waiting(), before + 2);
+    });
+}
+
 #[test]
 fn writers_share_a_connection_whose_window_is_full() {
     const WRITERS: usize = 32;
     const TOTAL: usize = 32 << 20;
     let settings = TransportSettings {
+        // Nobody waits for the window of a stream.
+        stream_window_bytes: 4 << 20,
         send_window_bytes: 256 << 10,
         ..Default::default()
     };

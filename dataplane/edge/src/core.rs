@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_driver::core::CoreContext;
+use adit_driver::core::{CoreContext, CoreId};
 use adit_driver::mailbox;
-use adit_driver::quic::{self, Endpoint, EndpointOptions};
+use adit_driver::quic::{self, Endpoint, EndpointOptions, WindowBudget};
 use adit_driver::tcp::Listener;
 use adit_driver::time::{interval, now, timeout};
 use adit_proto::exchange::edge::Policy;
@@ -128,6 +128,8 @@ pub(crate) struct Shared {
     pub(crate) mailboxes: Vec<mailbox::Sender<CoreMessage>>,
     pub(crate) service: ServiceHandle,
     pub(crate) quic: quic::ServerConfig,
+    /// For what windows of streams grow by.
+    pub(crate) windows: Arc<WindowBudget>,
     pub(crate) tunnel_tls: TunnelTls,
     pub(crate) tls: PublicTls,
     pub(crate) log: AccessLog,
@@ -183,7 +185,11 @@ pub(crate) async fn run(context: CoreContext, seed: Seed, shared: Shared) {
         },
     ));
     listening.serve(&core, &shared);
-    spawn_local(copy_gauges(core.clone(), endpoint.clone()));
+    spawn_local(copy_gauges(
+        core.clone(),
+        endpoint.clone(),
+        shared.windows.clone(),
+    ));
     // The service thread waits for this as long as it lives.
     let _ = shared.reports.send(Report::Listening).await;
 
@@ -236,6 +242,7 @@ impl Listening {
             tunnels: core.tunnels.clone(),
             service: shared.service.clone(),
             metrics: core.metrics.clone(),
+            windows: shared.windows.clone(),
             colo: core.config.location.clone(),
             grace_period: core.config.grace_period,
         });
@@ -287,7 +294,7 @@ async fn accept_connectors(endpoint: Endpoint, state: Rc<registration::CoreState
     }
 }
 
-async fn copy_gauges(core: Rc<Core>, endpoint: Endpoint) {
+async fn copy_gauges(core: Rc<Core>, endpoint: Endpoint, windows: Arc<WindowBudget>) {
     let mut tick = interval(GAUGE_INTERVAL);
     loop {
         tick.tick().await;
@@ -304,5 +311,10 @@ async fn copy_gauges(core: Rc<Core>, endpoint: Endpoint) {
         metrics.udp_send_errors.set(stats.send_errors);
         metrics.strays_sent.set(stats.strays_sent);
         metrics.strays_received.set(stats.strays_received);
+        // Of the whole process, so one core tells it.
+        if core.context.id == CoreId(0) {
+            metrics.windows_grown_bytes.set(windows.taken());
+            metrics.windows_refused.set(windows.refused());
+        }
     }
 }

@@ -80,6 +80,9 @@ pub(crate) struct CoreMetrics {
     pub(crate) exchanges_waiting: Counter,
     pub(crate) exchanges_waited: Counter,
     pub(crate) memory_bytes: Counter,
+    /// Of the process; set by its first core.
+    pub(crate) windows_grown_bytes: Counter,
+    pub(crate) windows_refused: Counter,
     /// By [`ErrorCode::index`].
     pub(crate) errors: [Counter; ErrorCode::COUNT],
     /// By first digit of the status, 1 to 5; the rest at 0.

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use adit_control_api::edge_link::ConnectionKey;
-use adit_driver::quic;
+use adit_driver::quic::{self, WindowBudget};
 use adit_driver::time::{Instant, sleep, timeout, timeout_at};
 use adit_proto::directory::Slot;
 use adit_proto::limits::REGISTRATION_DEADLINE;
@@ -55,6 +55,8 @@ pub(crate) struct CoreState {
     pub(crate) tunnels: Rc<Tunnels>,
     pub(crate) service: ServiceHandle,
     pub(crate) metrics: Arc<CoreMetrics>,
+    /// For what windows of streams grow by.
+    pub(crate) windows: Arc<WindowBudget>,
     /// Shown by connectors as their location.
     pub(crate) colo: String,
     /// Longest time an unregistered connection may finish its exchanges in.

@@ -23,7 +23,7 @@ use adit_driver::core::{CoreError, Cores};
 use adit_driver::cpus::Cpus;
 use adit_driver::kernel::{self, ProbeError};
 use adit_driver::mailbox::mailbox;
-use adit_driver::quic::{self, SettingsError, TransportSettings};
+use adit_driver::quic::{self, SettingsError, TransportSettings, WindowBudget};
 use adit_proto::limits::{IDLE_PING_INTERVAL_MAX, SILENCE_MAX, idle_timeout};
 use adit_wire::alpn;
 use sd_notify::NotifyState;
@@ -47,6 +47,9 @@ use bind::Bound;
 
 /// Streams a connector may open at once: its control stream and short RPC streams.
 const CONNECTOR_STREAMS_MAX: u32 = 128;
+
+/// The part of `limits.memory` that windows of streams may grow by, in what fast visitors make of it.
+const WINDOWS_PART_OF_MEMORY: u64 = 4;
 
 /// Beyond the grace period, for closing tunnels and the last packets.
 const CLOSE_TIME: Duration = Duration::from_secs(3);
@@ -171,6 +174,7 @@ impl Process {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };
+        let windows = WindowBudget::new(config.limits.memory_bytes / WINDOWS_PART_OF_MEMORY);
         let metrics: Vec<_> = inboxes.iter().map(|_| Arc::<CoreMetrics>::default()).collect();
         let (report, reports) = mpsc::channel(2 * config.core_count());
         let (may_close, closing) = phase::channel(false);
@@ -178,7 +182,8 @@ impl Process {
             config: config.clone(),
             mailboxes,
             service: handle,
-            quic: quic_config(tunnel.clone())?,
+            quic: quic_config(tunnel.clone(), windows.clone())?,
+            windows,
             tunnel_tls: TunnelTls::new(tunnel)?,
             tls: PublicTls::new(certificates.clone())?,
             log: log.clone(),
@@ -329,7 +334,10 @@ fn settings(config: &Config) -> ServiceSettings {
 }
 
 /// One configuration for all cores, so that Retry tokens made by one are known to the others.
-fn quic_config(certificate: Arc<TunnelCertificate>) -> Result<quic::ServerConfig, EdgeError> {
+fn quic_config(
+    certificate: Arc<TunnelCertificate>,
+    window_budget: Arc<WindowBudget>,
+) -> Result<quic::ServerConfig, EdgeError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -341,6 +349,7 @@ fn quic_config(certificate: Arc<TunnelCertificate>) -> Result<quic::ServerConfig
         idle_timeout: idle_timeout(IDLE_PING_INTERVAL_MAX),
         silence_max: SILENCE_MAX,
         peer_streams_max: CONNECTOR_STREAMS_MAX,
+        window_budget,
         ..Default::default()
     };
     Ok(quic::server_config(tls, &transport)?)

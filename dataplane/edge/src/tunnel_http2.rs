@@ -24,11 +24,15 @@ mod watched;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use adit_driver::quic::WindowBudget;
+use adit_driver::shared_window::{CONNECTION_WINDOW_BYTES, SharedWindow};
 use adit_driver::time::timeout;
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
@@ -37,10 +41,9 @@ use tokio::sync::Notify;
 
 use watched::{Pulse, Watched};
 
-/// Bytes a connector may send ahead per stream and per connection: what QUIC's windows allow, at the round-trip times
-/// of another continent.
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Bytes a connector may send ahead on a stream while there are few: what one needs at the round-trip times of another
+/// continent.
+const STREAM_WINDOW_BYTES_MAX: u32 = 2 << 20;
 
 /// Largest frame we take. Stock connectors fill 4 KiB, ours as much as they have.
 const FRAME_BYTES_MAX: u32 = 64 << 10;
@@ -102,13 +105,14 @@ impl Connection {
     pub(crate) async fn over<S>(
         stream: S,
         remote: SocketAddr,
+        windows: Arc<WindowBudget>,
     ) -> Result<(Self, impl Future<Output = ()> + use<S>), h2::Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let pulse = Rc::<Pulse>::default();
         let (requests, mut connection) = Builder::new()
-            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_window_size(STREAM_WINDOW_BYTES_MAX)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES_MAX)
             .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
@@ -132,6 +136,17 @@ impl Connection {
         let handle = Self(shared.clone());
         let carried = async move {
             let pings = connection.ping_pong();
+            let mut window = SharedWindow::new(STREAM_WINDOW_BYTES_MAX, windows);
+            let connection = poll_fn(|cx| {
+                let open = shared.pulse.in_flight();
+                if let Some(bytes) = window.poll_wanted(open)
+                    // Asked again once the connector has acknowledged an earlier one.
+                    && connection.set_initial_window_size(bytes).is_ok()
+                {
+                    window.set_told(bytes);
+                }
+                Pin::new(&mut connection).poll(cx)
+            });
             let mut connection = std::pin::pin!(connection);
             let lost = tokio::select! {
                 biased;

@@ -35,7 +35,7 @@ use routes::Routes;
 use stream::{ExchangeStream, InFlight, RecvHalf, SendHalf};
 
 /// Bytes of one direction of an exchange that may wait between two cores, or before HTTP/2.
-const PIPE_CREDIT_BYTES: usize = 256 << 10;
+const PIPE_CREDIT_BYTES: usize = 128 << 10;
 
 /// The exchanges in flight on a connection.
 pub(crate) type Load = Arc<AtomicU32>;

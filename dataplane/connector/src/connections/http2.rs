@@ -21,6 +21,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use adit_driver::shared_window::{CONNECTION_WINDOW_BYTES, SharedWindow};
 use adit_driver::stream::Stream;
 use adit_driver::tcp::{self, DialOptions};
 use adit_driver::time::{sleep, timeout, timeout_at};
@@ -53,9 +54,8 @@ mod configuration;
 mod control;
 mod heard;
 
-/// What an edge may send ahead of an exchange and of all together; as over QUIC.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 * STREAM_WINDOW_BYTES;
+/// What an edge may send ahead of an exchange while there are few; as over QUIC.
+const STREAM_WINDOW_BYTES_MAX: u32 = 4 << 20;
 
 /// Kept of one answer until the edge has room for it, so that a frame is always ready to be sealed.
 const SEND_BUFFER_BYTES_MAX: usize = 1 << 20;
@@ -163,6 +163,7 @@ impl Http2Connection {
                 in_flight: shared.in_flight.clone(),
                 edge: EdgeKind::Stock,
                 bodies: Bodies::default(),
+                window: SharedWindow::new(STREAM_WINDOW_BYTES_MAX, core.settings.windows.clone()),
                 control: Some(control),
             };
             // Ends with the connection, and is aborted when that is dropped.
@@ -263,7 +264,7 @@ impl Shared {
 fn builder() -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
-        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_window_size(STREAM_WINDOW_BYTES_MAX)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX)
@@ -311,6 +312,7 @@ struct Requests {
     in_flight: Rc<InFlight>,
     edge: EdgeKind,
     bodies: Bodies,
+    window: SharedWindow,
     /// Until there is a control stream.
     control: Option<oneshot::Sender<Opened>>,
 }
@@ -344,7 +346,18 @@ impl Requests {
     }
 
     /// Takes the next request, and what lies there for exchanges that are busy.
-    fn poll_accept(&self, connection: &mut Served, heard: &Heard, cx: &mut Context<'_>) -> Poll<Accepted> {
+    fn poll_accept(
+        &mut self,
+        connection: &mut Served,
+        heard: &Heard,
+        cx: &mut Context<'_>,
+    ) -> Poll<Accepted> {
+        if let Some(bytes) = self.window.poll_wanted(self.in_flight.count())
+            // Asked again once the edge has acknowledged an earlier one.
+            && connection.set_initial_window_size(bytes).is_ok()
+        {
+            self.window.set_told(bytes);
+        }
         let accepted = connection.poll_accept(cx);
         if heard.is_gathering_due() {
             self.bodies.gather(cx);
@@ -354,7 +367,7 @@ impl Requests {
 
     /// Waits until all that exchanges have written is in the socket: the library keeps up to [`SEND_BUFFER_BYTES_MAX`] of
     /// each, which an abrupt end would throw away.
-    async fn send_all(&self, connection: &mut Served, heard: &Heard) {
+    async fn send_all(&mut self, connection: &mut Served, heard: &Heard) {
         poll_fn(|cx| {
             loop {
                 match self.poll_accept(connection, heard, cx) {

@@ -17,6 +17,11 @@ pub(super) struct InFlight {
 pub(super) struct Guard(Rc<InFlight>);
 
 impl InFlight {
+    /// Streams being served.
+    pub(super) fn count(&self) -> usize {
+        self.count.get()
+    }
+
     /// Waits until nothing is being served.
     pub(super) async fn idle(&self) {
         while self.count.get() > 0 {

@@ -45,6 +45,7 @@ fn view() -> View {
         rpc_timeout: Duration::from_secs(1),
         grace_period: Duration::from_secs(1),
         idle_ping_interval: Duration::from_secs(55),
+        windows: adit_driver::quic::WindowBudget::new(0),
         local_changes: tokio::sync::watch::Sender::default(),
         connections: 4,
         quick_hostname: String::new(),

@@ -32,11 +32,12 @@ use super::member::Unsent;
 /// Requests on one connection at once: RFC 9113 §6.5.2 asks every server to allow as many.
 const STREAMS_MAX: usize = 100;
 
-/// Bytes of one response that may be on their way: 1 MiB keeps 800 Mbit/s going over 10 ms.
-const STREAM_WINDOW: u32 = 1 << 20;
+/// Bytes of one response that may be on their way: 256 KiB keep 200 Mbit/s going over 10 ms. As much may lie here of
+/// every response whose visitor does not read.
+const STREAM_WINDOW: u32 = 256 << 10;
 
-/// The same for all responses on a connection together.
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// The same for all responses on a connection together: those that nobody reads must not hold up the others.
+const CONNECTION_WINDOW: u32 = STREAMS_MAX as u32 * STREAM_WINDOW;
 
 /// Bytes of one request that wait for the connection's turn.
 const SEND_BUFFER: usize = 256 << 10;

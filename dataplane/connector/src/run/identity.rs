@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use adit_driver::quic::{GROWN_BYTES_MAX, WindowBudget};
 use adit_wire::ConnectorId;
 use adit_wire::registration::ClientInfo;
 use arc_swap::ArcSwap;
@@ -52,6 +53,7 @@ pub(super) fn settings(config: &Config, live_log: LiveLog) -> Result<Settings, C
         rpc_timeout: config.rpc_timeout,
         grace_period: config.grace_period,
         idle_ping_interval: config.idle_ping_interval,
+        windows: WindowBudget::new(GROWN_BYTES_MAX),
         connections: config.connections,
         readiness: config.readiness,
         quick_hostname: config.quick_hostname.clone().unwrap_or_default(),

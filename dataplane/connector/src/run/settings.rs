@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use adit_driver::quic::WindowBudget;
 use adit_proto::ingress::Ingress;
 use adit_wire::config_push::{ConfigApplied, ConfigUpdate, VERSION_NONE};
 use adit_wire::registration::{ClientInfo, TunnelAuth};
@@ -55,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) grace_period: Duration,
     /// Interval of PINGs on an idle connection to an edge of ours.
     pub(crate) idle_ping_interval: Duration,
+    /// For what windows of streams grow by, over all connections.
+    pub(crate) windows: Arc<WindowBudget>,
     /// What makes this connector ready.
     pub(crate) readiness: Readiness,
     /// Where visitors reach a quick tunnel; empty for others.

@@ -5,6 +5,7 @@
 //! runs on one thread.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -18,13 +19,17 @@ use rustc_hash::FxHashMap;
 
 use super::endpoint::{ACCEPT_QUEUE_MAX, EndpointCell, EndpointState};
 use super::outcome::{ConnectionError, ConnectionStats};
+use super::settings::Lasting;
 use super::stream::{RecvStream, SendStream};
+use super::waiting::{Place, Queue};
 use super::watch::{Verdict, Watch};
 
+mod credit;
 mod state;
 
+pub(crate) use credit::StreamCredit;
 pub(crate) use state::{ConnectionState, StreamWaiters, park};
-use state::{Waiters, is_exchange, wake_all};
+use state::{Waiters, is_exchange};
 
 /// A handle on one connection; clones share it. Dropping all of them closes nothing.
 #[derive(Clone)]
@@ -69,20 +74,14 @@ impl Connection {
     /// # Errors
     /// The reason the connection ended.
     pub async fn open_bi(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
-        let id = poll_fn(|cx| {
-            let mut state = self.0.state.borrow_mut();
-            if let Some(error) = &state.error {
-                return Poll::Ready(Err(error.clone()));
-            }
-            match state.proto.streams().open(Dir::Bi) {
-                Some(id) => Poll::Ready(Ok(id)),
-                None => {
-                    state.waiters.open.push_back(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await?;
+        let id = self.until(
+            |waiters| &mut waiters.open,
+            |state| match &state.error {
+                Some(error) => Some(Err(error.clone())),
+                None => state.proto.streams().open(Dir::Bi).map(Ok),
+            },
+        );
+        let id = id.await?;
         Ok(self.halves(id))
     }
 
@@ -91,18 +90,14 @@ impl Connection {
     /// # Errors
     /// The reason the connection ended.
     pub async fn accept_bi(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
-        let id = poll_fn(|cx| {
-            let mut state = self.0.state.borrow_mut();
-            match (state.proto.streams().accept(Dir::Bi), &state.error) {
-                (Some(id), _) => Poll::Ready(Ok(id)),
-                (None, Some(error)) => Poll::Ready(Err(error.clone())),
-                (None, None) => {
-                    state.waiters.accept.push(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await?;
+        let id = self.until(
+            |waiters| &mut waiters.accept,
+            |state| {
+                let accepted = state.proto.streams().accept(Dir::Bi).map(Ok);
+                accepted.or_else(|| state.error.clone().map(Err))
+            },
+        );
+        let id = id.await?;
         // Accepting frees a slot of the peer's stream limit, which is announced by a frame.
         self.0.touch();
         Ok(self.halves(id))
@@ -122,18 +117,14 @@ impl Connection {
     /// # Errors
     /// The reason the connection ended.
     pub async fn read_datagram(&self) -> Result<Bytes, ConnectionError> {
-        poll_fn(|cx| {
-            let mut state = self.0.state.borrow_mut();
-            match (state.proto.datagrams().recv(), &state.error) {
-                (Some(data), _) => Poll::Ready(Ok(data)),
-                (None, Some(error)) => Poll::Ready(Err(error.clone())),
-                (None, None) => {
-                    state.waiters.datagram.push(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await
+        let read = self.until(
+            |waiters| &mut waiters.datagram,
+            |state| {
+                let received = state.proto.datagrams().recv().map(Ok);
+                received.or_else(|| state.error.clone().map(Err))
+            },
+        );
+        read.await
     }
 
     /// Closes with an application error code; streams fail at once, the peer is told.
@@ -154,17 +145,8 @@ impl Connection {
 
     /// Waits for the end of the connection and says why it came.
     pub async fn closed(&self) -> ConnectionError {
-        poll_fn(|cx| {
-            let mut state = self.0.state.borrow_mut();
-            match &state.error {
-                Some(error) => Poll::Ready(error.clone()),
-                None => {
-                    state.waiters.closed.push(cx.waker().clone());
-                    Poll::Pending
-                }
-            }
-        })
-        .await
+        self.until(|waiters| &mut waiters.closed, |state| state.error.clone())
+            .await
     }
 
     /// From here on the connection may be silent for as long as neither side has anything to say. One that
@@ -198,15 +180,11 @@ impl Connection {
     /// died or moved with this one. Never ends if the connection ends before.
     pub async fn doubted(&self) {
         let before = self.0.state.borrow().doubts;
-        poll_fn(|cx| {
-            let mut state = self.0.state.borrow_mut();
-            if state.doubts > before {
-                return Poll::Ready(());
-            }
-            state.waiters.doubted.push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        let doubted = self.until(
+            |waiters| &mut waiters.doubted,
+            |state| (state.doubts > before).then_some(()),
+        );
+        doubted.await;
     }
 
     /// Whether the connection has ended.
@@ -238,6 +216,12 @@ impl Connection {
         }
     }
 
+    /// Tasks that wait for something about the connection, but for those that wait for a stream.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.state.borrow().waiters.len()
+    }
+
     /// How often something was done for this connection: while it stays, [`stats`](Self::stats) do.
     #[must_use]
     pub fn turns(&self) -> u64 {
@@ -246,28 +230,42 @@ impl Connection {
 
     /// Waits until [`turns`](Self::turns) are not `seen` any more. Never ends if the connection ends before.
     pub async fn turned(&self, seen: u64) {
-        poll_fn(|cx| {
-            let mut state = self.0.state.borrow_mut();
-            if state.turns != seen {
-                return Poll::Ready(());
-            }
-            state.waiters.turned.push(cx.waker().clone());
-            Poll::Pending
-        })
-        .await;
+        let turned = self.until(
+            |waiters| &mut waiters.turned,
+            |state| (state.turns != seen).then_some(()),
+        );
+        turned.await;
     }
 
     pub(crate) async fn connected(&self) -> Result<(), ConnectionError> {
+        let connected = self.until(
+            |waiters| &mut waiters.connected,
+            |state| match &state.error {
+                Some(error) => Some(Err(error.clone())),
+                None => state.is_connected.then_some(Ok(())),
+            },
+        );
+        connected.await
+    }
+
+    /// Waits until `look` finds something; it looks again whenever `queue` was woken.
+    async fn until<T>(
+        &self,
+        queue: fn(&mut Waiters) -> &mut Queue,
+        mut look: impl FnMut(&mut ConnectionState) -> Option<T>,
+    ) -> T {
+        let mut waiting = Waiting {
+            connection: &self.0,
+            queue,
+            place: Place::default(),
+        };
         poll_fn(|cx| {
             let mut state = self.0.state.borrow_mut();
-            match &state.error {
-                Some(error) => Poll::Ready(Err(error.clone())),
-                None if state.is_connected => Poll::Ready(Ok(())),
-                None => {
-                    state.waiters.connected.push(cx.waker().clone());
-                    Poll::Pending
-                }
+            if let Some(found) = look(&mut state) {
+                return Poll::Ready(found);
             }
+            queue(&mut state.waiters).park(&mut waiting.place, cx);
+            Poll::Pending
         })
         .await
     }
@@ -278,6 +276,20 @@ impl Connection {
             SendStream::new(self.0.clone(), id),
             RecvStream::new(self.0.clone(), id),
         )
+    }
+}
+
+/// Somebody who waits, until he waits no more.
+struct Waiting<'a> {
+    connection: &'a ConnectionCell,
+    queue: fn(&mut Waiters) -> &mut Queue,
+    place: Place,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.connection.state.borrow_mut();
+        (self.queue)(&mut state.waiters).leave(&mut self.place);
     }
 }
 
@@ -295,7 +307,7 @@ impl ConnectionCell {
         handle: ConnectionHandle,
         key: u64,
         proto: quinn_proto::Connection,
-        silence_max: Duration,
+        lasting: Lasting,
     ) -> Rc<Self> {
         let is_half_open = proto.side().is_server();
         Rc::new(Self {
@@ -311,12 +323,16 @@ impl ConnectionCell {
                 is_half_open,
                 is_drained: false,
                 timer: None,
-                watch: Watch::new(Instant::now(), silence_max),
+                watch: Watch::new(Instant::now(), lasting.silence_max),
                 exchange_halves: 0,
                 doubts: 0,
                 turns: 0,
                 writable: Vec::new(),
                 served_floor: 0,
+                windows: lasting.windows,
+                credit: credit::Credit::default(),
+                held_back: BTreeSet::new(),
+                grants: 0,
                 waiters: Waiters::default(),
             }),
         })
@@ -349,7 +365,7 @@ impl ConnectionCell {
             Verdict::Doubt => {
                 state.proto.ping();
                 state.doubts += 1;
-                wake_all(&mut state.waiters.doubted);
+                state.waiters.doubted.wake_all();
             }
             Verdict::Lost => {
                 state.end_half_open(endpoint);
@@ -412,15 +428,18 @@ impl ConnectionCell {
             return;
         }
         state.turns += 1;
-        wake_all(&mut state.waiters.turned);
+        state.waiters.turned.wake_all();
         let mut next = state.proto.poll_timeout();
         if !state.proto.is_closed() {
             let stats = state.proto.stats();
+            if state.release_held_back(stats.frame_rx.max_data + stats.frame_rx.max_stream_data) {
+                state.wake_writers();
+            }
             let is_heard = state.watch.note(now, &stats.frame_tx, &stats.frame_rx);
             if state.watch.has_moved(&stats.frame_rx) {
                 // Its neighbours have as well, and the peer learns that only when they speak.
                 state.doubts += 1;
-                wake_all(&mut state.waiters.doubted);
+                state.waiters.doubted.wake_all();
             }
             if is_heard && state.watch.is_lingering() {
                 state.give_up(now);
@@ -445,7 +464,7 @@ impl ConnectionCell {
             Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
             Event::Connected => {
                 state.is_connected = true;
-                wake_all(&mut state.waiters.connected);
+                state.waiters.connected.wake_all();
                 if state.end_half_open(endpoint) {
                     self.offer(state, endpoint);
                 }
@@ -454,7 +473,7 @@ impl ConnectionCell {
                 state.end_half_open(endpoint);
                 state.fail(reason.into());
             }
-            Event::DatagramReceived => wake_all(&mut state.waiters.datagram),
+            Event::DatagramReceived => state.waiters.datagram.wake_all(),
             Event::Stream(event) => state.on_stream_event(event),
         }
     }

@@ -14,7 +14,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{ConnectionHandle, EndpointConfig};
@@ -23,7 +23,8 @@ use super::cid::{CoreIds, ServerId};
 use super::connection::{Connection, ConnectionCell};
 use super::outcome::ConnectionError;
 use super::pump;
-use super::settings::{ClientConfig, ServerConfig};
+use super::settings::{ClientConfig, Lasting, ServerConfig};
+use super::waiting::{Place, Queue};
 use crate::core::{CoreContext, CoreId};
 use crate::udp::{self, Udp};
 
@@ -136,7 +137,7 @@ pub(crate) struct EndpointState {
     pub(crate) strays: VecDeque<StrayPacket>,
     pub(crate) accepted: VecDeque<Connection>,
     pub(crate) acceptor: Option<Waker>,
-    pub(crate) idle_waiters: Vec<Waker>,
+    pub(crate) idle_waiters: Queue,
     pub(crate) open_count: usize,
     pub(crate) half_open: usize,
     pub(crate) is_refusing: bool,
@@ -212,7 +213,7 @@ impl Endpoint {
                 state
                     .proto
                     .connect(Instant::now(), config.towards(addr), addr, server_name)?;
-            state.insert(&self.0, handle, proto, config.silence_max())
+            state.insert(&self.0, handle, proto, config.lasting())
         };
         connection.0.touch();
         connection.connected().await?;
@@ -265,12 +266,13 @@ impl Endpoint {
 
     /// Waits until every connection is gone and its last packets are sent.
     pub async fn idle(&self) {
+        let mut place = Place::default();
         poll_fn(|cx| {
             let mut state = self.0.state.borrow_mut();
             if state.open_count == 0 {
                 return Poll::Ready(());
             }
-            state.idle_waiters.push(cx.waker().clone());
+            state.idle_waiters.park(&mut place, cx);
             Poll::Pending
         })
         .await;
@@ -331,7 +333,7 @@ impl EndpointState {
             strays: VecDeque::new(),
             accepted: VecDeque::new(),
             acceptor: None,
-            idle_waiters: Vec::new(),
+            idle_waiters: Queue::default(),
             open_count: 0,
             half_open: 0,
             is_refusing: false,
@@ -344,12 +346,12 @@ impl EndpointState {
         endpoint: &Rc<EndpointCell>,
         handle: ConnectionHandle,
         proto: quinn_proto::Connection,
-        silence_max: Duration,
+        lasting: Lasting,
     ) -> Connection {
         let key = self.next_key;
         self.next_key += 1;
         let is_incoming = proto.side().is_server();
-        let cell = ConnectionCell::new(endpoint, handle, key, proto, silence_max);
+        let cell = ConnectionCell::new(endpoint, handle, key, proto, lasting);
         if self.connections.len() <= handle.0 {
             self.connections.resize_with(handle.0 + 1, || None);
         }
@@ -371,9 +373,7 @@ impl EndpointState {
             self.open_count -= 1;
         }
         if self.open_count == 0 {
-            for waiter in self.idle_waiters.drain(..) {
-                waiter.wake();
-            }
+            self.idle_waiters.wake_all();
         }
     }
 

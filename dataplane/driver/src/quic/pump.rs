@@ -320,7 +320,7 @@ fn on_incoming(
     let config = server.towards(incoming.remote_address());
     match state.proto.accept(incoming, now, answer, Some(config)) {
         Ok((handle, proto)) => {
-            let connection = state.insert(cell, handle, proto, server.silence_max());
+            let connection = state.insert(cell, handle, proto, server.lasting());
             connection.0.touch();
             None
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use quinn_proto::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn_proto::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
+use super::window::{GROWN_BYTES_MAX, WindowBudget, Windows};
 use crate::udp::route_payload_bytes;
 
 /// What a side of a tunnel connection announces and allows itself.
@@ -19,10 +20,12 @@ pub struct TransportSettings {
     /// Silence after which a connection is dead whatever the idle timeout, unless
     /// [`Connection::allow_silence`](super::Connection::allow_silence) says otherwise; also of a handshake.
     pub silence_max: Duration,
-    /// Bytes a peer may send ahead on one stream; also the buffer of one exchange.
+    /// Bytes a peer may send ahead on a stream at first, and for as long as its reader is slower than the network.
     pub stream_window_bytes: u32,
-    /// Bytes a peer may send ahead on all streams together.
-    pub connection_window_bytes: u32,
+    /// What that may grow to while the reader waits for the network.
+    pub stream_window_bytes_max: u32,
+    /// What all windows of the process may grow by.
+    pub window_budget: Arc<WindowBudget>,
     /// Bytes we keep unacknowledged or unsent per connection before writers wait.
     pub send_window_bytes: u64,
     /// Bidirectional streams the peer may have open at once.
@@ -33,8 +36,12 @@ pub struct TransportSettings {
     pub jumbo_mtu_max: u16,
 }
 
+/// What nobody reads lies here, so it is small; and no smaller than what a congestion window lets through until the
+/// reader has shown that it is fast.
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+
 /// Measured: windows below 256 KiB lose throughput on loopback already, above 4 MiB gain nothing.
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const STREAM_WINDOW_BYTES_MAX: u32 = 4 << 20;
 
 /// Datagrams are held for the application up to this many bytes, then the oldest are dropped.
 const DATAGRAM_BUFFER_BYTES: usize = 1 << 20;
@@ -54,8 +61,9 @@ impl Default for TransportSettings {
             keep_alive: None,
             silence_max: Duration::from_secs(30),
             stream_window_bytes: STREAM_WINDOW_BYTES,
-            connection_window_bytes: 4 * STREAM_WINDOW_BYTES,
-            send_window_bytes: 2 * u64::from(STREAM_WINDOW_BYTES),
+            stream_window_bytes_max: STREAM_WINDOW_BYTES_MAX,
+            window_budget: WindowBudget::new(GROWN_BYTES_MAX),
+            send_window_bytes: 2 * u64::from(STREAM_WINDOW_BYTES_MAX),
             peer_streams_max: 128,
             mtu_max: 1452,
             jumbo_mtu_max: JUMBO_PAYLOAD_BYTES,
@@ -75,7 +83,9 @@ impl TransportSettings {
             .max_idle_timeout(Some(idle))
             .keep_alive_interval(self.keep_alive)
             .stream_receive_window(VarInt::from_u32(self.stream_window_bytes))
-            .receive_window(VarInt::from_u32(self.connection_window_bytes))
+            // Streams that nobody reads would use it up, and all others of the connection with it. It is bounded by the
+            // number of streams, each with its first window, and the budget for what they grow by.
+            .receive_window(VarInt::MAX)
             .send_window(self.send_window_bytes)
             .max_concurrent_bidi_streams(VarInt::from_u32(self.peer_streams_max))
             // Neither side of the protocol uses unidirectional streams.
@@ -84,6 +94,17 @@ impl TransportSettings {
             .datagram_send_buffer_size(DATAGRAM_BUFFER_BYTES)
             .mtu_discovery_config(Some(discovery));
         Ok(Arc::new(transport))
+    }
+
+    fn lasting(&self) -> Lasting {
+        Lasting {
+            silence_max: self.silence_max,
+            windows: Windows {
+                first_bytes: self.stream_window_bytes.into(),
+                max_bytes: self.stream_window_bytes_max.into(),
+                budget: self.window_budget.clone(),
+            },
+        }
     }
 }
 
@@ -115,7 +136,15 @@ struct ByRoute<C> {
     usual: C,
     jumbo: C,
     jumbo_mtu_max: u16,
-    silence_max: Duration,
+    lasting: Lasting,
+}
+
+/// What a connection keeps of its settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Lasting {
+    /// See [`TransportSettings::silence_max`].
+    pub(crate) silence_max: Duration,
+    pub(crate) windows: Windows,
 }
 
 impl<C: Clone> ByRoute<C> {
@@ -132,9 +161,9 @@ impl ServerConfig {
         Arc::clone(&self.0.usual)
     }
 
-    /// See [`TransportSettings::silence_max`].
-    pub(crate) fn silence_max(&self) -> Duration {
-        self.0.silence_max
+    /// What holds for a connection as long as it lives.
+    pub(crate) fn lasting(&self) -> Lasting {
+        self.0.lasting.clone()
     }
 
     /// What a connection from `peer` uses.
@@ -144,9 +173,9 @@ impl ServerConfig {
 }
 
 impl ClientConfig {
-    /// See [`TransportSettings::silence_max`].
-    pub(crate) fn silence_max(&self) -> Duration {
-        self.0.silence_max
+    /// What holds for a connection as long as it lives.
+    pub(crate) fn lasting(&self) -> Lasting {
+        self.0.lasting.clone()
     }
 
     /// What a connection to `peer` uses.
@@ -174,7 +203,7 @@ pub fn server_config(
         usual: Arc::new(usual),
         jumbo: Arc::new(jumbo),
         jumbo_mtu_max: settings.jumbo_mtu_max,
-        silence_max: settings.silence_max,
+        lasting: settings.lasting(),
     }))
 }
 
@@ -195,6 +224,6 @@ pub fn client_config(
         usual,
         jumbo,
         jumbo_mtu_max: settings.jumbo_mtu_max,
-        silence_max: settings.silence_max,
+        lasting: settings.lasting(),
     }))
 }

@@ -16,8 +16,9 @@ use bytes::{Buf, Bytes};
 use quinn_proto::{StreamId, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::{ConnectionCell, ConnectionState, park};
+use super::connection::{ConnectionCell, ConnectionState, StreamCredit, park};
 use super::outcome::ConnectionError;
+use super::window::Window;
 use crate::chunks::Chunks;
 
 /// Bytes taken from one write call of a byte-oriented writer (RPC, TLS).
@@ -58,6 +59,7 @@ pub struct SendStream {
     is_over: bool,
     /// Bytes written, or more: see [`ConnectionState::park_writer`].
     served: u64,
+    credit: StreamCredit,
 }
 
 /// The receiving half.
@@ -67,6 +69,7 @@ pub struct RecvStream {
     is_over: bool,
     /// Rest of a chunk that a byte-oriented reader has not taken yet.
     rest: Bytes,
+    window: Window,
 }
 
 impl SendStream {
@@ -76,6 +79,7 @@ impl SendStream {
             id,
             is_over: false,
             served: 0,
+            credit: StreamCredit::default(),
         }
     }
 
@@ -151,7 +155,27 @@ impl SendStream {
             if let Some(error) = &state.error {
                 return Poll::Ready(Err(error.clone().into()));
             }
-            match state.proto.send_stream(self.id).write_chunks(chunk) {
+            let room = state.room(self.id, &mut self.credit, chunk[0].len());
+            if room == 0 {
+                if let Ok(Some(code)) = state.proto.send_stream(self.id).stopped() {
+                    return Poll::Ready(Err(WriteError::Stopped(code.into_inner())));
+                }
+                state.hold_back(self.id);
+                self.served = state.park_writer(self.id, self.served, cx);
+                return Poll::Pending;
+            }
+            let mut stream = state.proto.send_stream(self.id);
+            let written = if room < chunk[0].len() {
+                let mut part = [chunk[0].slice(..room)];
+                let written = stream.write_chunks(&mut part);
+                if let Ok(written) = &written {
+                    chunk[0].advance(written.bytes);
+                }
+                written
+            } else {
+                stream.write_chunks(chunk)
+            };
+            match written {
                 Ok(written) => {
                     self.served += written.bytes as u64;
                     self.connection.touch();
@@ -181,11 +205,13 @@ impl Drop for SendStream {
 
 impl RecvStream {
     pub(crate) fn new(connection: Rc<ConnectionCell>, id: StreamId) -> Self {
+        let window = Window::new(&connection.state.borrow().windows);
         Self {
             connection,
             id,
             is_over: false,
             rest: Bytes::new(),
+            window,
         }
     }
 
@@ -224,14 +250,10 @@ impl RecvStream {
     /// Tells the peer to send no more.
     pub fn stop(&mut self, code: u32) {
         if !std::mem::replace(&mut self.is_over, true) {
+            let mut state = self.connection.state.borrow_mut();
             // Fails only for a stream that is gone already.
-            let _ = self
-                .connection
-                .state
-                .borrow_mut()
-                .proto
-                .recv_stream(self.id)
-                .stop(VarInt::from_u32(code));
+            let _ = state.proto.recv_stream(self.id).stop(VarInt::from_u32(code));
+            self.window.end(&state.windows);
             self.connection.touch();
         }
     }
@@ -261,11 +283,15 @@ impl RecvStream {
             return Poll::Ready(Ok(false));
         }
         let mut state = self.connection.state.borrow_mut();
-        let mut has_read = false;
+        let mut read_bytes = 0;
         let (stopped, must_transmit) = take_arrived(&mut state, self.id, max, |bytes| {
-            has_read = true;
+            read_bytes += bytes.len() as u64;
             take(bytes)
         });
+        let has_read = read_bytes > 0;
+        if has_read {
+            self.window.handle_read(read_bytes);
+        }
         if must_transmit {
             self.connection.touch();
         }
@@ -273,16 +299,26 @@ impl RecvStream {
             Stopped::Full => Poll::Ready(Ok(has_read)),
             Stopped::Ended => {
                 self.is_over = true;
+                self.window.end(&state.windows);
                 Poll::Ready(Ok(has_read))
             }
             Stopped::Reset(code) => {
                 self.is_over = true;
+                self.window.end(&state.windows);
                 Poll::Ready(Err(ReadError::Reset(code)))
             }
             Stopped::Empty if has_read => Poll::Ready(Ok(true)),
             Stopped::Empty => {
                 if let Some(error) = &state.error {
                     return Poll::Ready(Err(error.clone().into()));
+                }
+                let round_trip = state.proto.rtt();
+                if let Some(bytes) = self.window.handle_wait(&state.windows, round_trip) {
+                    let window = VarInt::from_u64(bytes).unwrap_or(VarInt::MAX);
+                    let mut stream = state.proto.recv_stream(self.id);
+                    if stream.set_window(window).is_ok_and(|told| told.should_transmit()) {
+                        self.connection.touch();
+                    }
                 }
                 park(&mut state.streams.entry(self.id).or_default().read, cx);
                 Poll::Pending
@@ -333,6 +369,7 @@ fn take_arrived(
 impl Drop for RecvStream {
     fn drop(&mut self) {
         self.stop(0);
+        self.window.end(&self.connection.state.borrow().windows);
         forget(&self.connection, self.id, |waiters| waiters.read = None);
     }
 }

@@ -38,7 +38,7 @@ impl Kind {
 use Kind::{Counter as C, Gauge as G};
 
 /// Shown per core, so that an uneven load is seen.
-const PER_CORE: [PerCore; 31] = [
+const PER_CORE: [PerCore; 33] = [
     (
         "edge_visitor_connections_total",
         C,
@@ -98,6 +98,18 @@ const PER_CORE: [PerCore; 31] = [
         G,
         "Bytes accounted to exchanges under way.",
         |m| &m.memory_bytes,
+    ),
+    (
+        "edge_stream_windows_grown_bytes",
+        G,
+        "Bytes by which windows of streams have grown, of the whole process on core 0.",
+        |m| &m.windows_grown_bytes,
+    ),
+    (
+        "edge_stream_windows_refused_total",
+        C,
+        "Windows of streams that were not let grow, of the whole process on core 0.",
+        |m| &m.windows_refused,
     ),
     (
         "edge_exchange_retries_total",

@@ -152,6 +152,7 @@ impl Core {
             tunnels: tunnels.clone(),
             service: rig.service.clone(),
             metrics: metrics.clone(),
+            windows: quic::WindowBudget::new(0),
             colo: "LAB".into(),
             grace_period: Duration::from_secs(5),
         });

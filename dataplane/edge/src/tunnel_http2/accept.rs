@@ -166,7 +166,7 @@ async fn serve<S>(
             return;
         }
     };
-    match Connection::over(stream, remote).await {
+    match Connection::over(stream, remote, core.windows.clone()).await {
         Ok((connection, carried)) => {
             // Ends with the connection, which closes when it has been served.
             spawn_local(carried);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use adit_driver::pipe::pipe;
+use adit_driver::quic::WindowBudget;
 use adit_wire::config_push::{ConfigApplied, ConfigUpdate};
 use adit_wire::connect::{ConnectionType, Entry, encode_request};
 use adit_wire::http2::{RESPONSE_HEADERS, RESPONSE_META, ResponseMeta, UPDATE_CONFIGURATION, UPGRADE};
@@ -29,7 +30,9 @@ fn with_connector<Fut: Future<Output = ()> + 'static>(script: impl FnOnce(Connec
     LocalSet::new().block_on(&runtime, async {
         let (edge, connector) = tokio::io::duplex(64 << 10);
         let remote = ([192, 0, 2, 1], 5).into();
-        let (connection, carried) = Connection::over(edge, remote).await.unwrap();
+        let (connection, carried) = Connection::over(edge, remote, WindowBudget::new(64 << 20))
+            .await
+            .unwrap();
         spawn_local(carried);
         let connector = server::handshake(connector).await.unwrap();
         timeout(DEADLINE, script(connection, connector))
@@ -71,11 +74,11 @@ async fn pushed(
     };
     let received = tokio::select! {
         received = answering => received,
-        _ = std::future::poll_fn(|cx| connector.poll_closed(cx)) => panic!("the edge has closed"),
+        _ = poll_fn(|cx| connector.poll_closed(cx)) => panic!("the edge has closed"),
     };
     let applied = tokio::select! {
         applied = pushing => applied.unwrap(),
-        _ = std::future::poll_fn(|cx| connector.poll_closed(cx)) => panic!("the edge has closed"),
+        _ = poll_fn(|cx| connector.poll_closed(cx)) => panic!("the edge has closed"),
     };
     (Request::from_parts(parts, ()), received.into(), applied)
 }

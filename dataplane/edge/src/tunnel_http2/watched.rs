@@ -49,6 +49,11 @@ impl Pulse {
         self.in_flight.get() > 0
     }
 
+    /// Exchanges under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.get() as usize
+    }
+
     /// Makes the keeper ask at once.
     pub(super) fn doubt(&self) {
         self.is_doubted.set(true);

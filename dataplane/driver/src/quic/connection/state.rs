@@ -2,7 +2,7 @@
 //!
 //! Does not: act on the endpoint or the pump ([`connection`](super) does).
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
@@ -12,7 +12,10 @@ use rustc_hash::FxHashMap;
 
 use super::super::endpoint::EndpointState;
 use super::super::outcome::ConnectionError;
+use super::super::waiting::Queue;
 use super::super::watch::Watch;
+use super::super::window::Windows;
+use super::credit::{Credit, StreamCredit};
 
 pub(crate) struct ConnectionState {
     pub(crate) proto: quinn_proto::Connection,
@@ -37,18 +40,42 @@ pub(crate) struct ConnectionState {
     pub(super) writable: Vec<(u64, Waker)>,
     /// The least that a writer was served that waited for its turn; never falls.
     pub(super) served_floor: u64,
+    /// How far the peer may send ahead on its streams.
+    pub(crate) windows: Windows,
+    /// What is known of how far we may.
+    pub(super) credit: Credit,
+    /// Streams whose writers wait for the peer to tell that something was read.
+    pub(super) held_back: BTreeSet<StreamId>,
+    /// How often the peer has told that.
+    pub(super) grants: u64,
     pub(super) waiters: Waiters,
 }
 
 #[derive(Default)]
 pub(super) struct Waiters {
-    pub(super) connected: Vec<Waker>,
-    pub(super) open: VecDeque<Waker>,
-    pub(super) accept: Vec<Waker>,
-    pub(super) datagram: Vec<Waker>,
-    pub(super) closed: Vec<Waker>,
-    pub(super) doubted: Vec<Waker>,
-    pub(super) turned: Vec<Waker>,
+    pub(super) connected: Queue,
+    pub(super) open: Queue,
+    pub(super) accept: Queue,
+    pub(super) datagram: Queue,
+    pub(super) closed: Queue,
+    pub(super) doubted: Queue,
+    pub(super) turned: Queue,
+}
+
+impl Waiters {
+    /// Everybody.
+    pub(super) fn len(&self) -> usize {
+        let all = [
+            &self.connected,
+            &self.open,
+            &self.accept,
+            &self.datagram,
+            &self.closed,
+            &self.doubted,
+            &self.turned,
+        ];
+        all.into_iter().map(Queue::len).sum()
+    }
 }
 
 /// Tasks waiting on one stream.
@@ -78,21 +105,54 @@ impl ConnectionState {
     /// One half of a stream has left its task's hands.
     pub(crate) fn end_half(&mut self, id: StreamId) {
         self.exchange_halves -= usize::from(is_exchange(id));
+        self.held_back.remove(&id);
     }
 
     pub(super) fn fail(&mut self, error: ConnectionError) {
         self.error.get_or_insert(error);
-        wake_all(&mut self.waiters.connected);
-        wake_all(&mut self.waiters.accept);
-        wake_all(&mut self.waiters.datagram);
-        wake_all(&mut self.waiters.closed);
-        for waker in self.waiters.open.drain(..) {
-            waker.wake();
-        }
+        self.waiters.connected.wake_all();
+        self.waiters.accept.wake_all();
+        self.waiters.datagram.wake_all();
+        self.waiters.closed.wake_all();
+        self.waiters.open.wake_all();
         for waiters in self.streams.values_mut() {
             for waker in [waiters.read.take(), waiters.write.take(), waiters.stopped.take()] {
                 wake(waker);
             }
+        }
+    }
+
+    /// How many of `wanted` bytes may be written to a stream without taking from others what they need.
+    pub(crate) fn room(&mut self, id: StreamId, stream: &mut StreamCredit, wanted: usize) -> usize {
+        let connection = self.proto.streams().send_credit();
+        // A stream that is gone says so when it is written to.
+        let Ok(own) = self.proto.send_stream(id).credit() else {
+            return wanted;
+        };
+        self.credit.room(stream, connection, own, wanted)
+    }
+
+    /// The writer of `id` waits until the peer tells that something was read.
+    pub(crate) fn hold_back(&mut self, id: StreamId) {
+        self.held_back.insert(id);
+    }
+
+    /// Lets writers that were held back look again, if the peer has told more than before; whether there were any.
+    pub(super) fn release_held_back(&mut self, grants: u64) -> bool {
+        if std::mem::replace(&mut self.grants, grants) == grants || self.held_back.is_empty() {
+            return false;
+        }
+        for id in std::mem::take(&mut self.held_back) {
+            self.let_write(id);
+        }
+        true
+    }
+
+    fn let_write(&mut self, id: StreamId) {
+        if let Some(waiters) = self.streams.get_mut(&id)
+            && let Some(waker) = waiters.write.take()
+        {
+            self.writable.push((waiters.served, waker));
         }
     }
 
@@ -126,22 +186,12 @@ impl ConnectionState {
 
     pub(super) fn on_stream_event(&mut self, event: StreamEvent) {
         match event {
-            StreamEvent::Opened { .. } => wake_all(&mut self.waiters.accept),
-            StreamEvent::Available { .. } => {
-                for waker in self.waiters.open.drain(..) {
-                    waker.wake();
-                }
-            }
+            StreamEvent::Opened { .. } => self.waiters.accept.wake_all(),
+            StreamEvent::Available { .. } => self.waiters.open.wake_all(),
             StreamEvent::Readable { id } => {
                 wake(self.streams.get_mut(&id).and_then(|waiters| waiters.read.take()));
             }
-            StreamEvent::Writable { id } => {
-                if let Some(waiters) = self.streams.get_mut(&id)
-                    && let Some(waker) = waiters.write.take()
-                {
-                    self.writable.push((waiters.served, waker));
-                }
-            }
+            StreamEvent::Writable { id } => self.let_write(id),
             StreamEvent::Finished { id } => {
                 wake(
                     self.streams
@@ -166,12 +216,6 @@ pub(super) fn is_exchange(id: StreamId) -> bool {
 
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-pub(super) fn wake_all(wakers: &mut Vec<Waker>) {
-    for waker in wakers.drain(..) {
         waker.wake();
     }
 }
