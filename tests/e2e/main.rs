@@ -43,4 +43,5 @@ mod control_loss;
 mod remote_edge;
 mod drain;
 mod hostile;
+mod shares;
 mod hosts;

@@ -18,6 +18,8 @@ use tokio::task::spawn_local;
 
 use crate::access_log::AccessLog;
 use crate::control_link::Service;
+use crate::exchange_task::EXCHANGE_BYTES;
+use crate::memory;
 use crate::metrics::{CoreMetrics, Scrape, render};
 
 /// Connections at once: scrapers and health checks are few.
@@ -36,6 +38,50 @@ pub(crate) struct Admin {
     pub(crate) log: AccessLog,
     /// All cores listen and none drains.
     pub(crate) is_serving: Cell<bool>,
+    /// What the process may have resident.
+    pub(crate) memory_bytes: u64,
+}
+
+/// Why no visitor should be sent here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NotReady {
+    /// A core does not listen yet, or the edge drains.
+    NotServing,
+    NoRoutes,
+    /// The process has its memory resident.
+    MemoryResident,
+    /// Exchanges under way hold all that a core has for them.
+    MemoryHeld,
+}
+
+impl NotReady {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotServing => "starting or draining",
+            Self::NoRoutes => "no routes from control yet",
+            Self::MemoryResident => "resident memory is above limits.memory",
+            Self::MemoryHeld => "exchanges under way hold all of limits.memory",
+        }
+    }
+}
+
+impl Admin {
+    /// The first reason against it; for memory the same as those for which exchanges are refused.
+    fn not_ready(&self) -> Option<NotReady> {
+        if !self.is_serving.get() {
+            return Some(NotReady::NotServing);
+        }
+        if self.service.metrics.generation.get() == 0 {
+            return Some(NotReady::NoRoutes);
+        }
+        if memory::resident().is_some_and(|bytes| bytes > self.memory_bytes) {
+            return Some(NotReady::MemoryResident);
+        }
+        let is_full = |core: &Arc<CoreMetrics>| {
+            core.memory_bytes.get() + EXCHANGE_BYTES > core.memory_share_bytes.get()
+        };
+        self.cores.iter().any(is_full).then_some(NotReady::MemoryHeld)
+    }
 }
 
 /// Serves until the process ends.
@@ -98,22 +144,23 @@ fn answer(admin: &Admin, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     }
 }
 
-/// Ready for visitors: every core listens, none drains, and routes are known, if only the last ones.
+/// Ready for visitors: every core listens, none drains, routes are known, if only the last ones, and there is
+/// memory for another exchange.
 fn ready(admin: &Admin) -> Response<Full<Bytes>> {
-    let generation = admin.service.metrics.generation.get();
-    let is_ready = admin.is_serving.get() && generation > 0;
+    let not_ready = admin.not_ready();
     let tunnels: u64 = admin
         .cores
         .iter()
         .map(|core| core.tunnel_connections_open.get())
         .sum();
     let value = serde_json::json!({
-        "ready": is_ready,
+        "ready": not_ready.is_none(),
+        "reason": not_ready.map(NotReady::as_str),
         "controlAttached": admin.service.is_attached(),
-        "generation": generation,
+        "generation": admin.service.metrics.generation.get(),
         "tunnelConnections": tunnels,
     });
-    let status = if is_ready {
+    let status = if not_ready.is_none() {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE

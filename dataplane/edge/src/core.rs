@@ -22,7 +22,7 @@ use crate::control_link::ServiceHandle;
 use crate::cross_core::{self, CoreMessage};
 use crate::drain::Drain;
 use crate::management::Management;
-use crate::memory::Memory;
+use crate::memory::{Memory, Shortage};
 use crate::metrics::CoreMetrics;
 use crate::public::listen::{self, Entrance, Speech};
 use crate::public::tls::PublicTls;
@@ -68,6 +68,7 @@ impl Core {
         };
         let management = Management::new(&config, service);
         let memory = Memory::new(config.limits.memory_bytes, context.count);
+        metrics.memory_share_bytes.set(memory.share());
         Rc::new(Self {
             context,
             config,
@@ -84,9 +85,13 @@ impl Core {
 
     /// Accounts memory to an exchange; false when the budget is used up.
     pub(crate) fn admit(&self, bytes: u64) -> bool {
-        let is_admitted = self.memory.admit(bytes, now());
-        self.metrics.memory_bytes.set(self.memory.accounted());
-        is_admitted
+        let admitted = self.memory.admit(bytes, now());
+        match admitted {
+            Ok(()) => self.metrics.memory_bytes.set(self.memory.accounted()),
+            Err(Shortage::Held) => self.metrics.refused_for_held.add(1),
+            Err(Shortage::Resident) => self.metrics.refused_for_resident.add(1),
+        }
+        admitted.is_ok()
     }
 
     /// Gives accounted memory back.

@@ -1,8 +1,12 @@
 //! The memory budget of an edge process, as one core keeps it.
 //!
-//! Two bounds, both `limits.memory`: the cores' shares bound what exchanges under way may come to need, before they
-//! need it, and the kernel's count of resident memory bounds what the process has, whatever for. Above either of them
-//! new exchanges are refused; those under way go on and give memory back.
+//! Two bounds, both from `limits.memory`: the cores' shares bound what exchanges under way hold, and the kernel's count
+//! of resident memory bounds what the process has, whatever for. What the process had resident when it started is
+//! in nobody's share. Above either bound new exchanges are refused; those under way go on and give memory back.
+//!
+//! The allocator keeps what was freed, which the kernel counts all the same: see [`give_back`].
+
+pub(crate) mod give_back;
 
 use std::cell::Cell;
 use std::fs::File;
@@ -16,11 +20,25 @@ const COUNT_AGE_MAX: Duration = Duration::from_millis(100);
 /// Longer than `/proc/self/status` is up to the line that is looked for.
 const STATUS_BYTES: usize = 4_096;
 
+/// Part of the budget that what is resident at the start may take from the shares: a budget that is hardly more than
+/// that is still one.
+const IDLE_PART_MAX: u64 = 2;
+
+/// Why nothing more is taken on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// Exchanges under way hold the core's share.
+    Held,
+    /// The process has its budget resident.
+    Resident,
+}
+
 /// What a core may still take on.
 #[derive(Debug)]
 pub(crate) struct Memory {
     budget_bytes: u64,
     share_bytes: u64,
+    /// Held by exchanges.
     accounted_bytes: Cell<u64>,
     /// `None` where the kernel does not tell; then only the shares count.
     status: Option<File>,
@@ -35,30 +53,53 @@ impl Memory {
     }
 
     fn with_status(budget_bytes: u64, cores: usize, status: &Path) -> Self {
-        Self {
+        let mut memory = Self {
             budget_bytes,
-            share_bytes: budget_bytes / cores as u64,
+            share_bytes: 0,
             accounted_bytes: Cell::new(0),
             status: File::open(status).ok(),
             resident_bytes: Cell::new(0),
             counted_at: Cell::new(None),
-        }
+        };
+        let idle = memory.count().unwrap_or(0).min(budget_bytes / IDLE_PART_MAX);
+        memory.share_bytes = (budget_bytes - idle) / cores as u64;
+        memory
     }
 
-    /// Accounts `bytes` to an exchange; false when the budget is used up.
-    pub(crate) fn admit(&self, bytes: u64, now: Instant) -> bool {
-        let wanted = self.accounted_bytes.get() + bytes;
-        if wanted > self.share_bytes || self.resident(now) > self.budget_bytes {
-            return false;
+    /// Accounts `bytes` to an exchange.
+    ///
+    /// # Errors
+    /// Why there is no room for it.
+    pub(crate) fn admit(&self, bytes: u64, now: Instant) -> Result<(), Shortage> {
+        if bytes > self.free() {
+            return Err(Shortage::Held);
         }
-        self.accounted_bytes.set(wanted);
-        true
+        if self.resident(now) > self.budget_bytes {
+            return Err(Shortage::Resident);
+        }
+        self.hold(bytes);
+        Ok(())
+    }
+
+    /// Accounts what an admitted exchange has come to hold.
+    pub(crate) fn hold(&self, bytes: u64) {
+        self.accounted_bytes.set(self.accounted_bytes.get() + bytes);
     }
 
     /// Gives accounted bytes back.
     pub(crate) fn release(&self, bytes: u64) {
         let left = self.accounted_bytes.get().saturating_sub(bytes);
         self.accounted_bytes.set(left);
+    }
+
+    /// What this core may hold.
+    pub(crate) fn share(&self) -> u64 {
+        self.share_bytes
+    }
+
+    /// What is left of it.
+    pub(crate) fn free(&self) -> u64 {
+        self.share_bytes.saturating_sub(self.accounted_bytes.get())
     }
 
     /// Bytes accounted to exchanges under way.
@@ -77,13 +118,22 @@ impl Memory {
     }
 
     fn count(&self) -> Option<u64> {
-        let mut text = [0; STATUS_BYTES];
-        let length = self.status.as_ref()?.read_at(&mut text, 0).ok()?;
-        let text = std::str::from_utf8(text.get(..length)?).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        kib.checked_mul(1_024)
+        read_resident(self.status.as_ref()?)
     }
+}
+
+/// The process's resident bytes at this moment.
+pub(crate) fn resident() -> Option<u64> {
+    read_resident(&File::open("/proc/self/status").ok()?)
+}
+
+fn read_resident(status: &File) -> Option<u64> {
+    let mut text = [0; STATUS_BYTES];
+    let length = status.read_at(&mut text, 0).ok()?;
+    let text = std::str::from_utf8(text.get(..length)?).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1_024)
 }
 
 #[cfg(test)]
@@ -96,11 +146,14 @@ mod tests {
     fn a_core_takes_its_share_and_gets_it_back() {
         let memory = Memory::with_status(4 * MIB, 2, Path::new("/nowhere"));
         let now = Instant::now();
-        assert!(memory.admit(MIB, now) && memory.admit(MIB, now));
-        assert!(!memory.admit(1, now));
+        assert_eq!((memory.admit(MIB, now), memory.admit(MIB, now)), (Ok(()), Ok(())));
+        assert_eq!(memory.admit(1, now), Err(Shortage::Held));
         memory.release(MIB);
-        assert_eq!(memory.accounted(), MIB);
-        assert!(memory.admit(MIB, now));
+        assert_eq!((memory.accounted(), memory.free()), (MIB, MIB));
+        assert_eq!(memory.admit(MIB, now), Ok(()));
+        // What is held already is accounted in any case.
+        memory.hold(MIB);
+        assert_eq!((memory.accounted(), memory.free()), (3 * MIB, 0));
     }
 
     #[test]
@@ -111,17 +164,26 @@ mod tests {
         };
         set(64 << 10);
         let memory = Memory::with_status(64 * MIB, 1, status.path());
+        assert_eq!(memory.share(), 32 * MIB);
         let start = Instant::now();
-        assert!(memory.admit(MIB, start));
+        assert_eq!(memory.admit(MIB, start), Ok(()));
         set((64 << 10) + 1);
-        assert!(memory.admit(MIB, start + COUNT_AGE_MAX / 2));
-        assert!(!memory.admit(MIB, start + COUNT_AGE_MAX));
+        assert_eq!(memory.admit(MIB, start + COUNT_AGE_MAX / 2), Ok(()));
+        assert_eq!(memory.admit(MIB, start + COUNT_AGE_MAX), Err(Shortage::Resident));
         set(1);
-        assert!(memory.admit(MIB, start + 2 * COUNT_AGE_MAX));
+        assert_eq!(memory.admit(MIB, start + 2 * COUNT_AGE_MAX), Ok(()));
+    }
+
+    #[test]
+    fn what_is_resident_at_the_start_is_in_nobodys_share() {
+        let status = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(status.path(), format!("VmRSS:\t {} kB\n", 16 << 10)).unwrap();
+        assert_eq!(Memory::with_status(64 * MIB, 2, status.path()).share(), 24 * MIB);
     }
 
     #[test]
     fn this_process_is_counted() {
         assert!(Memory::new(MIB, 1).resident(Instant::now()) > MIB);
+        assert!(resident().unwrap() > MIB);
     }
 }

@@ -83,6 +83,9 @@ pub(crate) struct CoreMetrics {
     /// Of the process; set by its first core.
     pub(crate) windows_grown_bytes: Counter,
     pub(crate) windows_refused: Counter,
+    pub(crate) memory_share_bytes: Counter,
+    pub(crate) refused_for_held: Counter,
+    pub(crate) refused_for_resident: Counter,
     /// By [`ErrorCode::index`].
     pub(crate) errors: [Counter; ErrorCode::COUNT],
     /// By first digit of the status, 1 to 5; the rest at 0.

@@ -39,6 +39,7 @@ use crate::control_link::certificate::{self, TunnelCertificate};
 use crate::control_link::{Service, ServiceSettings};
 use crate::core::{self, Report, Seed, Shared};
 use crate::cross_core::{CoreMessage, MAILBOX_MESSAGES_MAX};
+use crate::memory::give_back;
 use crate::metrics::CoreMetrics;
 use crate::public::tls::{Certificates, PublicTls};
 use crate::state::{SnapshotFile, write_atomically};
@@ -195,6 +196,7 @@ impl Process {
             service: service.clone(),
             log: log.clone(),
             is_serving: false.into(),
+            memory_bytes: config.limits.memory_bytes,
         });
         let addresses = bound.addresses();
         let (seeds, admin_listener) = bound.split(inboxes, metrics);
@@ -235,8 +237,9 @@ impl Process {
             http = ?addresses.http, https = ?addresses.https, tcp = ?addresses.tcp, admin = %addresses.admin,
             "edge serves");
         tell_manager(NotifyState::Ready);
-        // Ends with the process.
+        // Both end with the process.
         spawn_local(watch::certificates(self.certificates.clone()));
+        spawn_local(give_back::run(self.config.limits.memory_bytes));
         loop {
             tokio::select! {
                 ended = cores.finished() => return ended.map_err(EdgeError::Core),

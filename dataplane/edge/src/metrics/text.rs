@@ -2,14 +2,13 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Instant;
 
 use adit_proto::exchange::error_code::ErrorCode;
 
 use super::{BUCKETS, CoreMetrics, Counter};
 use crate::access_log::LogMetrics;
 use crate::control_link::ServiceMetrics;
-use crate::memory::Memory;
+use crate::memory;
 
 /// What a scrape reads.
 pub(crate) struct Scrape<'a> {
@@ -38,7 +37,7 @@ impl Kind {
 use Kind::{Counter as C, Gauge as G};
 
 /// Shown per core, so that an uneven load is seen.
-const PER_CORE: [PerCore; 33] = [
+const PER_CORE: &[PerCore] = &[
     (
         "edge_visitor_connections_total",
         C,
@@ -110,6 +109,12 @@ const PER_CORE: [PerCore; 33] = [
         C,
         "Windows of streams that were not let grow, of the whole process on core 0.",
         |m| &m.windows_refused,
+    ),
+    (
+        "edge_memory_share_bytes",
+        G,
+        "Bytes that exchanges of this core may hold before new ones are refused.",
+        |m| &m.memory_share_bytes,
     ),
     (
         "edge_exchange_retries_total",
@@ -233,7 +238,7 @@ const PER_CORE: [PerCore; 33] = [
 /// Renders everything.
 pub(crate) fn render(scrape: &Scrape<'_>) -> String {
     let mut out = String::with_capacity(16 << 10);
-    for (name, kind, help, of) in PER_CORE {
+    for (name, kind, help, of) in *PER_CORE {
         head(&mut out, name, kind.as_str(), help);
         for (core, metrics) in scrape.cores.iter().enumerate() {
             line(
@@ -243,6 +248,7 @@ pub(crate) fn render(scrape: &Scrape<'_>) -> String {
         }
     }
     strays(&mut out, scrape.cores);
+    refusals(&mut out, scrape.cores);
     errors(&mut out, scrape.cores);
     statuses(&mut out, scrape.cores);
     durations(&mut out, scrape.cores);
@@ -268,6 +274,23 @@ fn strays(out: &mut String, cores: &[Arc<CoreMetrics>]) {
             out,
             format_args!("{name}{{core=\"{core}\",direction=\"received\"}} {received}"),
         );
+    }
+}
+
+fn refusals(out: &mut String, cores: &[Arc<CoreMetrics>]) {
+    let name = "edge_memory_refused_total";
+    head(out, name, "counter", "Exchanges refused for want of memory.");
+    for (core, metrics) in cores.iter().enumerate() {
+        for (reason, counter) in [
+            ("held", &metrics.refused_for_held),
+            ("resident", &metrics.refused_for_resident),
+        ] {
+            let count = counter.get();
+            line(
+                out,
+                format_args!("{name}{{core=\"{core}\",reason=\"{reason}\"}} {count}"),
+            );
+        }
     }
 }
 
@@ -385,8 +408,7 @@ fn service(out: &mut String, scrape: &Scrape<'_>) {
         head(out, name, kind.as_str(), help);
         line(out, format_args!("{name} {}", counter.get()));
     }
-    let resident = Memory::new(0, 1).resident(Instant::now());
-    if resident > 0 {
+    if let Some(resident) = memory::resident() {
         let name = "process_resident_memory_bytes";
         head(out, name, "gauge", "Resident memory of the process.");
         line(out, format_args!("{name} {resident}"));
