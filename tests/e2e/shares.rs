@@ -1,6 +1,6 @@
 //! Nobody takes the edge from the others: memory is refused in time, told, and back when its users have left.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use adit_tests::binary::IoMode;
 use adit_tests::deadline;
@@ -50,14 +50,76 @@ fn memory_is_back_when_its_users_have_left(io: IoMode) {
     assert!(site.edge.metrics().sum("edge_memory_refused_total", &reason) >= 1.0);
 
     drop(crowd);
-    let left = Instant::now();
     deadline::until_true("visitors to be served again", RECOVERY, || {
         site.visit("/seen").run().status == 200
     });
-    println!("served again after {:?}", left.elapsed());
     deadline::until_true("the edge to be ready again", RECOVERY, || {
         ready(&site).status == 200
     });
 }
 
-adit_tests::in_both_modes!(memory_is_back_when_its_users_have_left);
+/// Slow bodies of one address: they take its share, others are served beside them, and while they keep room from their
+/// own address they are ended.
+fn slow_bodies_take_no_more_than_the_share_of_their_address(io: IoMode) {
+    let (origin, site, _connector) = scene(io, "memory: 128MiB, exchanges-per-address: 200");
+    let mut slow: Vec<_> = (0..200)
+        .map(|_| {
+            let mut visitor = Raw::connect(site.edge.http());
+            visitor.send(format!(
+                "POST /digest HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+            ));
+            visitor
+        })
+        .collect();
+    origin.wait_mark("/digest", 200, deadline::STEP);
+    let refused = site.visit("/seen").header("Accept: application/json").run();
+    assert_eq!(refused.status, 429, "{refused:?}");
+    assert!(refused.text().contains("\"visitor-share\""), "{refused:?}");
+    for _ in 0..20 {
+        let other = site.visit("/seen").arg("--interface").arg("127.0.0.2").run();
+        assert_eq!(other.status, 200, "{other:?}");
+    }
+    assert_eq!(ready(&site).status, 200);
+
+    // After 20 s of waiting they are too slow, until half of the share is free.
+    let ended = slow
+        .swap_remove(0)
+        .read_until("\r\n\r\n", Duration::from_secs(60));
+    let was_ended = ended.starts_with("HTTP/1.1 408");
+    deadline::until_true("room for the address", Duration::from_secs(60), || {
+        site.visit("/seen").run().status == 200
+    });
+    let metrics = site.edge.metrics();
+    let too_slow = metrics.sum("edge_exchange_errors_total", &[("code", "body-too-slow")]);
+    assert!(was_ended || too_slow >= 1.0, "{ended}");
+    assert!(
+        too_slow <= 100.0,
+        "{too_slow} were ended, and 100 are half of the share"
+    );
+    assert!(metrics.sum("edge_exchange_errors_total", &[("code", "visitor-share")]) >= 1.0);
+}
+
+fn an_address_has_so_many_connections(io: IoMode) {
+    let (_origin, site, _connector) = scene(io, "connections-per-address: 20");
+    let crowd: Vec<_> = (0..20).map(|_| Raw::connect(site.edge.http())).collect();
+    deadline::until_true("the address to be refused", deadline::STEP, || {
+        site.visit("/seen").run().exit != 0
+    });
+    let other = site.visit("/seen").arg("--interface").arg("127.0.0.2").run();
+    assert_eq!(other.status, 200, "{other:?}");
+    let refused = site
+        .edge
+        .metrics()
+        .sum("edge_address_connections_refused_total", &[]);
+    assert!(refused >= 1.0);
+    drop(crowd);
+    deadline::until_true("the address to be served again", deadline::STEP, || {
+        site.visit("/seen").run().status == 200
+    });
+}
+
+adit_tests::in_both_modes!(
+    memory_is_back_when_its_users_have_left,
+    slow_bodies_take_no_more_than_the_share_of_their_address,
+    an_address_has_so_many_connections,
+);

@@ -18,9 +18,9 @@ use tokio::task::spawn_local;
 
 use crate::access_log::AccessLog;
 use crate::control_link::Service;
-use crate::exchange_task::EXCHANGE_BYTES;
 use crate::memory;
 use crate::metrics::{CoreMetrics, Scrape, render};
+use crate::shares::EXCHANGE_BYTES;
 
 /// Connections at once: scrapers and health checks are few.
 const CONNECTIONS_MAX: usize = 64;

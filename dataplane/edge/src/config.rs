@@ -24,6 +24,7 @@ use adit_wire::Hostname;
 
 use crate::control_link::ControlAddress;
 use crate::management::Names;
+use crate::shares::ShareLimits;
 pub(crate) use passthrough::Passthrough;
 
 /// Largest configuration file; a larger one is some other file.
@@ -115,10 +116,12 @@ pub(crate) struct Limits {
     pub(crate) response_head_timeout: Duration,
     /// An exchange waits this long for a tunnel that has just lost its last connection.
     pub(crate) reconnect_wait: Duration,
-    /// Bytes that exchanges in flight may take before new ones get 503.
+    /// Bytes that the process may have resident, and exchanges hold, before new ones get 503.
     pub(crate) memory_bytes: u64,
     /// Visitors' connections at once; more are closed on arrival.
     pub(crate) visitor_connections: usize,
+    /// Of all this, for one address, tunnel or connection.
+    pub(crate) shares: ShareLimits,
 }
 
 /// The configuration cannot be used.
@@ -286,6 +289,7 @@ impl fmt::Display for Config {
         writeln!(f, "  reconnect-wait: {}", units::show(self.limits.reconnect_wait))?;
         writeln!(f, "  memory: {:?}", self.limits.memory_bytes.to_string())?;
         writeln!(f, "  visitor-connections: {}", self.limits.visitor_connections)?;
+        self.fmt_shares(f)?;
         writeln!(f, "management:")?;
         if let Some(hostname) = &self.management.hostname {
             writeln!(f, "  hostname: \"{hostname}\"")?;
@@ -336,6 +340,16 @@ impl Config {
             )?;
         }
         Ok(())
+    }
+
+    fn fmt_shares(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shares = &self.limits.shares;
+        let (address, tunnel) = (shares.address_share, shares.tunnel_share);
+        writeln!(f, "  exchanges-per-address: {}", shares.exchanges_per_address)?;
+        writeln!(f, "  connections-per-address: {}", shares.connections_per_address)?;
+        writeln!(f, "  streams-per-connection: {}", shares.streams_per_connection)?;
+        writeln!(f, "  address-share: {}", address.as_percent())?;
+        writeln!(f, "  tunnel-share: {}", tunnel.as_percent())
     }
 
     fn fmt_control(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

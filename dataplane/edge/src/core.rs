@@ -13,6 +13,7 @@ use adit_driver::tcp::Listener;
 use adit_driver::time::{interval, now, timeout};
 use adit_proto::exchange::edge::Policy;
 use adit_proto::exchange::retry::Budget;
+use adit_proto::shares::Scarcity;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
@@ -27,6 +28,7 @@ use crate::metrics::CoreMetrics;
 use crate::public::listen::{self, Entrance, Speech};
 use crate::public::tls::PublicTls;
 use crate::registration;
+use crate::shares::Shares;
 use crate::tunnel_http2::accept::{self, Door, TunnelTls};
 use crate::tunnels::Tunnels;
 
@@ -50,6 +52,7 @@ pub(crate) struct Core {
     pub(crate) retries: Cell<Budget>,
     pub(crate) drain: Drain,
     pub(crate) management: Management,
+    pub(crate) shares: Shares,
     memory: Memory,
 }
 
@@ -69,6 +72,7 @@ impl Core {
         let management = Management::new(&config, service);
         let memory = Memory::new(config.limits.memory_bytes, context.count);
         metrics.memory_share_bytes.set(memory.share());
+        let shares = Shares::new(config.limits.shares, context.count);
         Rc::new(Self {
             context,
             config,
@@ -79,6 +83,7 @@ impl Core {
             retries: Cell::default(),
             drain: Drain::default(),
             management,
+            shares,
             memory,
         })
     }
@@ -92,6 +97,22 @@ impl Core {
             Err(Shortage::Resident) => self.metrics.refused_for_resident.add(1),
         }
         admitted.is_ok()
+    }
+
+    /// Accounts what exchanges have come to hold.
+    pub(crate) fn hold(&self, bytes: u64) {
+        self.memory.hold(bytes);
+        self.metrics.memory_bytes.set(self.memory.accounted());
+    }
+
+    /// Bytes that exchanges may still hold.
+    pub(crate) fn memory_free(&self) -> u64 {
+        self.memory.free()
+    }
+
+    /// How scarce they are.
+    pub(crate) fn memory_scarcity(&self) -> Scarcity {
+        Scarcity::of(self.memory.accounted(), self.memory.share())
     }
 
     /// Gives accounted memory back.
@@ -308,6 +329,7 @@ async fn copy_gauges(core: Rc<Core>, endpoint: Endpoint, windows: Arc<WindowBudg
             .tunnel_connections_open
             .set(core.tunnels.count_here() as u64);
         metrics.exchanges_waiting.set(core.tunnels.waiting() as u64);
+        metrics.shares_entries.set(core.shares.entries() as u64);
         metrics.handshakes_half_open.set(stats.half_open as u64);
         metrics.handshakes_refused.set(stats.refused);
         metrics.quic_retries_sent.set(stats.retries_sent);

@@ -97,9 +97,10 @@ fn grpc_status(status: StatusCode) -> u16 {
     const UNAVAILABLE: u16 = 14;
     match status {
         StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED => UNIMPLEMENTED,
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-            UNAVAILABLE
-        }
+        StatusCode::BAD_GATEWAY
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::GATEWAY_TIMEOUT
+        | StatusCode::TOO_MANY_REQUESTS => UNAVAILABLE,
         _ => INTERNAL,
     }
 }
@@ -159,6 +160,7 @@ mod tests {
             (ErrorCode::HostnameUnknown, "12"),
             (ErrorCode::TunnelNoConnection, "14"),
             (ErrorCode::OriginUnreachable, "14"),
+            (ErrorCode::VisitorShare, "14"),
             (ErrorCode::BadRequest, "13"),
         ] {
             let response = render(code, RequestId(7), form);

@@ -19,6 +19,7 @@ mod record;
 pub(crate) mod relay;
 mod source;
 mod upload;
+mod passing;
 
 use std::rc::Rc;
 
@@ -29,6 +30,7 @@ use adit_proto::exchange::edge::{
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::exchange::framed_body::FramedBody;
 use adit_proto::exchange::retry::{Attempted, Failure, Verdict, decide};
+use adit_proto::shares::AddressBlock;
 use adit_proto::steering::{NoConnection, Tried};
 use adit_wire::{ConnectorId, TunnelId};
 use base64::Engine as _;
@@ -45,10 +47,7 @@ use attempt::{Answer, Failed, Order, attempt};
 use body::PublicBody;
 use record::Record;
 use relay::Upgrade;
-use source::Source;
-
-/// Bytes accounted to one exchange: a held body, a response chunk and its place in socket buffers.
-pub(crate) const EXCHANGE_BYTES: u64 = 128 << 10;
+use source::{Pace, Source};
 
 /// Serves one request; always answers. `upgrade` takes the byte flow over if the answer is an upgrade.
 pub(crate) async fn run(
@@ -65,7 +64,13 @@ pub(crate) async fn run(
         Ok((answer, source)) => respond(answer, source, record, upgrade),
         Err(code) => {
             record.answer_error(code);
-            render(code, id, form)
+            // Whoever broke off may still read: half a request is no good one.
+            let shown = if code == ErrorCode::VisitorGone {
+                ErrorCode::BadRequest
+            } else {
+                code
+            };
+            render(shown, id, form)
         }
     }
 }
@@ -93,7 +98,7 @@ async fn exchange(
     };
     let authority = authority(&request)?;
     record.set_host(&authority.hostname);
-    if !record.is_admitted() {
+    if !record.account().is_admitted() {
         return Err(ErrorCode::Overloaded);
     }
     let (authority, tunnel, aim) = if core.management.is_meant(&authority.hostname) {
@@ -120,9 +125,12 @@ async fn exchange(
     let key = STANDARD.encode(rand::random::<[u8; 16]>());
     let sent = tunnel_request(&request, &authority, visitor, &core.policy, id, &key)?;
     record.set_client(sent.client);
+    // Behind a proxy that is trusted and does not say who asks, visitors cannot be told apart.
+    let block = (!core.policy.trusts(sent.client)).then(|| AddressBlock::of(sent.client));
+    record.account().enter(block, tunnel)?;
     let source = body
         .filter(|_| length != BodyLength::Empty)
-        .map(|body| Source::new(body, length, record.progress().clone()));
+        .map(|body| Source::new(body, Pace::of(length, parts), record));
     Sending {
         core,
         tunnel,

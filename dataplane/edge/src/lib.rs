@@ -26,6 +26,7 @@ mod state;
 mod access_log;
 mod management;
 mod memory;
+mod shares;
 mod metrics;
 mod admin;
 

@@ -71,6 +71,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) visitor_connections_accepted: Counter,
     pub(crate) visitor_connections_open: Counter,
     pub(crate) visitor_connections_refused: Counter,
+    pub(crate) address_connections_refused: Counter,
     pub(crate) tls_handshakes_failed: Counter,
     pub(crate) proxy_headers_refused: Counter,
     pub(crate) heads_timed_out: Counter,
@@ -84,6 +85,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) windows_grown_bytes: Counter,
     pub(crate) windows_refused: Counter,
     pub(crate) memory_share_bytes: Counter,
+    pub(crate) shares_entries: Counter,
     pub(crate) refused_for_held: Counter,
     pub(crate) refused_for_resident: Counter,
     /// By [`ErrorCode::index`].

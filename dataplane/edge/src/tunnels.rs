@@ -105,6 +105,11 @@ impl Choice {
     pub(crate) fn index(&self) -> ConnIndex {
         self.slot.index
     }
+
+    /// The exchanges in flight on the connection.
+    pub(crate) fn load(&self) -> &Load {
+        &self.load
+    }
 }
 
 /// A stream could not be opened; another connection may do.

@@ -14,6 +14,7 @@ pub mod steering;
 pub mod cidr;
 pub mod proxy_protocol;
 pub mod client_hello;
+pub mod shares;
 pub mod exchange;
 pub mod ingress;
 pub mod origin_pool;

@@ -160,6 +160,11 @@ pub(super) struct Limits {
     pub(super) reconnect_wait: Option<String>,
     pub(super) memory: Option<String>,
     pub(super) visitor_connections: Option<usize>,
+    pub(super) exchanges_per_address: Option<usize>,
+    pub(super) connections_per_address: Option<usize>,
+    pub(super) streams_per_connection: Option<u32>,
+    pub(super) address_share: Option<u8>,
+    pub(super) tunnel_share: Option<u8>,
 }
 
 /// Reads the text of a file; an empty one is valid.

@@ -6,9 +6,11 @@ use std::time::Duration;
 use adit_driver::core::CORES_MAX;
 use adit_driver::cpus::{Cpus, CpusError};
 use adit_driver::kernel::IoChoice;
+use adit_proto::shares::Share;
 
 use super::{CertificateFiles, Config, ConfigError, Limits, file, units};
 use crate::control_link::ControlAddress;
+use crate::shares::ShareLimits;
 
 const STATE_DIR_DEFAULT: &str = "/var/lib/adit/edge";
 const COLO_DEFAULT: &str = "loc01";
@@ -26,6 +28,17 @@ const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
 /// Twice what an edge has resident that does nothing.
 const MEMORY_BYTES_MIN: u64 = 64 << 20;
 const VISITOR_CONNECTIONS_DEFAULT: usize = 100_000;
+/// As many as one connection of a tunnel carries: a quarter of what a replica does.
+const EXCHANGES_PER_ADDRESS_DEFAULT: usize = 4_096;
+/// An address may have this part of the visitors' connections unless said otherwise.
+const CONNECTIONS_PER_ADDRESS_PART: usize = 10;
+/// More than browsers use.
+const STREAMS_PER_CONNECTION_DEFAULT: u32 = 256;
+const STREAMS_PER_CONNECTION_MAX: u32 = 10_000;
+/// Half of it is left for all others.
+const ADDRESS_SHARE_DEFAULT: u8 = 50;
+/// Many edges have one tunnel that matters.
+const TUNNEL_SHARE_DEFAULT: u8 = 75;
 /// A name travels in logs, metrics and certificates.
 const NAME_BYTES_MAX: usize = 63;
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
@@ -210,6 +223,45 @@ impl Resolver<'_> {
             )?,
             memory_bytes,
             visitor_connections,
+            shares: self.shares(written, visitor_connections)?,
+        })
+    }
+
+    fn shares(&self, written: &file::Limits, visitors: usize) -> Result<ShareLimits, ConfigError> {
+        let positive = |key, value: Option<usize>, default| match value.unwrap_or(default) {
+            0 => Err(self.refuse(key, "must be at least 1".into())),
+            value => Ok(value),
+        };
+        let share = |key, value: Option<u8>, default| {
+            let percent = value.unwrap_or(default);
+            let reason = || format!("{percent} is not a share of 1 to 100 percent");
+            Share::percent(percent).ok_or_else(|| self.refuse(key, reason()))
+        };
+        let streams = written
+            .streams_per_connection
+            .unwrap_or(STREAMS_PER_CONNECTION_DEFAULT);
+        if !(1..=STREAMS_PER_CONNECTION_MAX).contains(&streams) {
+            let reason = format!("{streams} is not between 1 and {STREAMS_PER_CONNECTION_MAX}");
+            return Err(self.refuse("limits.streams-per-connection", reason));
+        }
+        Ok(ShareLimits {
+            exchanges_per_address: positive(
+                "limits.exchanges-per-address",
+                written.exchanges_per_address,
+                EXCHANGES_PER_ADDRESS_DEFAULT,
+            )?,
+            connections_per_address: positive(
+                "limits.connections-per-address",
+                written.connections_per_address,
+                visitors.div_ceil(CONNECTIONS_PER_ADDRESS_PART),
+            )?,
+            streams_per_connection: streams,
+            address_share: share(
+                "limits.address-share",
+                written.address_share,
+                ADDRESS_SHARE_DEFAULT,
+            )?,
+            tunnel_share: share("limits.tunnel-share", written.tunnel_share, TUNNEL_SHARE_DEFAULT)?,
         })
     }
 

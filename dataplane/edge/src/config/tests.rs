@@ -35,6 +35,11 @@ io: portable
 limits:
   idle-timeout: 2m
   memory: 256MiB
+  exchanges-per-address: 7
+  connections-per-address: 8
+  streams-per-connection: 9
+  address-share: 10
+  tunnel-share: 100
 passthrough: [mail.example.com, {hostname: "*.x.example.com", send-proxy: v1}]
 trusted-proxies: ["10.0.0.0/8", "2001:db8::/32"]
 access-log: access.log
@@ -75,6 +80,19 @@ fn every_key_is_understood_and_paths_count_from_the_file() {
     assert_eq!(config.limits.idle_timeout, Duration::from_secs(120));
     assert_eq!(config.limits.response_head_timeout, Duration::from_secs(100));
     assert_eq!(config.limits.memory_bytes, 256 << 20);
+    let shares = config.limits.shares;
+    assert_eq!(
+        (shares.exchanges_per_address, shares.connections_per_address),
+        (7, 8)
+    );
+    assert_eq!(shares.streams_per_connection, 9);
+    assert_eq!(
+        (
+            shares.address_share.as_percent(),
+            shares.tunnel_share.as_percent()
+        ),
+        (10, 100)
+    );
     assert_eq!(config.location, "Frankfurt");
 }
 
@@ -94,6 +112,7 @@ fn a_short_file_gets_defaults() {
     assert_eq!(config.listeners.tunnel.port(), 7844);
     assert_eq!(config.listeners.tunnel_http2, [config.listeners.tunnel]);
     assert_eq!(config.location, config.colo);
+    assert_eq!(config.limits.shares.connections_per_address, 10_000);
     assert!(config.access_log.is_none());
 }
 
@@ -197,6 +216,18 @@ fn mistakes_name_the_file_the_key_and_the_fix() {
             "trusted-proxies: ",
         ),
         ("control: {socket: s}\nlimits: {memory: 1KiB}", "limits.memory: "),
+        (
+            "control: {socket: s}\nlimits: {exchanges-per-address: 0}",
+            "limits.exchanges-per-address: must be at least 1",
+        ),
+        (
+            "control: {socket: s}\nlimits: {streams-per-connection: 0}",
+            "limits.streams-per-connection: 0 is not between",
+        ),
+        (
+            "control: {socket: s}\nlimits: {address-share: 101}",
+            "limits.address-share: 101 is not a share",
+        ),
         ("control: [", "/etc/adit/edge.yml"),
         ("- 1", "/etc/adit/edge.yml"),
     ];

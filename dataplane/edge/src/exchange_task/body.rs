@@ -12,7 +12,9 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::download::{BodyError, Download};
+use super::passing::Passing;
 use crate::public::InFlight;
+use crate::shares::Account;
 
 /// What follows a response head.
 pub(crate) struct PublicBody {
@@ -29,6 +31,7 @@ enum Kind {
         pump: Pin<Box<dyn Future<Output = Result<Option<HeaderMap>, BodyError>>>>,
         slot: Rc<Slot>,
         left: Option<u64>,
+        account: Rc<Account>,
     },
 }
 
@@ -77,9 +80,15 @@ impl PublicBody {
     pub(super) fn stream(download: Download) -> Self {
         let slot = Rc::<Slot>::default();
         let left = download.left;
+        let account = download.record.account().clone();
         let pump = Box::pin(download.run(slot.clone()));
         Self {
-            kind: Kind::Stream { pump, slot, left },
+            kind: Kind::Stream {
+                pump,
+                slot,
+                left,
+                account,
+            },
             busy: None,
         }
     }
@@ -92,17 +101,25 @@ impl PublicBody {
 }
 
 impl Body for PublicBody {
-    type Data = Chunks;
+    type Data = Passing;
     type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Chunks>, BodyError>>> {
+    ) -> Poll<Option<Result<Frame<Passing>, BodyError>>> {
         let ended = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
-            Kind::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes).into())))),
-            Kind::Stream { pump, slot, left } => match pump.as_mut().poll(cx) {
+            Kind::Full(bytes) => {
+                let chunks = Chunks::from(std::mem::take(bytes));
+                Poll::Ready(Some(Ok(Frame::data(chunks.into()))))
+            }
+            Kind::Stream {
+                pump,
+                slot,
+                left,
+                account,
+            } => match pump.as_mut().poll(cx) {
                 Poll::Ready(Ok(trailers)) => {
                     Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
                 }
@@ -114,11 +131,12 @@ impl Body for PublicBody {
                     if let Some(left) = left {
                         *left = left.saturating_sub(chunks.len() as u64);
                     }
+                    let passing = Passing::accounted(chunks, account);
                     if *left != Some(0) {
-                        return Poll::Ready(Some(Ok(Frame::data(chunks))));
+                        return Poll::Ready(Some(Ok(Frame::data(passing))));
                     }
                     // The last announced bytes: hyper must know that it need not ask again.
-                    Poll::Ready(Some(Ok(Frame::data(chunks))))
+                    Poll::Ready(Some(Ok(Frame::data(passing))))
                 }
             },
         };

@@ -12,9 +12,9 @@ use adit_wire::{Hostname, TunnelId};
 use http::request::Parts;
 use http::{Method, StatusCode};
 
-use super::EXCHANGE_BYTES;
 use crate::access_log::{AccessRecord, Protocol, Via};
 use crate::core::Core;
+use crate::shares::Account;
 use crate::tunnels::Choice;
 
 /// Bytes moved so far, shared between the directions of one exchange.
@@ -24,6 +24,10 @@ pub(super) struct Progress {
     bytes_out: Cell<u64>,
     /// When the request last moved.
     active_at: Cell<Instant>,
+    /// The origin's answer has begun.
+    is_answered: Cell<bool>,
+    /// How the request's body ended, if not in order.
+    body_failed: Cell<Option<ErrorCode>>,
 }
 
 impl Progress {
@@ -38,6 +42,15 @@ impl Progress {
 
     pub(super) fn touch(&self) {
         self.active_at.set(Instant::now());
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.is_answered.get()
+    }
+
+    /// The request's body broke off.
+    pub(super) fn fail_body(&self, code: ErrorCode) {
+        self.body_failed.set(Some(code));
     }
 
     pub(super) fn active_at(&self) -> Instant {
@@ -62,7 +75,7 @@ pub(crate) struct Record {
     status: Option<StatusCode>,
     code: Option<ErrorCode>,
     is_complete: bool,
-    is_admitted: bool,
+    account: Rc<Account>,
     until_head: Option<Duration>,
     progress: Rc<Progress>,
 }
@@ -89,6 +102,8 @@ impl Record {
             bytes_in: Cell::new(0),
             bytes_out: Cell::new(0),
             active_at: Cell::new(now),
+            is_answered: Cell::new(false),
+            body_failed: Cell::new(None),
         };
         Self {
             core: core.clone(),
@@ -106,15 +121,15 @@ impl Record {
             status: None,
             code: None,
             is_complete: false,
-            is_admitted: core.admit(EXCHANGE_BYTES),
+            account: Account::open(core),
             until_head: None,
             progress: Rc::new(progress),
         }
     }
 
-    /// Whether the core has memory for this exchange.
-    pub(super) fn is_admitted(&self) -> bool {
-        self.is_admitted
+    /// What it holds.
+    pub(super) fn account(&self) -> &Rc<Account> {
+        &self.account
     }
 
     pub(super) fn id(&self) -> RequestId {
@@ -156,6 +171,7 @@ impl Record {
 
     pub(super) fn set_attempt(&mut self, choice: &Choice) {
         self.attempts += 1;
+        self.account.carried_by(choice.load());
         self.connection = Some(Via {
             replica: choice.connector(),
             index: choice.index(),
@@ -167,6 +183,7 @@ impl Record {
     /// The origin's head is passed on.
     pub(super) fn answer(&mut self, status: StatusCode) {
         self.status = Some(status);
+        self.progress.is_answered.set(true);
         self.until_head = Some(self.began.elapsed());
     }
 
@@ -208,11 +225,8 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if self.is_admitted {
-            self.core.release(EXCHANGE_BYTES);
-        }
         let gone = (!self.is_complete).then_some(ErrorCode::VisitorGone);
-        let code = self.code.or(gone);
+        let code = self.code.or_else(|| self.progress.body_failed.get()).or(gone);
         let status = self.status.unwrap_or(ErrorCode::VisitorGone.status());
         self.count(status, code);
         if !self.core.log.is_on() {

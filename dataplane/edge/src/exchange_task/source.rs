@@ -1,30 +1,73 @@
 //! The visitor's request body, with what was read of it held for a retry as long as it is small.
 
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 
 use adit_driver::time::{Instant, timeout};
-use adit_proto::exchange::edge::BodyLength;
+use adit_proto::exchange::edge::{BodyLength, is_grpc};
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::exchange::retry::{HELD_BYTES_MAX, Held};
+use adit_proto::shares::Scarcity;
 use bytes::Bytes;
+use http::request::Parts;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 
-use super::record::Progress;
+use super::record::{Progress, Record};
+use crate::shares::Account;
 
-/// Bytes per second that a body of announced length must keep up on average while we wait for it. Far
+/// Bytes per second that a body must keep up on average while we wait for it, if it is held to a rate. Far
 /// below any real link, far above what it costs to hold an exchange open on purpose.
 const BODY_RATE_MIN: u64 = 256;
 
 /// Waiting that is free of the minimum rate: a visitor may be slow to start.
-const BODY_GRACE: Duration = Duration::from_secs(20);
+const BODY_GRACE: Duration = if cfg!(test) {
+    Duration::from_millis(100)
+} else {
+    Duration::from_secs(20)
+};
+
+/// How often a body that is late is looked at again while it is let be. An idle conversation costs a wakeup each time.
+const LATE_INTERVAL: Duration = if cfg!(test) {
+    Duration::from_millis(20)
+} else {
+    Duration::from_secs(5)
+};
+
+/// From when on a body is held to the minimum rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Always: its length was announced, so there is nothing to wait for.
+    Steady,
+    /// When room is tight: it may pause, but nobody has answered.
+    Unhurried,
+    /// When room is scarce: a conversation, in which either side may be silent for as long as it likes.
+    Conversation,
+}
+
+impl Pace {
+    pub(super) fn of(length: BodyLength, parts: &Parts) -> Self {
+        match length {
+            BodyLength::Known(_) | BodyLength::Empty => Self::Steady,
+            BodyLength::Unknown if is_grpc(&parts.headers) => Self::Conversation,
+            BodyLength::Unknown => Self::Unhurried,
+        }
+    }
+
+    fn is_held_to(self, scarcity: Scarcity) -> bool {
+        match self {
+            Self::Steady => true,
+            Self::Unhurried => scarcity >= Scarcity::Tight,
+            Self::Conversation => scarcity >= Scarcity::Scarce,
+        }
+    }
+}
 
 /// A request body that can be read again from its beginning while all of it is held.
 pub(super) struct Source {
     body: Incoming,
-    /// A body of unknown length may be a conversation and pause for as long as it likes.
-    has_rate: bool,
+    pace: Pace,
     held: Vec<Bytes>,
     held_bytes: usize,
     is_whole: bool,
@@ -33,20 +76,22 @@ pub(super) struct Source {
     waited: Duration,
     read_bytes: u64,
     progress: Rc<Progress>,
+    account: Rc<Account>,
 }
 
 impl Source {
-    pub(super) fn new(body: Incoming, length: BodyLength, progress: Rc<Progress>) -> Self {
+    pub(super) fn new(body: Incoming, pace: Pace, record: &Record) -> Self {
         Self {
             body,
-            has_rate: matches!(length, BodyLength::Known(_)),
+            pace,
             held: Vec::new(),
             held_bytes: 0,
             is_whole: true,
             position: 0,
             waited: Duration::ZERO,
             read_bytes: 0,
-            progress,
+            progress: record.progress().clone(),
+            account: record.account().clone(),
         }
     }
 
@@ -73,20 +118,9 @@ impl Source {
             return Ok(Some(chunk.clone()));
         }
         loop {
-            let began = Instant::now();
-            let frame = if self.has_rate {
-                let paid = Duration::from_millis(self.read_bytes.saturating_mul(1_000) / BODY_RATE_MIN);
-                let allowed = (BODY_GRACE + paid).saturating_sub(self.waited);
-                timeout(allowed, self.body.frame())
-                    .await
-                    .map_err(|_| ErrorCode::BodyTooSlow)?
-            } else {
-                self.body.frame().await
-            };
-            self.waited += began.elapsed();
+            let frame = self.frame().await;
+            let frame = frame.inspect_err(|code| self.progress.fail_body(*code))?;
             let Some(frame) = frame else { return Ok(None) };
-            // Broken chunking, a reset stream, or a visitor that left in the middle.
-            let frame = frame.map_err(|_| ErrorCode::BadRequest)?;
             // Trailers of requests have no place in the tunnel's protocol.
             let Ok(chunk) = frame.into_data() else { continue };
             if !chunk.is_empty() {
@@ -96,20 +130,88 @@ impl Source {
         }
     }
 
+    /// Waits for what the visitor sends next, as long as it may.
+    async fn frame(&mut self) -> Result<Option<Frame<Bytes>>, ErrorCode> {
+        let began = Instant::now();
+        let paid = Duration::from_millis(self.read_bytes.saturating_mul(1_000) / BODY_RATE_MIN);
+        let allowed = (BODY_GRACE + paid).saturating_sub(self.waited);
+        let frame = loop {
+            let mut limit = allowed.saturating_sub(began.elapsed());
+            if limit.is_zero() {
+                if self.pace().is_held_to(self.account.scarcity()) {
+                    return Err(ErrorCode::BodyTooSlow);
+                }
+                limit = LATE_INTERVAL;
+            }
+            if let Ok(frame) = timeout(limit, self.body.frame()).await {
+                break frame;
+            }
+        };
+        self.waited += began.elapsed();
+        frame.transpose().map_err(|error| break_of(&error))
+    }
+
+    /// An answer that has begun makes a conversation of any body that may go on for ever.
+    fn pace(&self) -> Pace {
+        match self.pace {
+            Pace::Unhurried if self.progress.is_answered() => Pace::Conversation,
+            pace @ (Pace::Steady | Pace::Unhurried | Pace::Conversation) => pace,
+        }
+    }
+
     fn took(&mut self, chunk: &Bytes) {
         self.read_bytes += chunk.len() as u64;
         self.progress.received(chunk.len());
         if !self.is_whole {
             return;
         }
-        self.held_bytes += chunk.len();
-        if self.held_bytes <= HELD_BYTES_MAX {
+        if self.held_bytes + chunk.len() <= HELD_BYTES_MAX && !self.progress.is_answered() {
+            self.held_bytes += chunk.len();
+            self.account.hold(chunk.len() as u64);
             self.held.push(chunk.clone());
             self.position += 1;
         } else {
+            // Too much, or never to be sent again.
             self.is_whole = false;
-            self.held = Vec::new();
-            self.position = 0;
+            self.let_go();
         }
     }
+
+    fn let_go(&mut self) {
+        self.held = Vec::new();
+        self.position = 0;
+        self.account.release(std::mem::take(&mut self.held_bytes) as u64);
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+/// Why a body broke off: the visitor left, or sent what is no body.
+fn break_of(error: &hyper::Error) -> ErrorCode {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            // Found by us: a length that does not hold, frames out of place.
+            return if error.is_library() {
+                ErrorCode::BadRequest
+            } else {
+                ErrorCode::VisitorGone
+            };
+        }
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            // What is wrong with chunks; anything else is the end of the connection.
+            let is_malformed = matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData);
+            return if is_malformed {
+                ErrorCode::BadRequest
+            } else {
+                ErrorCode::VisitorGone
+            };
+        }
+        cause = error.source();
+    }
+    ErrorCode::VisitorGone
 }

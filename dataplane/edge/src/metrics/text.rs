@@ -57,6 +57,12 @@ const PER_CORE: &[PerCore] = &[
         |m| &m.visitor_connections_refused,
     ),
     (
+        "edge_address_connections_refused_total",
+        C,
+        "Visitors' connections closed at the limit of their address.",
+        |m| &m.address_connections_refused,
+    ),
+    (
         "edge_tls_handshakes_failed_total",
         C,
         "TLS handshakes of visitors that failed or took too long.",
@@ -115,6 +121,12 @@ const PER_CORE: &[PerCore] = &[
         G,
         "Bytes that exchanges of this core may hold before new ones are refused.",
         |m| &m.memory_share_bytes,
+    ),
+    (
+        "edge_share_entries",
+        G,
+        "Visitors' addresses and tunnels whose shares are counted.",
+        |m| &m.shares_entries,
     ),
     (
         "edge_exchange_retries_total",
@@ -238,7 +250,7 @@ const PER_CORE: &[PerCore] = &[
 /// Renders everything.
 pub(crate) fn render(scrape: &Scrape<'_>) -> String {
     let mut out = String::with_capacity(16 << 10);
-    for (name, kind, help, of) in *PER_CORE {
+    for &(name, kind, help, of) in PER_CORE {
         head(&mut out, name, kind.as_str(), help);
         for (core, metrics) in scrape.cores.iter().enumerate() {
             line(

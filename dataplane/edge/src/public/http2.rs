@@ -26,8 +26,8 @@ use crate::core::Core;
 use crate::exchange_task::body::PublicBody;
 use crate::exchange_task::relay::{Upgrade, relay};
 
-/// Streams of one connection at once.
-const STREAMS_MAX: u32 = 1_000;
+/// Streams at once of a connection of a trusted proxy, if that is more than others have: it carries many visitors.
+const PROXY_STREAMS_MAX: u32 = 1_000;
 
 /// Streams reset by the visitor before we looked at them, and by us for its errors, after which the
 /// connection is closed: the defence against rapid resets.
@@ -72,9 +72,13 @@ where
         let (core, activity) = (core.clone(), activity.clone());
         service_fn(move |request| answer(core.clone(), activity.clone(), visitor, request))
     };
+    let mut streams_max = core.config.limits.shares.streams_per_connection;
+    if core.policy.trusts(visitor.address) {
+        streams_max = streams_max.max(PROXY_STREAMS_MAX);
+    }
     let mut connection = pin!(
         http2::Builder::new(LocalExec)
-            .max_concurrent_streams(STREAMS_MAX)
+            .max_concurrent_streams(streams_max)
             .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
             .max_local_error_reset_streams(ERROR_RESETS_MAX)
             .max_header_list_size(HEAD_LIST_BYTES_MAX)

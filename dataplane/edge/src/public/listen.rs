@@ -1,13 +1,14 @@
 //! Accepts visitors and finds out which protocol they speak.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use adit_driver::stream::Stream;
 use adit_driver::tcp::Listener;
 use adit_driver::time::timeout;
 use adit_proto::exchange::edge::{Scheme, Visitor};
+use adit_proto::shares::AddressBlock;
 use adit_wire::http2::SERVER_NAME;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
@@ -20,6 +21,7 @@ use super::tls::{Alpn, PublicTls};
 use super::{http1, http2, raw};
 use crate::config::TcpEntry;
 use crate::core::Core;
+use crate::shares::Place;
 use crate::tunnel_http2::accept::Door;
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
@@ -71,26 +73,45 @@ pub(crate) async fn run(core: Rc<Core>, listener: Listener, entrance: Entrance) 
     }
 }
 
-/// A visitor's place among those of its core.
-struct Seat(Rc<Core>);
+/// A visitor's place among those of its core, and among those of its address.
+struct Seat {
+    core: Rc<Core>,
+    place: Option<Place>,
+}
 
 impl Seat {
     fn take(core: &Rc<Core>) -> Self {
         core.drain.visitor_came();
         core.metrics.visitor_connections_open.add(1);
-        Self(core.clone())
+        Self {
+            core: core.clone(),
+            place: None,
+        }
+    }
+
+    /// Counts the connection for its address; false when that has enough of them. Proxies that are trusted carry the
+    /// connections of others.
+    fn count(&mut self, address: IpAddr) -> bool {
+        if self.core.policy.trusts(address) {
+            return true;
+        }
+        self.place = Place::take(&self.core, AddressBlock::of(address));
+        if self.place.is_none() {
+            self.core.metrics.address_connections_refused.add(1);
+        }
+        self.place.is_some()
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.drain.visitor_left();
-        self.0.metrics.visitor_connections_open.take();
+        self.core.drain.visitor_left();
+        self.core.metrics.visitor_connections_open.take();
     }
 }
 
-async fn serve(seat: Seat, mut stream: Stream, address: SocketAddr, entrance: Entrance) {
-    let core = &seat.0;
+async fn serve(mut seat: Seat, mut stream: Stream, address: SocketAddr, entrance: Entrance) {
+    let core = &seat.core.clone();
     let mut peer = Peer::new(address);
     let mut ahead = BytesMut::new();
     if entrance.accepts_proxy && core.policy.trusts(address.ip()) {
@@ -103,6 +124,9 @@ async fn serve(seat: Seat, mut stream: Stream, address: SocketAddr, entrance: En
                 return;
             }
         }
+    }
+    if !seat.count(peer.source.ip()) {
+        return;
     }
     match entrance.speech {
         Speech::Http => in_clear(core, stream, ahead, peer.visitor(Scheme::Http)).await,
@@ -123,7 +147,7 @@ async fn over_tls(
     peer: Peer,
     (tls, door): (&PublicTls, Option<&Rc<Door>>),
 ) {
-    let core = &seat.0;
+    let core = &seat.core.clone();
     let failed = |error: &io::Error| {
         core.metrics.tls_handshakes_failed.add(1);
         tracing::debug!(visitor = %peer.source, %error, "TLS handshake failed");

@@ -3,6 +3,7 @@
 
 mod errors;
 mod lab;
+mod shares;
 mod upgrades;
 
 use adit_wire::connect::ConnectionType;

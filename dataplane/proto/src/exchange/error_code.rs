@@ -75,6 +75,10 @@ pub enum ErrorCode {
     ManagementToken,
     /// The connector whose management service is asked for is not connected here.
     ManagementUnreachable,
+    /// The visitor's address holds its share of the edge.
+    VisitorShare,
+    /// The tunnel holds its share of the edge.
+    TunnelShare,
     /// The edge is at its memory budget and sheds work.
     Overloaded,
     /// A defect in the edge.
@@ -256,6 +260,22 @@ const TABLE: [Row; ErrorCode::COUNT] = [
         "The connector asked for is not connected to this edge.",
     ),
     row(
+        ErrorCode::VisitorShare,
+        "visitor-share",
+        StatusCode::TOO_MANY_REQUESTS,
+        Side::Public,
+        "Too many requests at once",
+        "Too many requests of this address are under way. Please try again shortly.",
+    ),
+    row(
+        ErrorCode::TunnelShare,
+        "tunnel-share",
+        StatusCode::SERVICE_UNAVAILABLE,
+        Side::Tunnel,
+        "Tunnel busy",
+        "Too many requests for this tunnel are under way. Please try again shortly.",
+    ),
+    row(
         ErrorCode::Overloaded,
         "overloaded",
         StatusCode::SERVICE_UNAVAILABLE,
@@ -287,7 +307,7 @@ const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
 
 impl ErrorCode {
     /// Number of codes: the size of arrays indexed by [`Self::index`].
-    pub const COUNT: usize = 20;
+    pub const COUNT: usize = 22;
 
     /// Every code in table order.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -328,7 +348,12 @@ impl ErrorCode {
     pub const fn is_temporary(self) -> bool {
         matches!(
             self,
-            Self::TunnelNoConnection | Self::TunnelSaturated | Self::OriginBusy | Self::Overloaded
+            Self::TunnelNoConnection
+                | Self::TunnelSaturated
+                | Self::OriginBusy
+                | Self::VisitorShare
+                | Self::TunnelShare
+                | Self::Overloaded
         )
     }
 }
@@ -365,6 +390,8 @@ mod tests {
             (ErrorCode::TunnelNoConnection, 503),
             (ErrorCode::HostnameUnknown, 404),
             (ErrorCode::Overloaded, 503),
+            (ErrorCode::VisitorShare, 429),
+            (ErrorCode::TunnelShare, 503),
             (ErrorCode::HeadTooLarge, 431),
             (ErrorCode::VisitorGone, 499),
         ];

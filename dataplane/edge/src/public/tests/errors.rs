@@ -159,7 +159,7 @@ fn work_above_the_memory_budget_is_shed() {
     run(async {
         let mut lab = Lab::start();
         // Less than this process has.
-        lab.edit(|config| config.limits.memory_bytes = 4 * crate::exchange_task::EXCHANGE_BYTES);
+        lab.edit(|config| config.limits.memory_bytes = 4 * crate::shares::EXCHANGE_BYTES);
         lab.connector(1, Script::Echo);
         assert_eq!(
             ask(&lab, "GET", "app.example").await,

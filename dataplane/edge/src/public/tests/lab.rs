@@ -195,11 +195,16 @@ impl Lab {
 
     /// A visitor's end of a new connection.
     pub(super) fn visitor(&self) -> DuplexStream {
+        self.visitor_from([192, 0, 2, 1])
+    }
+
+    /// The same of one who comes from this address.
+    pub(super) fn visitor_from(&self, address: [u8; 4]) -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(64 << 10);
         let core = self.core.clone();
         spawn_local(async move {
             let visitor = Visitor {
-                address: [192, 0, 2, 1].into(),
+                address: address.into(),
                 scheme: Scheme::Http,
             };
             listen::in_clear(&core, theirs, BytesMut::new(), visitor).await;
