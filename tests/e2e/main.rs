@@ -29,6 +29,7 @@ mod programs;
 mod passthrough;
 mod proxy_headers;
 mod manage;
+mod sdk;
 mod quick;
 mod tail;
 mod diag;

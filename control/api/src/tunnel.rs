@@ -6,7 +6,32 @@ use time::OffsetDateTime;
 
 use crate::replica::ConnectionView;
 
-/// Body of `POST /accounts/A/cfd_tunnel`.
+/// Body of `POST /accounts/A/cfd_tunnel` as SDKs may write it. Other fields are refused: a misspelt `tunnel_secret`
+/// would else pass for none.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBody {
+    /// As in [`CreateTunnel`].
+    pub name: String,
+    /// As in [`CreateTunnel`]; without it control draws one.
+    #[serde(default)]
+    pub tunnel_secret: Option<String>,
+    /// Read and without effect: a tunnel is remotely managed from its first stored configuration on.
+    #[serde(default)]
+    pub config_src: Option<ConfigSource>,
+}
+
+/// Who is meant to hold a tunnel's rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConfigSource {
+    /// Its connectors.
+    Local,
+    /// Control.
+    Cloudflare,
+}
+
+/// Body of `POST /accounts/A/cfd_tunnel` as the command line writes it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CreateTunnel {
     /// Unique among the account's living tunnels; not a UUID.

@@ -262,7 +262,8 @@ impl Control {
             .map_or(0, Vec::len)
     }
 
-    fn credential(&self) -> Value {
+    /// What is in `cert.pem`.
+    pub fn credential(&self) -> Value {
         let text = std::fs::read_to_string(self.origin_cert()).expect("control wrote cert.pem");
         let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
         let json = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, body).expect("base64");

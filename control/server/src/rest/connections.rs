@@ -18,6 +18,7 @@ use crate::state::State;
 
 /// Parameters of a cleanup.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Cleanup {
     client_id: Option<String>,
 }

@@ -60,6 +60,7 @@ pub(super) struct Paging {
 
 /// Paging as written in the query.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct PagingParams {
     page: Option<u64>,
     per_page: Option<u64>,

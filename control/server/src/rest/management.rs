@@ -30,7 +30,9 @@ pub(super) async fn issue_one(
     Path((account, id, resource)): Path<(String, String, String)>,
 ) -> Answer {
     let wanted = Resource::parse(&resource).ok_or_else(|| {
-        Code::Malformed.error(format!("{resource:?} is none of logs, admin and host_details"))
+        Code::Malformed.error(format!(
+            "{resource:?} is none of logs, admin, host_details and ping"
+        ))
     })?;
     issue(&caller, &signer, &account, &id, vec![wanted])
 }
@@ -46,14 +48,22 @@ pub(super) async fn issue_several(
     resources.sort_unstable();
     resources.dedup();
     if resources.is_empty() {
-        let text = "resources is empty; name at least one of logs, admin and host_details";
+        let text = "resources is empty; name at least one of logs, admin, host_details and ping";
         return Err(Code::Invalid.error(text).into());
     }
     issue(&caller, &signer, &account, &id, resources)
 }
 
-fn issue(caller: &Caller, signer: &Signer, account: &str, id: &str, resources: Vec<Resource>) -> Answer {
+fn issue(caller: &Caller, signer: &Signer, account: &str, id: &str, mut resources: Vec<Resource>) -> Answer {
     caller.in_account(account)?;
+    if resources.contains(&Resource::Unknown) {
+        let text = "resources may be logs, admin, host_details and ping";
+        return Err(Code::Malformed.error(text).into());
+    }
+    // Every token opens it, and says so to whoever reads the claims.
+    if !resources.contains(&Resource::Ping) {
+        resources.push(Resource::Ping);
+    }
     let id = tunnel_id(id)?;
     change::living(&caller.facts, &caller.account, id)?;
     let tunnel = TunnelClaim {

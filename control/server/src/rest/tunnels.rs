@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use adit_control_api::TunnelId;
 use adit_control_api::problem::{ApiError, Code};
-use adit_control_api::tunnel::{CreateTunnel, CreatedTunnel, TunnelView};
+use adit_control_api::tunnel::{CreateBody, CreateTunnel, CreatedTunnel, TunnelView};
 use adit_wire::token::TunnelToken;
 use axum::extract::{Path, State as Shared};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -21,12 +23,16 @@ use crate::change::tunnels as change;
 use crate::facts::{Facts, Tunnel};
 use crate::state::State;
 
-/// Filters of the list, as the stock command line sends them. Others are ignored.
+/// Filters of the list, as the stock command line and SDKs send them. Others are refused: whoever deletes what a
+/// filter leaves must not get everything.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Filters {
     is_deleted: Option<bool>,
     name: Option<String>,
     name_prefix: Option<String>,
+    /// What SDKs call `name_prefix`.
+    include_prefix: Option<String>,
     exclude_prefix: Option<String>,
     existed_at: Option<String>,
     uuid: Option<String>,
@@ -37,6 +43,7 @@ pub(super) struct Filters {
 
 /// Parameters of a deletion.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Deletion {
     cascade: Option<bool>,
 }
@@ -45,9 +52,16 @@ pub(super) async fn create(
     Shared(state): Shared<Arc<State>>,
     caller: Caller,
     Path(account): Path<String>,
-    Body(request): Body<CreateTunnel>,
+    Body(body): Body<CreateBody>,
 ) -> Answer {
     caller.in_account(&account)?;
+    let request = CreateTunnel {
+        name: body.name,
+        tunnel_secret: match body.tunnel_secret {
+            Some(secret) => secret,
+            None => drawn_secret()?,
+        },
+    };
     let owner = caller.account;
     let id = TunnelId(Uuid::new_v4());
     let now = OffsetDateTime::now_utc();
@@ -143,6 +157,7 @@ impl Filters {
                 .is_none_or(|deleted| deleted != tunnel.is_living())
                 && self.name.as_ref().is_none_or(|name| *name == tunnel.name)
                 && begins(&tunnel.name, &self.name_prefix) != Some(false)
+                && begins(&tunnel.name, &self.include_prefix) != Some(false)
                 && begins(&tunnel.name, &self.exclude_prefix) != Some(true)
                 && uuid.is_none_or(|id| id == tunnel.id)
                 && existed_at.is_none_or(|at| {
@@ -155,6 +170,14 @@ impl Filters {
             .collect();
         Ok(ordered.into_values().collect())
     }
+}
+
+/// A secret for a tunnel whose maker brought none: its token is all that connectors need.
+fn drawn_secret() -> Result<String, ApiError> {
+    let mut secret = [0; change::SECRET_BYTES_MIN];
+    aws_lc_rs::rand::fill(&mut secret)
+        .map_err(|_| Code::Unavailable.error("no random bytes are available"))?;
+    Ok(STANDARD.encode(secret))
 }
 
 fn parse_time(text: &str) -> Result<OffsetDateTime, ApiError> {

@@ -108,10 +108,7 @@ fn lists_are_filtered_and_paged() {
         ("?per_page=2&page=1", vec!["web-1", "web-2"]),
         ("?per_page=2&page=3", vec!["db-3"]),
         ("?per_page=2&page=4", vec![]),
-        (
-            "?nobody_knows=this",
-            vec!["web-1", "web-2", "db-1", "db-2", "db-3"],
-        ),
+        ("?include_prefix=web", vec!["web-1", "web-2"]),
     ] {
         assert_eq!(names(&control, query), expected, "{query}");
     }
@@ -124,9 +121,51 @@ fn lists_are_filtered_and_paged() {
     let info = json!({"count": 1, "page": 3, "per_page": 2, "total_count": 5});
     assert_eq!(envelope["result_info"], info);
     assert_eq!(envelope["messages"], json!([]));
-    for bad in ["?page=0", "?page=x", "?existed_at=today", "?uuid=x"] {
+    for bad in [
+        "?page=0",
+        "?page=x",
+        "?existed_at=today",
+        "?uuid=x",
+        "?status=down",
+        "?nam=web-1",
+    ] {
         let answer = control.call("GET", &control.account_path(&format!("/cfd_tunnel{bad}")), None);
         assert!([400, 404].contains(&answer.refusal().0), "{bad}");
+    }
+    let tunnel = control.account_path(&format!("/cfd_tunnel/{}", ids[0]));
+    for (method, path) in [
+        ("GET", control.zone_path("/tunnels/routes?hostname=a.test")),
+        ("DELETE", format!("{tunnel}/connections?clientid={}", ids[0])),
+        ("DELETE", format!("{tunnel}?casade=true")),
+    ] {
+        let refused = control.call(method, &path, None);
+        assert_eq!(refused.refusal(), (400, 1001), "{path}");
+        assert!(refused.text.contains("unknown field"), "{}", refused.text);
+    }
+    assert_eq!(names(&control, "?name=web-1"), ["web-1"]);
+}
+
+#[test]
+fn a_tunnel_without_a_secret_gets_one_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let control = Control::start(dir.path());
+    let path = control.account_path("/cfd_tunnel");
+    let secret_of = |body: Value| {
+        let made = control.call("POST", &path, Some(&body)).result();
+        let token: TunnelToken = made["token"].as_str().unwrap().parse().unwrap();
+        token.secret.as_bytes().to_vec()
+    };
+    let one = secret_of(json!({"name": "one"}));
+    let two = secret_of(json!({"name": "two", "config_src": "cloudflare"}));
+    assert_eq!((one.len(), two.len()), (32, 32));
+    assert_ne!(one, two);
+    for body in [
+        json!({"name": "three", "secret": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}),
+        json!({"name": "three", "config_src": "elsewhere"}),
+        json!({"name": "three", "tunnel_secret": 3}),
+    ] {
+        let refused = control.call("POST", &path, Some(&body));
+        assert_eq!(refused.refusal(), (400, 1001), "{body}");
     }
 }
 
