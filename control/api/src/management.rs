@@ -68,6 +68,11 @@ pub enum Resource {
     Admin,
     /// Name and address of the connector's host.
     HostDetails,
+    /// Whether the connector is there, which every token opens.
+    Ping,
+    /// One that this version does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Resource {
@@ -77,6 +82,7 @@ impl Resource {
             "logs" => Some(Self::Logs),
             "admin" => Some(Self::Admin),
             "host_details" => Some(Self::HostDetails),
+            "ping" => Some(Self::Ping),
             _ => None,
         }
     }
@@ -87,6 +93,8 @@ impl Resource {
             Self::Logs => "logs",
             Self::Admin => "admin",
             Self::HostDetails => "host_details",
+            Self::Ping => "ping",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -310,6 +318,15 @@ mod tests {
         ] {
             assert!(key.verify(&forged, NOW).is_err(), "{forged}");
         }
+    }
+
+    #[test]
+    fn resources_of_a_later_version_open_nothing_and_spoil_nothing() {
+        let held: Vec<Resource> = serde_json::from_str(r#"["logs","ping","coffee"]"#).unwrap();
+        assert_eq!(held, [Resource::Logs, Resource::Ping, Resource::Unknown]);
+        let claims = claims(&held);
+        assert!(claims.opens("/logs") && claims.opens("/ping"));
+        assert!(!claims.opens("/host_details") && !claims.opens("/coffee"));
     }
 
     #[test]
