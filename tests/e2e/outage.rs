@@ -1,13 +1,16 @@
 //! Things break and come back: connections, connectors, edges, the network between them.
 
+use std::io::Write as _;
 use std::time::Duration;
 
-use adit_tests::binary::IoMode;
+use adit_tests::binary::{self, IoMode};
 use adit_tests::deadline;
 use adit_tests::origin::nginx::Nginx;
 use adit_tests::origin::scripted::Scripted;
+use adit_tests::process::{Process, command};
 use adit_tests::relay::{Impairment, Relay};
-use adit_tests::site::{Site, SiteSettings};
+use adit_tests::site::connector::CONNECT_LIMIT;
+use adit_tests::site::{HOST, Site, SiteSettings};
 
 /// How long a visitor may wait for the answer that a second replica gives after the first has died: a dead
 /// connection is noticed after the idle timeout of 5 s.
@@ -245,6 +248,64 @@ fn a_flapping_path_loses_no_connection_for_good(io: IoMode) {
     connector.wait_connections(4);
 }
 
+/// The line comes through a pipe with a name, as a script of an operator would write it.
+fn a_connection_is_restarted_on_request(io: IoMode) {
+    let (nginx, site) = (Nginx::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    site.control.route(&tunnel, HOST);
+    let pipe = site.folder().join("commands");
+    binary::succeed(command("mkfifo").arg(&pipe));
+    let edge = site.edge.addresses.tunnel.to_string();
+    let mut connector = command("sh");
+    connector
+        .args(["-c", "exec \"$@\" < \"$0\""])
+        .arg(&pipe)
+        .arg(binary::adit());
+    connector.args([
+        "tunnel",
+        "--io",
+        &io.to_string(),
+        "--metrics",
+        "127.0.0.1:0",
+        "--stdin-control",
+    ]);
+    connector
+        .args(["--edge", &edge, "--cacert"])
+        .arg(site.control.ca());
+    connector.args([
+        "run",
+        "--token",
+        &site.control.token(&tunnel),
+        "--url",
+        &nginx.url(),
+    ]);
+    let mut process = Process::start("connector", &mut connector);
+    // Opens when the connector reads.
+    let mut commands = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&pipe)
+        .expect("a pipe");
+    process.wait_line("Registered tunnel connection", deadline::STEP);
+    site.wait_served();
+    let before = process.mark();
+    commands
+        .write_all(b"help\nreconnect 50ms\n")
+        .expect("somebody reads");
+    process.wait_line_after(before, "Supported command", deadline::STEP);
+    process.wait_line_after(
+        before,
+        "Restarting connection due to reconnect signal",
+        deadline::STEP,
+    );
+    process.wait_line_after(before, "Unregistered tunnel connection", deadline::STEP);
+    process.wait_line_after(before, "Registered tunnel connection", CONNECT_LIMIT);
+    site.wait_served();
+    // Without commands it goes on.
+    drop(commands);
+    assert_eq!(site.visit("/").run().status, 200);
+    assert!(process.terminate(deadline::STEP).success());
+}
+
 adit_tests::in_both_modes!(
     a_request_moves_on_when_its_replica_dies,
     only_replayable_requests_are_asked_again,
@@ -256,4 +317,5 @@ adit_tests::in_both_modes!(
     an_idle_connector_that_moved_is_found_by_one_ping,
     a_visitor_waits_for_an_idle_connector_that_moved,
     a_flapping_path_loses_no_connection_for_good,
+    a_connection_is_restarted_on_request,
 );

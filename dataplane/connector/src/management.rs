@@ -48,6 +48,8 @@ pub(crate) struct ManagementSettings {
     pub(crate) label: Option<String>,
     /// `host:port`; the address that leads there is told.
     pub(crate) service_address: String,
+    /// Edges; without a way to that address, the one that leads to one of these is told.
+    pub(crate) edges: Vec<SocketAddr>,
 }
 
 /// The service, as all cores share it.
@@ -108,16 +110,26 @@ impl Management {
             "connector_id": settings.client.connector_id,
             "hostname": hostname,
         });
-        if let Some(ip) = local_address(&self.settings.service_address).await {
+        if let Some(ip) = self.local_address().await {
             details["ip"] = ip.to_string().into();
         }
         details
     }
+
+    /// This host's address towards the network.
+    async fn local_address(&self) -> Option<IpAddr> {
+        let service = self.settings.service_address.parse();
+        for address in service.into_iter().chain(self.settings.edges.iter().copied()) {
+            if let Some(ip) = address_towards(address).await {
+                return Some(ip);
+            }
+        }
+        None
+    }
 }
 
-/// The local address of the way to `service`. Connecting a datagram socket asks the routing table and sends nothing.
-async fn local_address(service: &str) -> Option<IpAddr> {
-    let address: SocketAddr = service.parse().ok()?;
+/// The local address of the way to `address`. Connecting a datagram socket asks the routing table and sends nothing.
+async fn address_towards(address: SocketAddr) -> Option<IpAddr> {
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).await.ok()?;
     socket.connect(address).await.ok()?;

@@ -11,6 +11,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +42,7 @@ mod files;
 mod identity;
 mod reload;
 mod service;
+mod stdin_control;
 pub(crate) mod settings;
 pub(crate) mod trust;
 mod watch;
@@ -141,6 +143,9 @@ async fn serve(
     let edges = Edges::resolve(&config).await?;
     let addresses = edges.addresses;
     settings.edge_names = edges.names;
+    // Those that stand for names lead nowhere.
+    let real = |address: &&SocketAddr| !settings.edge_names.contains_key(address);
+    settings.management.settings.edges = addresses.iter().filter(real).copied().collect();
     let settings = Arc::new(settings);
     let usable = config.connections.min(addresses.len()).min(SLOTS_MAX);
     if usable < config.connections {
@@ -175,6 +180,10 @@ async fn serve(
     let supervisor = Supervisor::new(&plan, Instant::now().into_std(), identity::seed());
     let pidfile = config.pidfile.clone();
     let grace_period = config.grace_period;
+    let restarts = match config.has_stdin_control {
+        true => Some(stdin_control::listen().map_err(ConnectorError::Runtime)?),
+        false => None,
+    };
     let reload = Reload::new(config, settings).map_err(ConnectorError::Signals)?;
     let service = Service {
         supervisor,
@@ -182,6 +191,7 @@ async fn serve(
         crew,
         signals,
         reload,
+        restarts,
         pidfile,
         is_announced: false,
     };

@@ -5,6 +5,7 @@
 //!  Parked ──────────────────► Waiting ─► Attempting ─► Serving
 //!                                ▲           │            │
 //!                                └───────────┴────────────┘ handle_ended
+//!  Serving ── handle_restart ─► Restarting ─► Resting ─► Attempting
 //!  any ── handle_drain ─► Draining ─► Ended
 //! ```
 //! Connection 0 goes first and alone; its first registration starts the others, `spacing` apart. A slot
@@ -221,7 +222,11 @@ impl Supervisor {
                 self.end_drained(at);
                 return;
             }
-            Phase::Parked | Phase::Waiting { .. } | Phase::Ended => return,
+            Phase::Restarting { rest } => {
+                slot.phase = Phase::Resting { until: now + rest };
+                return;
+            }
+            Phase::Parked | Phase::Waiting { .. } | Phase::Resting { .. } | Phase::Ended => return,
         };
         if let Some(probe) = slot.probe.take() {
             // What was a probe is all that the slot has.
@@ -234,6 +239,23 @@ impl Supervisor {
         self.retry(now, at, end, was_serving);
     }
 
+    /// Lets one connection, any of those that serve, leave in order and dials it anew `rest` later. `None` if there is
+    /// none to spare: nothing serves, or a change of transport is under way.
+    pub fn handle_restart(&mut self, rest: Duration) -> Option<ConnIndex> {
+        let fit = |slot: &Slot| slot.phase == Phase::Serving && slot.probe.is_none();
+        let count = self.slots.iter().filter(|slot| fit(slot)).count();
+        if self.is_draining || count == 0 {
+            return None;
+        }
+        let chosen = self.rng.random_range(0..count);
+        let mut fitting = self.slots.iter_mut().enumerate().filter(|(_, slot)| fit(slot));
+        let (at, slot) = fitting.nth(chosen)?;
+        slot.phase = Phase::Restarting { rest };
+        let (id, index) = (slot.attempt, index_of(at));
+        self.outputs.push_back(Output::Drain { id, index });
+        Some(index)
+    }
+
     /// Dials no more and drains what is connected.
     pub fn handle_drain(&mut self) {
         self.is_draining = true;
@@ -243,7 +265,9 @@ impl Supervisor {
                 continue;
             };
             match slot.phase {
-                Phase::Parked | Phase::Waiting { .. } => self.end_slot(at),
+                Phase::Parked | Phase::Waiting { .. } | Phase::Resting { .. } => self.end_slot(at),
+                // It is leaving already.
+                Phase::Restarting { .. } => slot.phase = Phase::Draining,
                 Phase::Attempting | Phase::Serving => {
                     slot.phase = Phase::Draining;
                     let index = index_of(at);
@@ -262,7 +286,7 @@ impl Supervisor {
             let Some(slot) = self.slots.get_mut(at) else {
                 continue;
             };
-            let Phase::Waiting { until } = slot.phase else {
+            let (Phase::Waiting { until } | Phase::Resting { until }) = slot.phase else {
                 continue;
             };
             if until > now {
@@ -431,7 +455,13 @@ impl Supervisor {
                     };
                 }
                 Phase::Attempting => slot.has_news = true,
-                Phase::Parked | Phase::Waiting { .. } | Phase::Serving | Phase::Draining | Phase::Ended => {}
+                Phase::Parked
+                | Phase::Waiting { .. }
+                | Phase::Serving
+                | Phase::Restarting { .. }
+                | Phase::Resting { .. }
+                | Phase::Draining
+                | Phase::Ended => {}
             }
         }
     }
@@ -515,6 +545,49 @@ mod tests {
             let next = dials(&mut supervisor);
             assert_eq!(slots(&next), [u8::try_from(second).unwrap() + 1]);
         }
+    }
+
+    #[test]
+    fn a_restarted_connection_leaves_in_order_and_rests_as_long_as_it_is_told() {
+        let start = some_time();
+        let mut supervisor = Supervisor::new(&plan(2, 2), start, 1);
+        assert_eq!(supervisor.handle_restart(Duration::ZERO), None, "nothing serves");
+        supervisor.handle_timeout(start);
+        let first = dials(&mut supervisor);
+        supervisor.handle_registered(start, first[0].1);
+        let rest = Duration::from_secs(30);
+        assert_eq!(supervisor.handle_restart(rest), Some(ConnIndex(0)));
+        let Output::Drain { id, .. } = supervisor.poll_output() else {
+            panic!("nothing drains");
+        };
+        assert_eq!((id, supervisor.serving()), (first[0].1, 0));
+        supervisor.handle_ended(start, id, End::Closed);
+        // The other one registers meanwhile, which shortens waits after failures only.
+        supervisor.handle_timeout(start);
+        let other = dials(&mut supervisor);
+        assert_eq!(slots(&other), [1]);
+        supervisor.handle_registered(start, other[0].1);
+        assert_eq!(supervisor.poll_output(), Output::Wait(Some(start + rest)));
+        supervisor.handle_timeout(start + rest);
+        assert_eq!(slots(&dials(&mut supervisor)), [0]);
+        // One that is told to leave for good meanwhile does so.
+        assert_eq!(supervisor.handle_restart(rest), Some(ConnIndex(1)));
+        supervisor.handle_drain();
+        assert_eq!(supervisor.handle_restart(rest), None);
+        assert!(matches!(supervisor.poll_output(), Output::Drain { id, .. } if id == other[0].1));
+        assert!(matches!(
+            supervisor.poll_output(),
+            Output::Drain {
+                index: ConnIndex(0),
+                ..
+            }
+        ));
+        supervisor.handle_ended(start + rest, other[0].1, End::Closed);
+        assert_eq!(
+            supervisor.poll_output(),
+            Output::Wait(None),
+            "the dial is still under way"
+        );
     }
 
     /// Fails attempts until one is over HTTP/2, and registers that.

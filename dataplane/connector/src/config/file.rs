@@ -110,6 +110,26 @@ const TOP_LEVEL: &[&str] = &[
     "quic-stream-level-flow-control-limit",
     "region",
     "transport-loglevel",
+    "stdin-control",
+    "management-hostname",
+    "service-op-ip",
+    "management-diagnostics",
+    "trace-output",
+    "compression-quality",
+    "heartbeat-interval",
+    "heartbeat-count",
+    "use-reconnect-token",
+    "proxy-dns",
+    "is-autoupdated",
+    "overwrite-dns",
+    "max-fetch-size",
+    "lb-pool",
+    "ui",
+    "icmpv4-src",
+    "icmpv6-src",
+    "dns-resolver-addrs",
+    "proto-loglevel",
+    "pq",
     "write-stream-timeout",
 ];
 
@@ -220,6 +240,7 @@ impl File {
             &mut flags.idle_ping_interval,
             keys.duration("idle-ping-interval")?,
         );
+        fill(&mut flags.stdin_control, keys.switch("stdin-control")?);
         fill(&mut flags.config_watch, keys.switch("config-watch")?);
         fill(&mut flags.post_quantum, keys.switch("post-quantum")?);
         fill(&mut flags.metrics, keys.text("metrics")?);

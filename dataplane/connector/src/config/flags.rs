@@ -91,6 +91,8 @@ pub struct Flags {
     pub idle_ping_interval: Option<Duration>,
     /// Reload the configuration when its file changes (ours).
     pub config_watch: Option<bool>,
+    /// Take commands from standard input.
+    pub stdin_control: Option<bool>,
     /// `NAME=VALUE` told to origins.
     pub tag: Vec<String>,
     /// Additional features offered to the edge.

@@ -59,6 +59,7 @@ fn view() -> View {
         added_headers: Vec::new(),
         management: Management {
             settings: ManagementSettings {
+                edges: Vec::new(),
                 hostname: "management.test".into(),
                 label: None,
                 service_address: String::new(),

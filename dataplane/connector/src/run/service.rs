@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
 use adit_driver::mailbox::{Receiver, Sender};
 use adit_proto::supervisor::{Output, Protocol, Supervisor};
@@ -78,6 +79,8 @@ pub(super) struct Service {
     pub(super) crew: Crew,
     pub(super) signals: Signals,
     pub(super) reload: Reload,
+    /// Connections to restart, each after a delay, if somebody may ask for that.
+    pub(super) restarts: Option<mpsc::Receiver<Duration>>,
     /// Written with the first registration.
     pub(super) pidfile: Option<PathBuf>,
     /// Whether the service manager knows of the first registration.
@@ -110,6 +113,7 @@ impl Service {
                     let is_applied = self.reload.perform(cause);
                     self.status.borrow_mut().reloaded(is_applied);
                 }
+                delay = restart_asked(&mut self.restarts) => self.restart(delay),
                 name = self.signals.next() => {
                     if is_draining {
                         return Err(ConnectorError::Interrupted);
@@ -154,6 +158,19 @@ impl Service {
                 Output::Finished => return Step::Finished,
                 Output::Wait(until) => return Step::Wait(until),
             }
+        }
+    }
+
+    fn restart(&mut self, delay: Duration) {
+        match self.supervisor.handle_restart(delay) {
+            Some(index) => {
+                tracing::info!(
+                    connIndex = index.0,
+                    ?delay,
+                    "Restarting connection due to reconnect signal"
+                );
+            }
+            None => tracing::warn!("No connection can be restarted now"),
         }
     }
 
@@ -206,6 +223,17 @@ fn log_switch(index: ConnIndex, to: Protocol) {
 
 fn now() -> std::time::Instant {
     Instant::now().into_std()
+}
+
+/// Waits for the next delay; for ever if nobody can ask any more.
+async fn restart_asked(restarts: &mut Option<mpsc::Receiver<Duration>>) -> Duration {
+    if let Some(asked) = restarts {
+        if let Some(delay) = asked.recv().await {
+            return delay;
+        }
+        *restarts = None;
+    }
+    std::future::pending().await
 }
 
 async fn wait_until(until: Option<std::time::Instant>) {

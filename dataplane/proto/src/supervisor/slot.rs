@@ -1,6 +1,6 @@
 //! One connection of a replica: what it is doing and over what.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use adit_wire::ConnIndex;
 
@@ -30,6 +30,14 @@ pub(super) enum Phase {
     },
     Attempting,
     Serving,
+    /// Told to leave, to be dialled anew this long after it has.
+    Restarting {
+        rest: Duration,
+    },
+    /// Has left on request. Unlike a wait after a failure, nothing shortens this one.
+    Resting {
+        until: Instant,
+    },
     Draining,
     Ended,
 }
@@ -42,8 +50,13 @@ impl Slot {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Waiting { until } => Some(until),
-            Phase::Parked | Phase::Attempting | Phase::Serving | Phase::Draining | Phase::Ended => None,
+            Phase::Waiting { until } | Phase::Resting { until } => Some(until),
+            Phase::Parked
+            | Phase::Attempting
+            | Phase::Serving
+            | Phase::Restarting { .. }
+            | Phase::Draining
+            | Phase::Ended => None,
         }
     }
 }
