@@ -1,5 +1,8 @@
 //! `adit tail`: an operator reads a connector's log from afar, and nobody else does.
 
+use std::io::Write as _;
+use std::net::TcpStream;
+
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_tests::binary::{self, IoMode};
 use adit_tests::deadline;
@@ -9,6 +12,8 @@ use adit_tests::site::control::Tunnel;
 use adit_tests::site::{HOST, Site, SiteSettings, error_code};
 use adit_tests::visitor::curl::Curl;
 use adit_tests::visitor::tail::{EDGE_LINES, HOSTNAME, adit};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// What connectors take for their own service.
 const CONNECTOR_HOSTNAME: &str = "management.argotunnel.com";
@@ -52,6 +57,32 @@ fn an_operator_follows_the_log(io: IoMode) {
     );
     all.wait_line("Response", deadline::STEP);
     assert!(!all.log().contains("secret=1") && !connector.process.log().contains("GET request"));
+    // One name for the request on both sides, and the rule it met.
+    let named = line
+        .split("\"requestID\":\"")
+        .nth(1)
+        .and_then(|rest| rest.get(..32));
+    let access_log = std::fs::read_to_string(site.edge.folder().join("access.log")).expect("an access log");
+    assert!(
+        named.is_some_and(|id| access_log.contains(id)),
+        "{line} {access_log}"
+    );
+    assert!(line.contains("\"ingressRule\":0"), "{line}");
+
+    // Who goes away in the middle of an upload is no error of anybody's here.
+    let mut visitor = TcpStream::connect(site.edge.http()).expect("a connection");
+    write!(
+        visitor,
+        "POST /discard HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1000000\r\n\r\nabc"
+    )
+    .expect("a head");
+    drop(visitor);
+    let line = all.wait_line("Request cancelled", deadline::STEP);
+    assert!(
+        line.contains(" debug http ") && line.contains("requestID"),
+        "{line}"
+    );
+    assert!(!connector.process.log().contains("Request failed"));
 
     // A later stream of the same operator takes the place of the first.
     let (_, replica) = connector.ready().expect("an answer");
@@ -75,7 +106,11 @@ fn an_operator_follows_the_log(io: IoMode) {
     deadline::until_true("the origin to be gone", deadline::STEP, || {
         site.visit("/").run().status == 502
     });
-    grave.wait_line(" error http Request failed", deadline::STEP);
+    let line = grave.wait_line(" error http Request failed", deadline::STEP);
+    assert!(
+        line.contains("\"requestID\":\"") && line.contains("\"ingressRule\":0"),
+        "{line}"
+    );
     assert!(!grave.log().contains("GET request"));
 }
 
@@ -102,6 +137,18 @@ fn only_a_token_of_control_opens_the_service(io: IoMode) {
     )
     .run();
     assert!(told.status == 200 && told.text().contains(&replica), "{told:?}");
+    let told: serde_json::Value = serde_json::from_str(&told.text()).expect("an object");
+    let ip: std::net::IpAddr = told["ip"]
+        .as_str()
+        .and_then(|ip| ip.parse().ok())
+        .expect("an address");
+    assert!(!ip.is_unspecified(), "{ip}");
+    let claims = logs
+        .split('.')
+        .nth(1)
+        .and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    let claims: serde_json::Value = serde_json::from_slice(&claims.expect("claims")).expect("an object");
+    assert_eq!(claims["res"], serde_json::json!(["logs", "ping"]));
     let not_websocket = ask(&site, &format!("/logs?access_token={logs}")).run();
     assert_eq!(not_websocket.status, 426);
 

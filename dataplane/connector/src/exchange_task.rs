@@ -46,9 +46,11 @@ mod http2;
 mod manage;
 mod quic;
 mod tcp;
+mod told;
 
 pub(crate) use http2::serve_http2;
 pub(crate) use quic::serve_quic;
+use told::Told;
 
 /// An edge writes the head in one go, so a head that takes longer is none.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -92,11 +94,18 @@ enum ExchangeError {
     ResponseBody(#[source] hyper::Error),
     #[error("the upgraded connection broke off")]
     Relay,
+    #[error("the visitor broke its upload off")]
+    Upload,
     #[error("Incoming request ended abruptly: context canceled")]
     Cancelled,
 }
 
 impl ExchangeError {
+    /// Whether the visitor went away, which is no failure.
+    fn is_the_visitors(&self) -> bool {
+        matches!(self, Self::Cancelled | Self::Upload)
+    }
+
     /// What the edge is told, if it is still owed a response head.
     fn excuse(&self) -> Option<Excuse> {
         let excuse = |text, reach| Some(Excuse { text, reach });
@@ -113,6 +122,7 @@ impl ExchangeError {
             | Self::ResponseBody(_)
             | Self::Conversation(_)
             | Self::Relay
+            | Self::Upload
             | Self::Cancelled => None,
         }
     }
@@ -144,6 +154,7 @@ enum Asked {
 struct Stream<'a, S, R> {
     index: ConnIndex,
     metrics: &'a CoreMetrics,
+    told: Told,
     send: S,
     /// Taken by a request body.
     recv: Option<R>,
@@ -154,46 +165,27 @@ async fn conclude<S: ToEdge, R: FromEdge>(
     core: &ExchangeCore,
     index: ConnIndex,
     mut stream: Stream<'_, S, R>,
-    served: impl AsyncFnOnce(&mut Stream<'_, S, R>, &mut Bytes) -> Result<(), ExchangeError>,
+    served: impl AsyncFnOnce(&mut Stream<'_, S, R>) -> Result<(), ExchangeError>,
 ) {
     core.metrics.requests.add(1);
     core.metrics.concurrent_requests.inc();
-    let mut dest = Bytes::new();
-    let served = served(&mut stream, &mut dest).await;
+    let served = served(&mut stream).await;
     core.metrics.concurrent_requests.dec();
     let Err(error) = served else {
         stream.send.finish();
         return;
     };
-    let dest = String::from_utf8_lossy(&dest);
-    // Queries may hold secrets: those of management requests always do.
-    let dest = path(&dest);
-    // Only a flow is addressed without a scheme.
-    let event = if dest.contains("://") {
-        LogEvent::Http
-    } else {
-        LogEvent::Tcp
-    };
+    let told = std::mem::take(&mut stream.told);
+    told.failed(index, &error);
     if matches!(error, ExchangeError::Origin(OriginError::Busy(_))) {
-        // Not an error of ours, and logged by the group, now and then.
         core.metrics.request_errors.add(1);
-        tracing::debug!(event = event as u8, connIndex = index.0, dest, error = %error, "Request refused");
         return match answer_ourselves(builtin::busy(), &mut stream).await {
             Ok(()) => stream.send.finish(),
             Err(_) => stream.send.fail(None).await,
         };
     }
-    if matches!(error, ExchangeError::Cancelled) {
-        tracing::debug!(event = event as u8, connIndex = index.0, dest, error = %error, "Request failed");
-    } else {
+    if !error.is_the_visitors() {
         core.metrics.request_errors.add(1);
-        tracing::error!(
-            event = event as u8,
-            connIndex = index.0,
-            dest,
-            error = chain(&error),
-            "Request failed"
-        );
     }
     stream.send.fail(error.excuse().as_ref()).await;
 }
@@ -213,17 +205,21 @@ async fn exchange<S: ToEdge, R: FromEdge>(
         // Boxed, so that other exchanges do not keep room for it.
         return Box::pin(manage::answer(core, head, first, stream)).await;
     }
+    let rules = core.origins.rules(&core.settings.ingress.load());
+    let (rule, served) = rules.find(head.host(), head.target()).unzip();
+    stream.told.of_request(&head, rule);
     tracing::debug!(
         event = LogEvent::Http as u8,
         connIndex = stream.index.0,
         host = head.host(),
         path = path(head.target()),
+        requestID = stream.told.request_id(),
+        ingressRule = rule,
         "{} request",
         head.method()
     );
-    let rules = core.origins.rules(&core.settings.ingress.load());
     // Every ingress ends with a rule for all, so there is a service.
-    let Some(served) = rules.find(head.host(), head.target()) else {
+    let Some(served) = served else {
         return answer_ourselves(builtin::status(StatusCode::NOT_FOUND), stream).await;
     };
     if let Some(gate) = &served.gate
@@ -290,7 +286,7 @@ async fn http<S: ToEdge, R: FromEdge>(
     let reply = tokio::select! {
         biased;
         reply = sending => match reply {
-            Err(_) if progress.is_failed() => return Err(ExchangeError::Cancelled),
+            Err(_) if progress.is_failed() => return Err(ExchangeError::Upload),
             reply => reply?,
         },
         () = stream.gone() => return Err(ExchangeError::Cancelled),
@@ -338,10 +334,7 @@ async fn websocket<S: ToEdge, R: FromEdge>(
             let Some(recv) = recv else {
                 return Err(ExchangeError::Relay);
             };
-            match websocket::relay(io, early, send, recv).await {
-                End::Finished => Ok(()),
-                End::Broken => Err(ExchangeError::Relay),
-            }
+            ended(websocket::relay(io, early, send, recv).await)
         }
     }
 }
@@ -359,9 +352,15 @@ async fn converse<S: ToEdge, R: FromEdge>(
     let Some(recv) = recv else {
         return Err(ExchangeError::Relay);
     };
-    match echo::serve(first, send, recv).await {
+    ended(echo::serve(first, send, recv).await)
+}
+
+/// What the end of a relay means for the exchange.
+fn ended(end: End) -> Result<(), ExchangeError> {
+    match end {
         End::Finished => Ok(()),
         End::Broken => Err(ExchangeError::Relay),
+        End::Gone => Err(ExchangeError::Cancelled),
     }
 }
 
@@ -397,7 +396,7 @@ async fn pass_on<S: ToEdge, R: FromEdge>(
                     }
                 }
             },
-            Some(Err(_)) if progress.is_failed() => return Err(ExchangeError::Cancelled),
+            Some(Err(_)) if progress.is_failed() => return Err(ExchangeError::Upload),
             Some(Err(error)) => return Err(ExchangeError::ResponseBody(error)),
             None => break,
         }
@@ -454,7 +453,7 @@ impl<S: ToEdge, R: FromEdge> Stream<'_, S, R> {
             match recv.read_chunk().await {
                 Ok(Some(chunk)) => whole.extend_from_slice(&chunk),
                 Ok(None) => return Ok(Some(whole.freeze())),
-                Err(_) => return Err(ExchangeError::Cancelled),
+                Err(_) => return Err(ExchangeError::Upload),
             }
         }
         Ok(None)
@@ -467,6 +466,8 @@ impl<S: ToEdge, R: FromEdge> Stream<'_, S, R> {
             event = LogEvent::Http as u8,
             connIndex = self.index.0,
             status = status.as_u16(),
+            requestID = self.told.request_id(),
+            ingressRule = self.told.rule,
             "Response"
         );
         Ok(())

@@ -206,10 +206,10 @@ impl Rules {
         &self.services
     }
 
-    /// What the rule that a request meets says.
-    pub(crate) fn find(&self, host: &str, path_and_query: &str) -> Option<Served> {
+    /// Position of the rule that a request meets, and what it says.
+    pub(crate) fn find(&self, host: &str, path_and_query: &str) -> Option<(usize, Served)> {
         let (index, _) = self.state.ingress.find(host, path_and_query);
-        self.services.get(index).cloned()
+        Some((index, self.services.get(index)?.clone()))
     }
 }
 

@@ -8,7 +8,7 @@ use adit_wire::ConnIndex;
 use bytes::Bytes;
 use http::Request;
 
-use super::{Asked, ExchangeCore, Stream, conclude, exchange};
+use super::{Asked, ExchangeCore, Stream, Told, conclude, exchange};
 use crate::edge_stream::http2::{Http2Answer, Http2Body};
 
 /// Serves a request that is for an origin.
@@ -23,15 +23,16 @@ pub(crate) async fn serve_http2(
     let stream = Stream {
         index,
         metrics: &core.metrics,
+        told: Told::default(),
         send: answer,
         recv: Some(body),
     };
-    let serving = async |stream: &mut Stream<'_, Http2Answer, Http2Body>, dest: &mut Bytes| {
-        *dest = Bytes::from(parts.uri.to_string());
+    let serving = async |stream: &mut Stream<'_, Http2Answer, Http2Body>| {
+        stream.told.dest = Bytes::from(parts.uri.to_string());
         let asked = if Kind::of(&parts.headers) == Kind::Flow {
             let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
-            *dest = Bytes::copy_from_slice(authority.as_bytes());
-            Asked::Flow(dest.clone())
+            stream.told.dest = Bytes::copy_from_slice(authority.as_bytes());
+            Asked::Flow(stream.told.dest.clone())
         } else {
             Asked::Request(RequestHead::from_http2(parts, has_body)?)
         };

@@ -30,6 +30,6 @@ pub(super) async fn answer<S: ToEdge, R: FromEdge>(
     let recv = recv.as_mut().ok_or(ExchangeError::Relay)?;
     match session::serve(&management.live_log, &actor, first, send, recv).await {
         End::Finished => Ok(()),
-        End::Broken => Err(ExchangeError::Cancelled),
+        End::Broken | End::Gone => Err(ExchangeError::Cancelled),
     }
 }

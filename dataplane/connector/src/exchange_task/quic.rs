@@ -10,7 +10,7 @@ use adit_wire::connect::{ConnectRequest, ConnectionType, decode_request};
 use adit_wire::signature::DATA_STREAM;
 use bytes::{Bytes, BytesMut};
 
-use super::{Asked, ExchangeCore, ExchangeError, HEAD_DEADLINE, Stream, conclude, exchange};
+use super::{Asked, ExchangeCore, ExchangeError, HEAD_DEADLINE, Stream, Told, conclude, exchange};
 use crate::edge_stream::over_quic::QuicAnswer;
 
 /// Serves a data stream whose signature has been read.
@@ -23,12 +23,13 @@ pub(crate) async fn serve_quic(
     let stream = Stream {
         index,
         metrics: &core.metrics,
+        told: Told::default(),
         send: answer,
         recv: Some(recv),
     };
-    let serving = async |stream: &mut Stream<'_, QuicAnswer, RecvStream>, dest: &mut Bytes| {
+    let serving = async |stream: &mut Stream<'_, QuicAnswer, RecvStream>| {
         let (request, first) = read_head(stream.recv.as_mut()).await?;
-        dest.clone_from(&request.dest);
+        stream.told.dest.clone_from(&request.dest);
         let asked = match request.kind {
             ConnectionType::Tcp => Asked::Flow(request.dest),
             ConnectionType::Http | ConnectionType::WebSocket => Asked::Request(RequestHead::parse(&request)?),

@@ -12,14 +12,14 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::SEC_WEBSOCKET_KEY;
 
-use super::{ExchangeCore, ExchangeError, Stream, answer_ourselves};
+use super::{ExchangeCore, ExchangeError, Stream, answer_ourselves, ended};
 use crate::edge_stream::{FromEdge, ToEdge};
 use crate::metrics::CoreMetrics;
 use crate::origin::dial::Purpose;
 use crate::origin::io_stream::OriginIo;
 use crate::origin::tcp::carry::{HALF_CLOSE, Inward, relay};
 use crate::origin::tcp::{self, JUMP_DESTINATION, TcpOrigin, conversation};
-use crate::origin::websocket::{self, Early, End};
+use crate::origin::websocket::{self, Early};
 use crate::origin::{builtin, handshake};
 
 /// Carries TCP in a WebSocket.
@@ -169,12 +169,5 @@ impl<'a> Session<'a> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.0.tcp_sessions_open.dec();
-    }
-}
-
-fn ended(end: End) -> Result<(), ExchangeError> {
-    match end {
-        End::Finished => Ok(()),
-        End::Broken => Err(ExchangeError::Relay),
     }
 }

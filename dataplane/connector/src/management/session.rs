@@ -98,10 +98,10 @@ pub(crate) async fn serve(
             let (code, reason) = closing.told();
             match send.write(message::close(code, reason, None)).await {
                 Ok(()) => End::Finished,
-                Err(Gone) => End::Broken,
+                Err(Gone) => End::Gone,
             }
         }
-        Err(Gone) => End::Broken,
+        Err(Gone) => End::Gone,
     }
 }
 

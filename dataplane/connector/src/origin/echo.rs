@@ -21,7 +21,7 @@ pub(crate) async fn serve(first: Bytes, send: &mut impl ToEdge, recv: &mut impl 
     loop {
         let answer = echo.handle_bytes(&chunk);
         if !answer.is_empty() && send.write(answer).await.is_err() {
-            return End::Broken;
+            return End::Gone;
         }
         if echo.is_closed() {
             return End::Finished;
@@ -29,7 +29,7 @@ pub(crate) async fn serve(first: Bytes, send: &mut impl ToEdge, recv: &mut impl 
         chunk = match recv.read_chunk().await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => return End::Finished,
-            Err(_) => return End::Broken,
+            Err(_) => return End::Gone,
         };
     }
 }

@@ -121,8 +121,10 @@ async fn ask(io: OriginIo, asked: &Purpose, request: Request<RequestBody>) -> Re
 pub(crate) enum End {
     /// One side said that it is done.
     Finished,
-    /// One side broke off.
+    /// The origin broke off, or neither side moved for too long.
     Broken,
+    /// The visitor is gone, or the edge is.
+    Gone,
 }
 
 /// Bytes that came along with the heads of the upgrade.
@@ -150,13 +152,13 @@ pub(crate) async fn relay(
             chunks = match recv.read_chunks().await {
                 Ok(Some(chunks)) => chunks,
                 Ok(None) => return End::Finished,
-                Err(_) => return End::Broken,
+                Err(_) => return End::Gone,
             };
         }
     };
     let to_visitor = async {
         if !early.from_origin.is_empty() && send.write(early.from_origin).await.is_err() {
-            return End::Broken;
+            return End::Gone;
         }
         let mut buffer = GrowingBuffer::default();
         loop {
@@ -166,7 +168,7 @@ pub(crate) async fn relay(
                 Err(_) => return End::Broken,
             };
             if send.write(chunk).await.is_err() {
-                return End::Broken;
+                return End::Gone;
             }
         }
     };

@@ -86,7 +86,7 @@ impl<'a, R: FromEdge> Inward<'a, R> {
             self.chunk = match self.recv.read_chunk().await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => return Heard::Gone(End::Finished),
-                Err(_) => return Heard::Gone(End::Broken),
+                Err(_) => return Heard::Gone(End::Gone),
             };
         }
     }
@@ -120,7 +120,7 @@ pub(crate) async fn relay(
 ) -> End {
     let (mut reader, mut writer) = tokio::io::split(io);
     let end = until_both(&mut reader, &mut writer, early, &mut inward, send).await;
-    if end == End::Broken {
+    if end != End::Finished {
         reader.unsplit(writer).abort();
     }
     end
@@ -219,7 +219,7 @@ where
             read = reader.read_buf(&mut limited) => match read {
                 Ok(0) => match send.write(carrier::close(None)).await {
                     Ok(()) => return Direction::Closed,
-                    Err(_) => return Direction::Ended(End::Broken),
+                    Err(_) => return Direction::Ended(End::Gone),
                 },
                 Ok(count) => {
                     shared.has_moved.set(true);
@@ -234,7 +234,7 @@ where
             }
         };
         if send.write(frame).await.is_err() {
-            return Direction::Ended(End::Broken);
+            return Direction::Ended(End::Gone);
         }
     }
 }
