@@ -18,7 +18,7 @@ use adit_wire::metadata::{
     FLOW_CONNECT_RATE_LIMITED, HTTP_HOST, HTTP_METHOD, HTTP_STATUS, TRAILERS, TRUE, UNREACHED,
 };
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TE, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri, Version, response};
 
@@ -193,7 +193,8 @@ pub struct Http2Response {
 
 /// Writes an answer as the head of a data stream. One that is none becomes a connector's report of an error.
 ///
-/// Its own headers are not looked at: the connector's HTTP library has its hand in them. `form` is how its body will
+/// Its own headers are not looked at, for the connector's HTTP library has its hand in them, unless there are no others,
+/// as when the connector itself answers. `form` is how its body will
 /// follow.
 #[must_use]
 pub fn http2_response(answer: &response::Parts, kind: ConnectionType, form: BodyForm) -> Http2Response {
@@ -219,6 +220,9 @@ fn report(error: &dyn std::error::Error, mark: Option<Entry<'_>>) -> Bytes {
 
 fn translated(answer: &response::Parts, kind: ConnectionType, form: BodyForm) -> Result<Bytes, AnswerError> {
     let meta = answer.headers.get(RESPONSE_META).map(HeaderValue::as_bytes);
+    if meta.is_none() && is_from_inside(answer, kind) {
+        return from_inside(answer);
+    }
     match meta.and_then(ResponseMeta::parse).ok_or(AnswerError::Unsigned)? {
         ResponseMeta::Origin => {}
         ResponseMeta::Connector {
@@ -258,6 +262,25 @@ fn translated(answer: &response::Parts, kind: ConnectionType, form: BodyForm) ->
         metadata.push(Entry::new(TRAILERS, TRUE));
     }
     metadata.extend(headers.iter().map(|(name, value)| Entry::header(name, value)));
+    Ok(encode_response(b"", &metadata)?)
+}
+
+/// Whether an answer was written by a handler inside of a stock connector that left the head to the library, as those
+/// of its management service's profiles and metrics do. Nothing from an origin comes so.
+fn is_from_inside(answer: &response::Parts, kind: ConnectionType) -> bool {
+    kind == ConnectionType::Http
+        && answer.status == StatusCode::OK
+        && !answer.headers.contains_key(RESPONSE_HEADERS)
+}
+
+/// Takes what the library says about the body; it knows nothing else.
+fn from_inside(answer: &response::Parts) -> Result<Bytes, AnswerError> {
+    let mut metadata = vec![Entry::new(HTTP_STATUS, answer.status.as_str())];
+    for (name, written) in [(CONTENT_TYPE, "Content-Type"), (CONTENT_LENGTH, "Content-Length")] {
+        if let Some(value) = answer.headers.get(name) {
+            metadata.push(Entry::header(written, value));
+        }
+    }
     Ok(encode_response(b"", &metadata)?)
 }
 

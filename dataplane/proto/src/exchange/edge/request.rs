@@ -17,9 +17,12 @@ use super::{BodyLength, Policy, PublicRequest, RequestId, Visitor};
 use crate::exchange::error_code::ErrorCode;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
-/// Pairs the edge adds at most: method, host, framing, a WebSocket's key, the mark of trailers, and what it tells of the
+/// What a WebSocket is asked for with. Stock connectors and ours say so by themselves; others pass on what they get.
+const WEBSOCKET_HEADERS: [(&str, &str); 2] = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
+
+/// Pairs the edge adds at most: method, host, framing, a WebSocket's upgrade and key, the mark of trailers, and what it tells of the
 /// visitor.
-const ADDED_PAIRS: usize = 5 + ORIGINATION_HEADERS;
+const ADDED_PAIRS: usize = 5 + WEBSOCKET_HEADERS.len() + ORIGINATION_HEADERS;
 
 /// The host a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +127,9 @@ pub fn tunnel_request(
     metadata.push(Entry::new(HTTP_HOST, authority.text));
     put_visitor_headers(&mut metadata, request.headers, &cookies);
     metadata.extend(length.entry());
+    if is_websocket {
+        metadata.extend(WEBSOCKET_HEADERS.map(|(name, value)| Entry::header(name, value)));
+    }
     if is_extended && !request.headers.contains_key(SEC_WEBSOCKET_KEY) {
         metadata.push(Entry::header("Sec-WebSocket-Key", websocket_key));
     }

@@ -265,7 +265,8 @@ fn a_websocket_is_recognised_over_both_versions() {
     assert_eq!(sent.head.kind, ConnectionType::WebSocket);
     assert_eq!(values(&sent, "sec-websocket-key"), ["dGhlIHNhbXBsZSBub25jZQ=="]);
     assert_eq!(values(&sent, "sec-websocket-protocol"), ["chat"]);
-    assert!(values(&sent, "upgrade").is_empty());
+    assert_eq!(values(&sent, "upgrade"), ["websocket"]);
+    assert_eq!(values(&sent, "connection"), ["Upgrade"]);
 
     let mut h2 = case(&[]);
     h2.method = Method::CONNECT;
@@ -279,6 +280,7 @@ fn a_websocket_is_recognised_over_both_versions() {
     );
     assert_eq!(sent.head.dest, "https://a.example/chat");
     assert_eq!(values(&sent, "sec-websocket-key"), [KEY]);
+    assert_eq!(values(&sent, "upgrade"), ["websocket"]);
 
     h2.protocol = None;
     assert_eq!(send(&h2).unwrap_err(), ErrorCode::Unsupported);

@@ -288,3 +288,31 @@ fn the_wish_for_trailers_is_said_as_http2_says_it() {
     let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(pairs(&response.metadata), expected);
 }
+
+#[test]
+fn an_answer_from_inside_of_a_stock_connector_has_no_signature() {
+    let answer = |status: u16, headers: &[(&str, &str)]| {
+        let mut response = Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        response.body(()).unwrap().into_parts().0
+    };
+    let heard = |answer: &response::Parts, kind| {
+        let head = http2_response(answer, kind, BodyForm::Plain);
+        let response: ConnectResponse = decode_response(&mut head.head.clone()).unwrap().unwrap();
+        (response.error.is_empty(), response.metadata.len())
+    };
+    let plain = [
+        ("content-type", "text/plain"),
+        ("date", "today"),
+        ("x-other", "1"),
+    ];
+    let profile = answer(200, &plain);
+    assert_eq!(heard(&profile, ConnectionType::Http), (true, 2));
+    assert!(!heard(&profile, ConnectionType::WebSocket).0);
+    assert!(!heard(&answer(502, &plain), ConnectionType::Http).0);
+    // Half of a signature is none.
+    let half = answer(200, &[(RESPONSE_HEADERS, "")]);
+    assert!(!heard(&half, ConnectionType::Http).0);
+}
