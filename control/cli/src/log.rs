@@ -9,6 +9,7 @@
 mod layer;
 mod line;
 mod live;
+mod rolling;
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use self::layer::{LineLayer, Sink};
 use self::line::Shape;
 use self::live::{LiveLayer, WhileStreaming};
+use self::rolling::Rolling;
 use crate::args::lookup::Lookup;
 use crate::failure::Failure;
 
@@ -35,8 +37,8 @@ const OUR_CRATES: &str = "adit";
 const TRANSPORT: &str = "adit_driver::quic";
 const TRANSPORT_LIBRARY: &str = "quinn_proto";
 
-/// File name below `--log-directory`.
-const FILE_IN_DIRECTORY: &str = "adit.log";
+/// File name below `--log-directory`: cloudflared's, so that what collects its logs finds ours.
+const FILE_IN_DIRECTORY: &str = "cloudflared.log";
 
 /// The process has one logger.
 static CONNECTOR: OnceLock<ConnectorLog> = OnceLock::new();
@@ -61,40 +63,83 @@ pub(crate) struct Options {
     level: LevelFilter,
     transport_level: Option<LevelFilter>,
     shape: Shape,
-    file: Option<PathBuf>,
+    file: Option<LogFile>,
+    /// Values that mean nothing.
+    odd: Vec<String>,
+    /// What else is to be told.
+    complaints: Vec<String>,
+}
+
+/// Where lines are also written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum LogFile {
+    /// `--logfile`: grows, whoever wants less moves it away.
+    Named(PathBuf),
+    /// `--log-directory`: put aside when it is full.
+    InDirectory(PathBuf),
+}
+
+impl LogFile {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Named(path) | Self::InDirectory(path) => path,
+        }
+    }
 }
 
 impl Options {
-    /// Reads the log flags of a command that has no file with them.
+    /// Reads the log flags of a command that has no file with them. An odd value is refused.
     pub(crate) fn from_flags(flags: &Lookup<'_>) -> Result<Self, Failure> {
-        Self::read(|name| Ok(flags.text(name)))
+        let options = Self::read(|name| Ok(flags.text(name)))?;
+        if let Some(odd) = options.odd.first() {
+            return Err(Failure::usage(odd.clone()));
+        }
+        Ok(options)
     }
 
-    /// Reads the log settings wherever `setting` finds them.
+    /// Reads the log settings wherever `setting` finds them. An odd value is told and left aside: with cloudflared it
+    /// keeps no tunnel from running.
     pub(crate) fn read(setting: impl Fn(&str) -> Result<Option<String>, Failure>) -> Result<Self, Failure> {
-        let level = |name: &str| setting(name)?.map(|text| parse_level(name, &text)).transpose();
+        let mut odd = Vec::new();
+        let mut level = |name: &str| {
+            let text = setting(name)?.filter(|text| !text.is_empty());
+            let parsed = text.and_then(|text| parse_level(name, &text).map_err(|text| odd.push(text)).ok());
+            Ok::<_, Failure>(parsed)
+        };
         let chosen = level("loglevel")?.unwrap_or(LevelFilter::INFO);
+        let transport_level = level("transport-loglevel")?;
         let shape = match setting("output")?.as_deref() {
             None | Some("default" | "") => Shape::Text,
             Some("json") => Shape::Json,
             Some(other) => {
-                return Err(Failure::usage(format!(
+                odd.push(format!(
                     "invalid value for --output: '{other}' is neither default nor json"
-                )));
+                ));
+                Shape::Text
             }
         };
-        let directory = setting("log-directory")?;
-        let in_directory = || directory.map(|directory| Path::new(&directory).join(FILE_IN_DIRECTORY));
+        let text = |name: &str| Ok::<_, Failure>(setting(name)?.filter(|text| !text.is_empty()));
+        let (logfile, directory) = (text("logfile")?, text("log-directory")?);
+        let mut complaints = Vec::new();
+        if let (Some(logfile), Some(directory)) = (&logfile, &directory) {
+            complaints.push(format!(
+                "Your config includes values for both logfile ({logfile}) and log-directory ({directory}), but they are incompatible. logfile takes precedence."
+            ));
+        }
+        let in_directory = |directory| LogFile::InDirectory(Path::new(&directory).join(FILE_IN_DIRECTORY));
+        let named = logfile.map(|path| LogFile::Named(PathBuf::from(path)));
         Ok(Self {
             level: chosen,
-            transport_level: level("transport-loglevel")?,
+            transport_level,
             shape,
-            file: setting("logfile")?.map(PathBuf::from).or_else(in_directory),
+            file: named.or_else(|| directory.map(in_directory)),
+            odd,
+            complaints,
         })
     }
 
     fn absolute_file(&self) -> Option<PathBuf> {
-        let file = self.file.as_deref()?;
+        let file = self.file.as_ref()?.path();
         Some(std::path::absolute(file).unwrap_or_else(|_| file.to_owned()))
     }
 
@@ -108,6 +153,7 @@ impl Options {
             .try_init()
             .context("cannot set up logging")?;
         log_panics();
+        self.complain();
         Ok(())
     }
 
@@ -129,16 +175,20 @@ impl Options {
             .try_init()
             .context("cannot set up logging")?;
         log_panics();
+        self.complain();
         Ok(())
     }
 
     fn layers(&self) -> Result<(LineLayer, Option<LineLayer>), Failure> {
         let console = LineLayer::new(self.shape, Sink::Console);
-        let file = self.file.as_deref().map(open).transpose()?;
-        Ok((
-            console,
-            file.map(|file| LineLayer::new(Shape::Json, Sink::File(file))),
-        ))
+        let file = self.file.as_ref().map(open).transpose()?;
+        Ok((console, file.map(|sink| LineLayer::new(Shape::Json, sink))))
+    }
+
+    fn complain(&self) {
+        for complaint in self.odd.iter().chain(&self.complaints) {
+            tracing::error!("{complaint}");
+        }
     }
 
     fn filter(&self) -> Targets {
@@ -160,26 +210,34 @@ fn log_panics() {
     }));
 }
 
-fn parse_level(flag: &str, text: &str) -> Result<LevelFilter, Failure> {
+fn parse_level(flag: &str, text: &str) -> Result<LevelFilter, String> {
     match text {
         "trace" => Ok(LevelFilter::TRACE),
         "debug" => Ok(LevelFilter::DEBUG),
         "info" => Ok(LevelFilter::INFO),
         "warn" => Ok(LevelFilter::WARN),
         "error" | "fatal" | "panic" => Ok(LevelFilter::ERROR),
-        other => {
-            let text = format!(
-                "invalid value for --{flag}: '{other}' is none of debug, info, warn, error and fatal"
-            );
-            Err(Failure::usage(text))
-        }
+        "disabled" => Ok(LevelFilter::OFF),
+        _ => Err(format!(
+            "invalid value for --{flag}: '{text}' is none of debug, info, warn, error and fatal"
+        )),
     }
 }
 
-fn open(path: &Path) -> Result<std::fs::File, Failure> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+fn open(file: &LogFile) -> Result<Sink, Failure> {
+    let cannot = || format!("cannot open the log file {}", file.path().display());
+    if let Some(folder) = file
+        .path()
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
-    let file = OpenOptions::new().create(true).append(true).open(path);
-    Ok(file.with_context(|| format!("cannot open the log file {}", path.display()))?)
+    Ok(match file {
+        LogFile::Named(path) => {
+            let opened = OpenOptions::new().create(true).append(true).open(path);
+            Sink::File(opened.with_context(cannot)?)
+        }
+        LogFile::InDirectory(path) => Sink::Rolling(Rolling::open(path).with_context(cannot)?),
+    })
 }

@@ -15,6 +15,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::line::{Field, Shape, render};
+use super::rolling::Rolling;
 use crate::output::time::to_seconds;
 
 /// Where lines go.
@@ -24,6 +25,8 @@ pub(super) enum Sink {
     Console,
     /// A file opened for appending.
     File(File),
+    /// A file that is put aside when it is full.
+    Rolling(Rolling),
 }
 
 /// Writes every event as one line with one write, so that lines of several threads do not mix.
@@ -57,6 +60,7 @@ impl LineLayer {
         let _unwritable = match &mut *sink {
             Sink::Console => io::stderr().lock().write_all(line.as_bytes()),
             Sink::File(file) => file.write_all(line.as_bytes()),
+            Sink::Rolling(file) => file.write(line.as_bytes(), OffsetDateTime::now_utc()),
         };
     }
 }
