@@ -172,7 +172,7 @@ fn an_address_that_asks_too_often_is_told_so(io: IoMode) {
 fn what_is_missing_is_named(io: IoMode) {
     let site = Site::start(io);
     let nobody = binary::output(tunnel(&site).args(["--url", "http://127.0.0.1:1"]));
-    assert_eq!(nobody.status.code(), Some(255));
+    assert_eq!(nobody.status.code(), Some(1));
     let text = String::from_utf8_lossy(&nobody.stderr);
     for name in [
         "--quick-service",

@@ -9,6 +9,7 @@ mod grpc;
 mod tcp;
 mod restarts;
 mod tool;
+mod invocations;
 mod quick;
 mod tail;
 mod shared_port;

@@ -15,14 +15,15 @@ pub(crate) mod values;
 
 use std::ffi::OsString;
 
-use clap::{Arg, ArgMatches, Args as _, Command, value_parser};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, value_parser};
 
 use self::flag::Flag;
 use self::leaf::{LEAVES, Leaf};
 use self::lookup::{Environment, Lookup};
 use self::tunnel_flags::{RUN_FLAGS, TUNNEL_FLAGS, VERSION_FLAGS};
 use crate::cmd::{control, edge, manual};
-use crate::{parent, up};
+use crate::{output, parent, up};
 
 /// Flags of [`TUNNEL_FLAGS`] that every command takes: they say how it logs.
 pub(crate) const LOG_FLAGS: &[&str] = &[
@@ -36,11 +37,20 @@ pub(crate) const LOG_FLAGS: &[&str] = &[
 /// The whole grammar.
 pub(crate) fn command() -> Command {
     Command::new("adit")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(concat!("version ", env!("CARGO_PKG_VERSION")))
+        .disable_version_flag(true)
         .about("A tunnel gateway: edge, connector and control in one executable")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .args(TUNNEL_FLAGS.iter().map(|flag| flag.arg(false, true)))
+        .arg(
+            Arg::new("version")
+                .long("version")
+                .short('v')
+                .short_alias('V')
+                .action(ArgAction::Version)
+                .help("Print the version"),
+        )
         .arg(
             Arg::new(parent::FLAG)
                 .long(parent::FLAG)
@@ -67,9 +77,17 @@ pub(crate) fn command() -> Command {
         )
 }
 
-/// Parses the process's arguments; on a wrong command line, says so and exits with status 2.
+/// Parses the process's arguments; on a wrong command line, says so and exits with status 2. A group of commands
+/// without one of them shows its help, which is no mistake: cloudflared's users look around so.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> ArgMatches {
-    try_parse(arguments).unwrap_or_else(|error| error.exit())
+    try_parse(arguments).unwrap_or_else(|error| {
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            // Nobody is left to tell if standard output is closed.
+            let _unseen = output::print(&error.render().to_string());
+            std::process::exit(0);
+        }
+        error.exit()
+    })
 }
 
 fn try_parse(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, clap::Error> {

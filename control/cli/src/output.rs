@@ -29,11 +29,12 @@ impl Format {
     /// Reads `--output` among a command's own flags.
     pub(crate) fn from_flags(own: &Lookup<'_>) -> Result<Self, Failure> {
         match own.text("output").as_deref() {
-            None | Some("") => Ok(Self::Text),
+            // `default` stands before the command, where it is about the log.
+            None | Some("" | "default") => Ok(Self::Text),
             Some("json") => Ok(Self::Json),
             Some("yaml") => Ok(Self::Yaml),
             Some(other) => {
-                Err(anyhow::anyhow!("unknown output format '{other}', choose json or yaml").into())
+                Err(anyhow::anyhow!("Unknown output format '{other}', choose json or yaml").into())
             }
         }
     }

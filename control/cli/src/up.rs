@@ -78,9 +78,10 @@ struct StopSignals {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let service = match (&arguments.url, arguments.hello_world) {
         (Some(url), _) => {
-            let parsed = OriginService::parse(url);
-            parsed.map_err(|error| Failure::usage(format!("invalid value for --url: {error}")))?;
-            url.clone()
+            let parsed = OriginService::parse_flag(url);
+            let parsed =
+                parsed.map_err(|error| Failure::usage(format!("invalid value for --url: {error}")))?;
+            parsed.to_string()
         }
         (None, true) => "hello_world".to_owned(),
         (None, false) => {

@@ -31,7 +31,7 @@ use self::keys::Oddity;
 use self::source::Source;
 use self::transport::IpVersion;
 
-mod duration;
+pub(crate) mod duration;
 mod error;
 mod file;
 mod flags;
@@ -121,6 +121,8 @@ pub struct Config {
     pub(crate) reported_flags: BTreeMap<&'static str, String>,
     /// Reload when the file changes.
     pub(crate) is_watched: bool,
+    /// Take commands from standard input.
+    pub(crate) has_stdin_control: bool,
     source: Source,
     warnings: Vec<String>,
     /// Unknown keys for which known ones are meant.
@@ -160,10 +162,11 @@ impl Config {
             file: file.clone(),
         };
         let flags = file.complete(flags).map_err(|error| file.blame(error))?;
+        // What runs comes before where it goes: a wrong token is told also where no edge is named yet.
+        let identity = Identity::find(&flags)?;
         let edges = edges(&flags)?;
         let transport = transport::transport(flags.protocol.as_deref(), &mut warnings)?;
         let (proxy, transport) = proxy::find(&flags, &edges, transport, &mut warnings)?;
-        let identity = Identity::find(&flags)?;
         let ingress = ingress(file, &flags, &mut warnings, &mut slips)?;
         Ok(Self {
             identity,
@@ -204,6 +207,7 @@ impl Config {
             cores: at_least_one("cores", flags.cores)?.map(|count| count.min(CORES_MAX)),
             cpus: flags.cpus,
             is_watched: flags.config_watch.unwrap_or(true),
+            has_stdin_control: flags.stdin_control == Some(true),
             source,
             warnings,
             slips,
@@ -309,16 +313,17 @@ fn ingress_of_flags(flags: &Flags, warnings: &mut Vec<String>) -> Result<Option<
     if flags.bastion == Some(true) {
         return Ok(Some(Ingress::single(OriginService::Bastion, settings)));
     }
-    let single = |key, service: &str| match OriginService::parse(service) {
-        Ok(service) => Ok(Some(Ingress::single(service, settings))),
-        Err(source) => Err(ConfigError::Origin { key, source }),
-    };
     if let Some(url) = &flags.url {
-        return single("url", url);
+        let service = OriginService::parse_flag(url).map_err(ConfigError::OriginUrl)?;
+        return Ok(Some(Ingress::single(service, settings)));
     }
     if let Some(path) = &flags.unix_socket {
         let service = format!("unix:{}", path.strip_prefix("unix:").unwrap_or(path));
-        return single("unix-socket", &service);
+        let service = OriginService::parse(&service).map_err(|source| ConfigError::Origin {
+            key: "unix-socket",
+            source,
+        })?;
+        return Ok(Some(Ingress::single(service, settings)));
     }
     // With a token, rules usually come from the edge.
     if flags.token.is_none() && flags.token_file.is_none() {
@@ -380,6 +385,7 @@ fn management(flags: &Flags) -> Result<ManagementSettings, ConfigError> {
             .service_op_ip
             .clone()
             .unwrap_or_else(|| SERVICE_ADDRESS.to_owned()),
+        edges: Vec::new(),
     })
 }
 
@@ -407,6 +413,7 @@ fn at_least_one(flag: &str, given: Option<usize>) -> Result<Option<usize>, Confi
 fn features(flags: &Flags) -> Vec<String> {
     let mut features = vec![
         feature::ALLOW_REMOTE_CONFIG.to_owned(),
+        feature::SERIALIZED_HEADERS.to_owned(),
         feature::QUIC_EOF.to_owned(),
         feature::MANAGEMENT_LOGS.to_owned(),
     ];

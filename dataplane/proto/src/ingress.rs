@@ -12,6 +12,7 @@
 pub mod host;
 pub mod path;
 pub mod service;
+pub mod url_flag;
 pub mod address;
 pub mod ip_rules;
 pub mod access;

@@ -9,6 +9,9 @@ use super::tunnel_flags::TUNNEL_FLAGS;
 /// The parser's name for the arguments that are not flags.
 pub(crate) const ARGUMENTS: &str = "arguments";
 
+/// The command that prints a configuration of ssh.
+pub(crate) const SSH_CONFIG: &str = "ssh-config";
+
 /// What `access tcp` takes besides the log flags.
 pub(crate) const TCP_FLAGS: &[Flag] = &[
     Flag::text(
@@ -37,7 +40,13 @@ pub(crate) const TCP_FLAGS: &[Flag] = &[
     Flag::text("connect-to", "Connect to this HOST[:PORT] instead").hide(),
 ];
 
-/// `adit access tcp` and its aliases; `log_flags` are added to it.
+/// What `access ssh-config` takes.
+pub(crate) const SSH_CONFIG_FLAGS: &[Flag] = &[
+    Flag::text("hostname", "Hostname of the service"),
+    Flag::switch("short-lived-cert", "Not here: nobody issues such certificates").hide(),
+];
+
+/// `adit access tcp` and its aliases, and `ssh-config`; `log_flags` are added to them.
 pub(crate) fn command(log_flags: &[&str]) -> Command {
     let log = TUNNEL_FLAGS.iter().filter(|flag| log_flags.contains(&flag.name));
     let tcp = Command::new("tcp")
@@ -57,6 +66,11 @@ pub(crate) fn command(log_flags: &[&str]) -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(tcp)
+        .subcommand(
+            Command::new(SSH_CONFIG)
+                .about("Print what ~/.ssh/config needs to reach a host through `access ssh`")
+                .args(SSH_CONFIG_FLAGS.iter().map(|flag| flag.arg(true, true))),
+        )
 }
 
 /// The flags of `access tcp` as they were given.

@@ -48,8 +48,8 @@ pub(crate) struct Leaf {
     pub(crate) group_about: &'static str,
     /// Its arguments in the help text, and what they mean.
     pub(crate) arguments: (&'static str, &'static str),
-    /// How many arguments it wants, and how that is said when it is not so.
-    pub(crate) counts: (std::ops::RangeInclusive<usize>, &'static str),
+    /// How many arguments it wants.
+    pub(crate) counts: Counts,
     /// Flags of its own.
     pub(crate) own: &'static [Flag],
     /// Tunnel flags that its help text shows.
@@ -60,6 +60,12 @@ pub(crate) struct Leaf {
 const API: &[&str] = &["origincert", "api-url"];
 
 const MANY: usize = usize::MAX;
+
+/// Any number, of which the command looks at what it needs, as cloudflared's do.
+const IGNORED: Counts = (0..=MANY, "takes any arguments.");
+
+/// How many arguments a command wants, and how that is said when it is not so.
+type Counts = (std::ops::RangeInclusive<usize>, &'static str);
 
 /// Every command below `tunnel`.
 pub(crate) const LEAVES: &[Leaf] = &[
@@ -121,7 +127,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         about: "List tunnels",
         group_about: "",
         arguments: ("", ""),
-        counts: (0..=0, "does not accept arguments."),
+        counts: IGNORED,
         own: LIST_FLAGS,
         shows: API,
     },
@@ -133,7 +139,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         arguments: ("TUNNEL", "Name or id of the tunnel"),
         counts: (
             1..=1,
-            "accepts exactly one argument, the ID or name of the tunnel.",
+            "accepts exactly one argument, the ID or name of the tunnel to get info about.",
         ),
         own: INFO_FLAGS,
         shows: API,
@@ -188,7 +194,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         ),
         counts: (
             2..=2,
-            "requires exactly 2 arguments, the ID or name of the tunnel and the hostname.",
+            "expects the format \"adit tunnel route dns <tunnel name/id> <hostname>\"",
         ),
         own: &[],
         shows: &["origincert", "api-url", "overwrite-dns"],
@@ -199,7 +205,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         about: "Check the ingress rules of the configuration file",
         group_about: "Check ingress rules",
         arguments: ("", ""),
-        counts: (0..=0, "does not accept arguments."),
+        counts: IGNORED,
         own: INGRESS_FLAGS,
         shows: &["config"],
     },
@@ -209,7 +215,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         about: "Show which ingress rule matches a URL",
         group_about: "Check ingress rules",
         arguments: ("URL", "What a visitor would ask for"),
-        counts: (1..=1, "accepts exactly one argument, the URL to match."),
+        counts: IGNORED,
         own: INGRESS_FLAGS,
         shows: &["config"],
     },
@@ -219,7 +225,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         about: "Ask a running connector whether it is connected (needs --metrics)",
         group_about: "",
         arguments: ("", ""),
-        counts: (0..=0, "does not accept arguments."),
+        counts: IGNORED,
         own: &[],
         shows: &["metrics"],
     },
@@ -229,7 +235,7 @@ pub(crate) const LEAVES: &[Leaf] = &[
         about: "Collect what a running connector of this machine tells of itself into a zip file",
         group_about: "",
         arguments: ("", ""),
-        counts: (0..=0, "does not accept arguments."),
+        counts: IGNORED,
         own: DIAG_FLAGS,
         shows: &[],
     },
@@ -269,17 +275,23 @@ impl<'a> Chosen<'a> {
         let (counts, complaint) = &leaf.counts;
         if !counts.contains(&arguments.len()) {
             let command = leaf.command();
-            return Err(Failure::arguments(
-                &command,
-                format!("\"adit {command}\" {complaint}"),
-            ));
+            let subject = if leaf.action == Action::RouteDns {
+                "This command".to_owned()
+            } else {
+                format!("\"adit {command}\"")
+            };
+            return Err(Failure::arguments(&command, format!("{subject} {complaint}")));
         }
         let hiding = if leaf.action == Action::Run { &[] } else { leaf.own };
         let mut view = Lookup::new(vec![TUNNEL_FLAGS, RUN_FLAGS], environment);
         view.add_level(root, &[]);
         view.add_level(tunnel, &[]);
         view.add_level(innermost, hiding);
+        // A flag that stands before the command means the command's own where the names are the same: `tunnel --output
+        // json list` lists JSON, as with cloudflared.
         let mut own = Lookup::new(vec![leaf.own], environment);
+        own.add_level(root, &[]);
+        own.add_level(tunnel, &[]);
         own.add_level(innermost, &[]);
         Ok(Some(Self {
             leaf,

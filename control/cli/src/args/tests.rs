@@ -147,7 +147,7 @@ fn a_wrong_number_of_arguments_ends_with_status_255_and_a_hint() {
         "adit tunnel create",
         "adit tunnel create a b",
         "adit tunnel run a b",
-        "adit tunnel list x",
+        "adit tunnel info",
     ] {
         chosen(line, &[], |chosen| {
             let Err(failure) = chosen else {

@@ -4,10 +4,13 @@
 //! takes connections; without it standard input and output are the one connection, as a `ProxyCommand` of ssh
 //! wants it.
 //!
+//! `ssh-config` prints what makes ssh do so by itself.
+//!
 //! Source: cloudflared `cmd/cloudflared/access/carrier.go`, `carrier/*.go`.
 
 pub(super) mod dial;
 pub(super) mod relay;
+mod ssh_config;
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
@@ -34,9 +37,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs `access tcp`.
 pub(crate) fn run(access: &ArgMatches, environment: Environment<'_>) -> Result<(), Failure> {
-    let (_, tcp) = access
+    let (name, tcp) = access
         .subcommand()
         .ok_or_else(|| Failure::usage("no command was given"))?;
+    if name == access_flags::SSH_CONFIG {
+        return ssh_config::print(tcp, environment);
+    }
     let flags = access_flags::view(tcp, environment);
     let headers = tcp.get_many::<String>("header").into_iter().flatten();
     let service = Service::new(&flags, headers.map(String::as_str))?;

@@ -61,12 +61,13 @@ pub(crate) fn management(
         .subcommand()
         .ok_or_else(|| Failure::usage("no command was given"))?;
     let flags = tail_flags::view(&[root, management, token], environment);
-    let resource = flags.text("resource").unwrap_or_default();
-    let resource = Resource::parse(&resource).ok_or_else(|| {
-        Failure::usage(format!(
-            "invalid value for --resource: '{resource}' is none of logs, admin and host_details"
-        ))
-    })?;
+    let Some(resource) = flags.text("resource") else {
+        return Err(Failure::usage(
+            "--resource is needed: logs, admin or host_details",
+        ));
+    };
+    let resource = Resource::parse(&resource)
+        .ok_or_else(|| anyhow!("invalid resource '{resource}': must be one of: logs, admin, host_details"))?;
     block_on(print_token(&flags, token, "management token", resource))
 }
 
@@ -93,7 +94,7 @@ async fn new_token(
     let (Some(tunnel), None) = (arguments.next(), arguments.next()) else {
         return Err(Failure::arguments(
             name,
-            "accepts exactly one argument, the ID or name of the tunnel.",
+            format!("\"adit {name}\" accepts exactly one argument, the ID or name of the tunnel."),
         ));
     };
     let session = Session::open(flags, &ConfigFile::find(flags)?)?;

@@ -129,11 +129,11 @@ impl Node {
             match value {
                 Self::List(items) if !items.is_empty() => {
                     out.push('\n');
-                    Self::write_yaml_items(items, out, depth + 2);
+                    Self::write_yaml_items(items, out, deeper(depth));
                 }
                 Self::Map(fields) if !fields.is_empty() => {
                     out.push('\n');
-                    Self::write_yaml_fields(fields, out, depth + 2);
+                    Self::write_yaml_fields(fields, out, deeper(depth));
                 }
                 Self::List(_)
                 | Self::Map(_)
@@ -158,6 +158,11 @@ impl Node {
         }
         out.push('\n');
     }
+}
+
+/// Where what stands below a field at `depth` begins: cloudflared's writer goes on to the next multiple of four.
+const fn deeper(depth: usize) -> usize {
+    (depth / 4 + 1) * 4
 }
 
 fn quoted(text: &str) -> String {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use adit_proto::ingress::IngressError;
+use adit_proto::ingress::url_flag::UrlFlagError;
 use adit_wire::credentials::CredentialsError;
 use adit_wire::token::TokenError;
 
@@ -93,7 +94,10 @@ pub enum ConfigError {
     /// The ingress rules are not valid.
     #[error(transparent)]
     Ingress(#[from] IngressError),
-    /// The origin that a flag or a key outside the rules names is not valid.
+    /// The origin that `--url`, its variable or its key names is not valid.
+    #[error("Error validating origin URL")]
+    OriginUrl(#[source] UrlFlagError),
+    /// The origin that another flag or key outside the rules names is not valid.
     #[error("{key} cannot be used")]
     Origin {
         /// The flag or key.
@@ -105,6 +109,15 @@ pub enum ConfigError {
     /// A token is not valid.
     #[error("Provided Tunnel token is not valid.")]
     Token(#[source] TokenError),
+    /// The file of a token cannot be read.
+    #[error("Failed to read token file")]
+    TokenFile(#[source] Box<Self>),
+    /// The named credentials file is not there.
+    #[error("Tunnel credentials file '{}' doesn't exist or is not a file", path.display())]
+    CredentialsFile {
+        /// The file.
+        path: PathBuf,
+    },
     /// Credentials are not valid.
     #[error("Invalid JSON when parsing tunnel credentials file")]
     Credentials(#[source] CredentialsError),

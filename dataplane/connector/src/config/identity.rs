@@ -35,7 +35,8 @@ impl Identity {
             return from_token(text);
         }
         if let Some(path) = &flags.token_file {
-            return from_token(read(&expand(path))?.trim());
+            let text = read(&expand(path)).map_err(|error| ConfigError::TokenFile(Box::new(error)))?;
+            return from_token(text.trim());
         }
         let name = flags.tunnel.as_deref().ok_or(ConfigError::NoTunnel)?;
         let asked: Option<TunnelId> = name.parse().ok();
@@ -73,6 +74,11 @@ fn from_token(text: &str) -> Result<Identity, ConfigError> {
 fn from_file(path: &Path) -> Result<Credentials, ConfigError> {
     if path.extension().is_some_and(|extension| extension == "pem") {
         return Err(ConfigError::CertificateAsCredentials {
+            path: path.to_owned(),
+        });
+    }
+    if !path.is_file() {
+        return Err(ConfigError::CredentialsFile {
             path: path.to_owned(),
         });
     }

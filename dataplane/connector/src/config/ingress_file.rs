@@ -21,27 +21,37 @@ pub struct IngressFile {
     pub unused_keys: Vec<String>,
 }
 
-/// The file whose rules [`read`] would read, if there is one.
+/// A file that was found and is YAML, or that there is none.
+#[derive(Debug)]
+pub struct Found(File);
+
+/// Finds the given file, or the first default one there is.
 ///
 /// # Errors
-/// [`ConfigError`] if the file is not YAML.
-pub fn path(given: Option<&Path>) -> Result<Option<PathBuf>, ConfigError> {
-    Ok(File::find(given)?.path)
+/// [`ConfigError`] if it cannot be read or is not YAML.
+pub fn find(given: Option<&Path>) -> Result<Found, ConfigError> {
+    Ok(Found(File::find(given)?))
 }
 
-/// Reads the rules of the given file, or of the first default one there is.
-///
-/// # Errors
-/// [`ConfigError`]; [`IngressError::NoRules`] in it without a file as well.
-pub fn read(given: Option<&Path>) -> Result<IngressFile, ConfigError> {
-    let file = File::find(given)?;
-    let mut unused = file.unknown();
-    let ingress = rules::read(file.keys(), &OriginOverrides::default(), &mut unused)?;
-    Ok(IngressFile {
-        ingress: ingress.ok_or(IngressError::NoRules)?,
-        path: file.path,
-        unused_keys: texts(unused),
-    })
+impl Found {
+    /// Where it lies; `None` for no file, and for one that says nothing.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref().filter(|_| !self.0.is_empty())
+    }
+
+    /// Reads its rules.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; [`IngressError::NoRules`] in it without a file as well.
+    pub fn rules(self) -> Result<IngressFile, ConfigError> {
+        let mut unused = self.0.unknown();
+        let ingress = rules::read(self.0.keys(), &OriginOverrides::default(), &mut unused)?;
+        Ok(IngressFile {
+            ingress: ingress.ok_or(IngressError::NoRules)?,
+            path: self.0.path,
+            unused_keys: texts(unused),
+        })
+    }
 }
 
 /// Reads the rules of JSON text, `{"ingress":[…]}` or `{"Ingress":[…]}`.

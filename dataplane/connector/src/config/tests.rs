@@ -81,7 +81,13 @@ fn a_file_alone_is_enough() {
     assert_eq!(config.ingress.rules().len(), 2);
     assert_eq!(
         config.features,
-        ["allow_remote_config", "support_quic_eof", "management_logs", "x"]
+        [
+            "allow_remote_config",
+            "serialized_headers",
+            "support_quic_eof",
+            "management_logs",
+            "x"
+        ]
     );
     assert_eq!(
         config.reported_flags.get("metrics").map(String::as_str),
@@ -289,10 +295,14 @@ fn what_is_wrong_is_told() {
 
 #[test]
 fn a_wrong_origin_is_told_with_its_flag() {
-    let folder = Folder::new("url: localhost:80\n");
+    let folder = Folder::new("url: ftp://localhost:80\n");
+    let told = error(complete(&folder));
+    assert!(told.starts_with("Error validating origin URL: "), "{told}");
+    assert!(told.contains("does not support ftp protocol"), "{told}");
+    let folder = Folder::new("unix-socket: \"\"\n");
     let told = error(complete(&folder));
     assert!(
-        told.starts_with("url cannot be used: localhost:80 is an invalid address"),
+        told.starts_with("unix-socket cannot be used: unix: is an invalid address"),
         "{told}"
     );
 }
@@ -342,7 +352,8 @@ fn secrets_are_not_shown() {
 #[test]
 fn rules_can_be_read_alone() {
     let folder = Folder::new("tunnel: a\ningress:\n- service: http_status:404\nwrong-key: 1\n");
-    let read = ingress_file::read(folder.flags().config.as_deref()).unwrap();
+    let read = ingress_file::find(folder.flags().config.as_deref()).unwrap();
+    let read = read.rules().unwrap();
     assert_eq!(read.ingress.rules().len(), 1);
     assert_eq!(read.unused_keys, ["wrong-key"]);
     let json = ingress_file::read_json(r#"{"Ingress":[{"service":"http_status:404"}]}"#).unwrap();

@@ -65,7 +65,7 @@ impl OriginService {
     }
 
     /// Parses whatever is not an address.
-    fn parse_named(text: &str) -> Option<Result<Self, IngressError>> {
+    pub(super) fn parse_named(text: &str) -> Option<Result<Self, IngressError>> {
         match text {
             "hello_world" | "hello-world" => return Some(Ok(Self::HelloWorld)),
             "bastion" => return Some(Ok(Self::Bastion)),
@@ -187,7 +187,7 @@ fn address(text: &str) -> Result<OriginService, IngressError> {
 }
 
 /// RFC 3986 §3.1.
-fn is_scheme(text: &str) -> bool {
+pub(super) fn is_scheme(text: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
     text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.bytes().all(is_inner)
 }

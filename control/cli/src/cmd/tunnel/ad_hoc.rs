@@ -7,6 +7,8 @@
 //!
 //! Source: cloudflared `cmd/cloudflared/tunnel/cmd.go`.
 
+use anyhow::anyhow;
+
 use super::config_file::ConfigFile;
 use super::session::Session;
 use super::{create, quick, resolve, route, run};
@@ -21,7 +23,13 @@ pub(super) fn make_and_run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(),
         None => file.text(name),
     };
     if let Some(name) = setting("name")? {
-        return named(chosen, file, &name, setting("hostname")?.as_deref());
+        let hostname = setting("hostname")?;
+        if hostname.is_some() && hostname == setting("url")? {
+            return Err(
+                anyhow!("hostname and url shouldn't match: the one is visited, the other serves").into(),
+            );
+        }
+        return named(chosen, file, &name, hostname.as_deref());
     }
     let hello_world = match chosen.tunnel.switch("hello-world")? {
         Some(given) => given,
@@ -31,11 +39,10 @@ pub(super) fn make_and_run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(),
         return quick::get_and_run(chosen, setting("quick-service")?);
     }
     if let Some(tunnel) = file.text("tunnel")? {
-        let text = format!("Use `adit tunnel run` to start tunnel {tunnel}");
-        return Err(Failure::arguments("tunnel", text));
+        return Err(anyhow!("use `adit tunnel run` to start tunnel {tunnel}").into());
     }
-    let text = "\"adit tunnel\" needs a command, --name NAME for a tunnel that is created and run, or --url URL for a quick tunnel.";
-    Err(Failure::arguments("tunnel", text))
+    let text = "You did not specify any valid additional argument to the adit tunnel command: it needs a command, --name NAME for a tunnel that is created and run, or --url URL for a quick tunnel.";
+    Err(Failure::from(anyhow!(text)).next("adit tunnel --help"))
 }
 
 fn named(chosen: &Chosen<'_>, file: &ConfigFile, name: &str, hostname: Option<&str>) -> Result<(), Failure> {

@@ -28,7 +28,7 @@ pub(super) async fn run(chosen: &Chosen<'_>, session: &Session) -> Result<(), Fa
     };
     let tunnel = create(chosen, session, name, secret).await?;
     if format != Format::Text {
-        return output::print_document(format, &view::tunnel(&tunnel.view));
+        return output::print_document(format, &view::created(format, &tunnel.view, &tunnel.token));
     }
     output::print(&tunnel.told())
 }
@@ -37,6 +37,7 @@ pub(super) async fn run(chosen: &Chosen<'_>, session: &Session) -> Result<(), Fa
 pub(super) struct Made {
     /// As the API shows it.
     pub(super) view: TunnelView,
+    token: String,
     credentials: PathBuf,
     is_path_given: bool,
 }
@@ -62,11 +63,11 @@ pub(super) async fn create(
     name: &str,
     secret: TunnelSecret,
 ) -> Result<Made, Failure> {
-    if name.is_empty() || name.parse::<TunnelId>().is_ok() {
-        return Err(Failure::arguments(
-            &chosen.leaf.command(),
-            "the name of a tunnel is neither empty nor a UUID",
-        ));
+    if name.is_empty() {
+        return Err(anyhow!("failed to create tunnel: tunnel name required").into());
+    }
+    if name.parse::<TunnelId>().is_ok() {
+        return Err(anyhow!("failed to create tunnel: you cannot use UUIDs as tunnel names").into());
     }
     let created = session
         .api
@@ -84,6 +85,7 @@ pub(super) async fn create(
     write_or_undo(session, id, secret, &path).await?;
     Ok(Made {
         view: created.tunnel,
+        token: created.token,
         credentials: path,
         is_path_given: given.is_some(),
     })

@@ -37,19 +37,24 @@ pub(super) async fn delete(chosen: &Chosen<'_>, session: &Session) -> Result<(),
 
 /// Disconnects the connectors of tunnels.
 pub(super) async fn cleanup(chosen: &Chosen<'_>, session: &Session) -> Result<(), Failure> {
-    let connector: Option<ConnectorId> = chosen.own.parsed("connector-id")?;
+    let connector = chosen.own.text("connector-id").map(|id| {
+        let parsed = id.parse::<ConnectorId>();
+        parsed.with_context(|| format!("{id} is not a valid client ID (must be a UUID)"))
+    });
+    let connector = connector.transpose()?;
     let only = connector
         .map(|id| format!(" for connector-id {id}"))
         .unwrap_or_default();
+    let mut failed = Ok(());
     for id in tunnel_ids(session, &chosen.arguments).await? {
-        tracing::info!("Cleanup connections for tunnel {id}{only}");
-        session
-            .api
-            .cleanup(id, connector)
-            .await
-            .map_err(|error| session.explain(error))?;
+        tracing::info!("Cleanup connection for tunnel {id}{only}");
+        // One that cannot be cleaned up keeps none of the others from it.
+        if let Err(error) = session.api.cleanup(id, connector).await {
+            tracing::error!("Error cleaning up connections for tunnel {id}: {error}");
+            failed = Err(session.explain(error));
+        }
     }
-    Ok(())
+    failed
 }
 
 /// The tunnel is gone already, so a file that stays is only told.

@@ -15,11 +15,14 @@ use crate::output::time::spelled_out;
 use crate::output::{self, Format, table};
 use crate::rest::Query;
 
+/// What is sorted by unless something else is asked for.
+const SORT_DEFAULT: &str = "createdAt";
+
 /// Shows a tunnel.
 pub(super) async fn run(chosen: &Chosen<'_>, session: &Session) -> Result<(), Failure> {
     let own = &chosen.own;
     let format = Format::from_flags(own)?;
-    let order = order(own.text("sort-by").as_deref().unwrap_or("createdAt"))?;
+    let order = order(own.text("sort-by").as_deref().unwrap_or(SORT_DEFAULT));
     let id = tunnel_id(session, chosen.argument(0)).await?;
     let mut connectors = session
         .api
@@ -65,14 +68,18 @@ fn head(tunnel: &TunnelView) -> String {
 
 type Order = fn(&ClientView, &ClientView) -> Ordering;
 
-fn order(name: &str) -> Result<Order, Failure> {
+/// A field that cannot be sorted by is told and left aside.
+fn order(name: &str) -> Order {
     match name {
-        "id" => Ok(|a, b| a.id.cmp(&b.id)),
-        "createdAt" => Ok(|a, b| a.run_at.cmp(&b.run_at)),
-        "numConnections" => Ok(|a, b| a.conns.len().cmp(&b.conns.len())),
-        "version" => Ok(|a, b| a.version.cmp(&b.version)),
+        "id" => |a, b| a.id.cmp(&b.id),
+        "createdAt" => |a, b| a.run_at.cmp(&b.run_at),
+        "numConnections" => |a, b| a.conns.len().cmp(&b.conns.len()),
+        "version" => |a, b| a.version.cmp(&b.version),
         other => {
-            Err(anyhow!("cannot sort by '{other}', choose id, createdAt, numConnections or version").into())
+            tracing::error!(
+                "{other} is not a valid sort field. Valid sort fields are id, createdAt, numConnections, version. Defaulting to '{SORT_DEFAULT}'."
+            );
+            order(SORT_DEFAULT)
         }
     }
 }

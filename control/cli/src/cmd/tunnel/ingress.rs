@@ -1,13 +1,11 @@
 //! `tunnel ingress validate` and `tunnel ingress rule`: checks rules without running anything.
 
-use std::path::PathBuf;
-
-use ::http::Uri;
+use ::http::uri::{Authority, Scheme};
 use adit_connector::ConfigError;
 use adit_connector::config::ingress_file::{self, IngressFile};
 use adit_proto::ingress::Rule;
 use adit_proto::ingress::host::HostFilter;
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 
 use super::search;
 use crate::args::leaf::Chosen;
@@ -46,21 +44,40 @@ fn read(chosen: &Chosen<'_>, verb: &str) -> Result<Result<IngressFile, ConfigErr
         return Ok(ingress_file::read_json(&text));
     }
     let given = chosen.tunnel.text("config").map(|path| search::expand(&path));
-    let found: Option<PathBuf> = match ingress_file::path(given.as_deref()) {
-        Ok(path) => path,
+    let found = match ingress_file::find(given.as_deref()) {
+        Ok(found) => found,
         Err(error) => return Ok(Err(error)),
     };
-    if let Some(path) = found {
-        output::print(&format!("{verb} rules from {}\n", path.display()))?;
-    }
-    Ok(ingress_file::read(given.as_deref()))
+    let Some(path) = found.path() else {
+        let text = "No configuration file was found, or it is empty";
+        return Err(Failure::from(anyhow!(text)).next("--config FILE, or a config.yml in ~/.cloudflared"));
+    };
+    output::print(&format!("{verb} rules from {}\n", path.display()))?;
+    Ok(found.rules())
 }
 
+/// Host and path of a URL as a person writes it: what a browser would escape in the path may stand as it is.
 fn host_and_path(url: &str) -> anyhow::Result<(String, String)> {
-    let uri: Uri = url.parse().with_context(|| format!("{url} is not a valid URL"))?;
-    let host = uri.host().filter(|_| uri.scheme().is_some());
-    let host = host.ok_or_else(|| anyhow!("{url} doesn't have a hostname, consider adding a scheme"))?;
-    Ok((host.to_owned(), uri.path().to_owned()))
+    ensure!(
+        !url.is_empty(),
+        "adit tunnel rule expects a single argument, the URL to test"
+    );
+    let no_host = || anyhow!("{url} doesn't have a hostname, consider adding a scheme");
+    let (scheme, rest) = url.split_once("://").ok_or_else(no_host)?;
+    ensure!(scheme.parse::<Scheme>().is_ok(), "{url} is not a valid URL");
+    let (place, path) = match rest.find(['/', '?', '#']) {
+        Some(end) => rest.split_at(end),
+        None => (rest, ""),
+    };
+    if place.is_empty() {
+        return Err(no_host());
+    }
+    let authority: Authority = place
+        .parse()
+        .map_err(|error| anyhow!("{url} is not a valid URL: {error}"))?;
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    let path = if path.is_empty() { "/" } else { path };
+    Ok((authority.host().to_owned(), path.to_owned()))
 }
 
 fn describe(rule: &Rule) -> String {
@@ -96,8 +113,23 @@ mod tests {
 
     #[test]
     fn a_url_needs_a_scheme_and_a_hostname() {
-        for url in ["app.example.test", "/a", "app.example.test:80"] {
+        for url in [
+            "",
+            "app.example.test",
+            "/a",
+            "app.example.test:80",
+            "http://",
+            "http://[::1",
+        ] {
             assert!(host_and_path(url).is_err(), "{url}");
+        }
+        for (url, path) in [
+            ("http://me@x:80", "/"),
+            ("https://x/a b?c", "/a b"),
+            ("ws://x?c", "/"),
+            ("http://x/a#b", "/a"),
+        ] {
+            assert_eq!(host_and_path(url).unwrap(), ("x".to_owned(), path.to_owned()));
         }
     }
 }

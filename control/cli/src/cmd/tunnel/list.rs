@@ -2,8 +2,9 @@
 
 use std::cmp::Ordering;
 
+use adit_control_api::TunnelId;
 use adit_control_api::tunnel::TunnelView;
-use anyhow::anyhow;
+use anyhow::Context as _;
 
 use super::session::Session;
 use super::view;
@@ -13,11 +14,14 @@ use crate::output::document::Node;
 use crate::output::{self, Format, table};
 use crate::rest::Query;
 
+/// What is sorted by unless something else is asked for.
+const SORT_DEFAULT: &str = "name";
+
 /// Lists tunnels.
 pub(super) async fn run(chosen: &Chosen<'_>, session: &Session) -> Result<(), Failure> {
     let own = &chosen.own;
     let format = Format::from_flags(own)?;
-    let order = order(own.text("sort-by").as_deref().unwrap_or("name"))?;
+    let order = order(own.text("sort-by").as_deref().unwrap_or(SORT_DEFAULT));
     let query = query(chosen)?;
     let mut tunnels = session
         .api
@@ -48,7 +52,11 @@ pub(super) async fn run(chosen: &Chosen<'_>, session: &Session) -> Result<(), Fa
 
 fn query(chosen: &Chosen<'_>) -> Result<Query, Failure> {
     let own = &chosen.own;
-    let id: Option<adit_control_api::TunnelId> = own.parsed("id")?;
+    let id = own.text("id").map(|id| {
+        let parsed = id.parse::<TunnelId>();
+        parsed.with_context(|| format!("{id} is not a valid tunnel ID"))
+    });
+    let id = id.transpose()?;
     Ok(Query::default()
         .and_if(
             !own.switch("show-deleted")?.unwrap_or(false),
@@ -65,16 +73,19 @@ fn query(chosen: &Chosen<'_>) -> Result<Query, Failure> {
 
 type Order = fn(&TunnelView, &TunnelView) -> Ordering;
 
-fn order(name: &str) -> Result<Order, Failure> {
+/// A field that cannot be sorted by is told and left aside.
+fn order(name: &str) -> Order {
     match name {
-        "name" => Ok(|a, b| a.name.cmp(&b.name)),
-        "id" => Ok(|a, b| a.id.cmp(&b.id)),
-        "createdAt" => Ok(|a, b| a.created_at.cmp(&b.created_at)),
-        "deletedAt" => Ok(|a, b| a.deleted_at.cmp(&b.deleted_at)),
-        "numConnections" => Ok(|a, b| a.connections.len().cmp(&b.connections.len())),
-        other => Err(anyhow!(
-            "cannot sort by '{other}', choose name, id, createdAt, deletedAt or numConnections"
-        )
-        .into()),
+        "name" => |a, b| a.name.cmp(&b.name),
+        "id" => |a, b| a.id.cmp(&b.id),
+        "createdAt" => |a, b| a.created_at.cmp(&b.created_at),
+        "deletedAt" => |a, b| a.deleted_at.cmp(&b.deleted_at),
+        "numConnections" => |a, b| a.connections.len().cmp(&b.connections.len()),
+        other => {
+            tracing::error!(
+                "{other} is not a valid sort field. Valid sort fields are name, id, createdAt, deletedAt, numConnections. Defaulting to '{SORT_DEFAULT}'."
+            );
+            order(SORT_DEFAULT)
+        }
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! Source: cloudflared `cmd/cloudflared/tunnel/quick_tunnel.go`.
 
-use adit_connector::{Identity, QuickTunnel};
+use adit_connector::{Flags, Identity, QuickTunnel};
 use adit_control_api::quick::QuickTunnelView;
 use adit_wire::TunnelSecret;
 use adit_wire::registration::TunnelAuth;
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -19,13 +19,17 @@ use crate::rest;
 /// Spaces between the box and what is in it.
 const BOX_PADDING: usize = 2;
 
+/// The tunnel of a rehearsal.
+const STAND_IN_ID: &str = "00000000-0000-0000-0000-000000000000";
+
 /// Gets a quick tunnel and runs it.
 pub(super) fn get_and_run(chosen: &Chosen<'_>, service: Option<String>) -> Result<(), Failure> {
     let Some(service) = service.filter(|service| !service.is_empty()) else {
         let text = "a quick tunnel needs to know who gives one: --quick-service URL, the environment variable TUNNEL_QUICK_SERVICE or the key quick-service of config.yml, with the address of a control that has quick-tunnels in its control.yml.";
-        return Err(Failure::arguments("tunnel", text));
+        return Err(anyhow!(text).into());
     };
     let mut flags = run::flags(&chosen.tunnel)?;
+    rehearse(&flags)?;
     tracing::info!("Requesting new quick Tunnel on {service}...");
     let view = block_on(async {
         let answer = rest::quick_tunnel(&service).await;
@@ -40,6 +44,24 @@ pub(super) fn get_and_run(chosen: &Chosen<'_>, service: Option<String>) -> Resul
     flags.ha_connections = Some(1);
     flags.quick = Some(tunnel(view)?);
     run::start(flags, false)
+}
+
+/// Refuses what could not be run with any tunnel: a service counts those it gives, also the ones that nobody runs.
+fn rehearse(flags: &Flags) -> Result<(), Failure> {
+    let stand_in = QuickTunnelView {
+        id: STAND_IN_ID.parse().context("a stand-in is a tunnel")?,
+        name: String::new(),
+        hostname: String::new(),
+        account_tag: "stand-in".parse().context("a stand-in is an account")?,
+        secret: String::new(),
+        edges: vec!["stand-in:7844".to_owned()],
+        ca: None,
+    };
+    let flags = Flags {
+        quick: Some(tunnel(stand_in)?),
+        ..flags.clone()
+    };
+    run::resolve(flags).map(drop)
 }
 
 fn tunnel(view: QuickTunnelView) -> Result<QuickTunnel, Failure> {

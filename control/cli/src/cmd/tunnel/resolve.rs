@@ -14,7 +14,10 @@ pub(in crate::cmd) async fn tunnel_id(session: &Session, name_or_id: &str) -> Re
     }
     match named(session, name_or_id).await? {
         Some(id) => Ok(id),
-        None => Err(Failure::from(anyhow!("there is no tunnel named {name_or_id}")).next("adit tunnel list")),
+        None => {
+            let text = format!("{name_or_id} is neither the ID nor the name of any of your tunnels");
+            Err(Failure::from(anyhow!(text)).next("adit tunnel list"))
+        }
     }
 }
 
@@ -43,7 +46,14 @@ pub(super) async fn named(session: &Session, name: &str) -> Result<Option<Tunnel
 pub(super) async fn tunnel_ids(session: &Session, names: &[String]) -> Result<Vec<TunnelId>, Failure> {
     let mut ids = Vec::with_capacity(names.len());
     for name in names {
-        ids.push(tunnel_id(session, name).await?);
+        let id = match name.parse() {
+            Ok(id) => Some(id),
+            Err(_) => named(session, name).await?,
+        };
+        ids.push(id.ok_or_else(|| {
+            let text = format!("there should only be 1 non-deleted Tunnel named {name}, there is none");
+            Failure::from(anyhow!(text)).next("adit tunnel list")
+        })?);
     }
     Ok(ids)
 }

@@ -12,6 +12,10 @@ use crate::failure::Failure;
 /// Routes a hostname; says in the log what that changed.
 pub(super) async fn dns(chosen: &Chosen<'_>, session: &Session) -> Result<(), Failure> {
     let hostname = chosen.argument(1);
+    if hostname.is_empty() {
+        let text = "The third argument should be the hostname";
+        return Err(Failure::arguments(&chosen.leaf.command(), text));
+    }
     let parsed: Result<HostPattern, _> = hostname.parse();
     parsed.with_context(|| format!("{hostname} is not a valid hostname"))?;
     let id = tunnel_id(session, chosen.argument(0)).await?;

@@ -44,19 +44,26 @@ pub(super) fn run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(), Failure>
     start(flags, is_check)
 }
 
+/// The configuration that the flags and the file make.
+pub(super) fn resolve(flags: Flags) -> Result<Config, Failure> {
+    match Config::resolve(flags) {
+        Err(ConfigError::Token(_)) => Err(Failure::arguments(
+            "tunnel run",
+            "Provided Tunnel token is not valid.",
+        )),
+        Err(ConfigError::TokenFile(source)) => {
+            let text = format!("Failed to read token file: {:#}", anyhow::Error::new(*source));
+            Err(Failure::arguments("tunnel run", text))
+        }
+        other => Ok(other.context("cannot use the configuration of the connector")?),
+    }
+}
+
 /// Runs the connector, or only checks its configuration.
 pub(super) fn start(mut flags: Flags, is_check: bool) -> Result<(), Failure> {
     let log = log::connector();
     flags.log_file.clone_from(&log.file);
-    let config = match Config::resolve(flags) {
-        Err(ConfigError::Token(_)) => {
-            return Err(Failure::arguments(
-                "tunnel run",
-                "Provided Tunnel token is not valid.",
-            ));
-        }
-        other => other.context("cannot use the configuration of the connector")?,
-    };
+    let config = resolve(flags)?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -103,8 +110,9 @@ pub(super) fn flags(given: &Lookup<'_>) -> Result<Flags, Failure> {
         tunnel: None,
         config: path("config"),
         origincert: path("origincert"),
-        token: given.text("token"),
-        token_file: path("token-file"),
+        // Unit files set variables and flags that stay empty.
+        token: given.text("token").filter(|token| !token.is_empty()),
+        token_file: path("token-file").filter(|path| !path.as_os_str().is_empty()),
         credentials_contents: given.text("credentials-contents"),
         credentials_file: path("credentials-file"),
         url: given.text("url"),
@@ -130,6 +138,7 @@ pub(super) fn flags(given: &Lookup<'_>) -> Result<Flags, Failure> {
         grace_period: given.duration("grace-period")?,
         idle_ping_interval: given.duration("idle-ping-interval")?,
         config_watch: given.switch("config-watch")?,
+        stdin_control: given.switch("stdin-control")?,
         tag: given.list("tag"),
         features: given.list("features"),
         post_quantum: given.switch("post-quantum")?,

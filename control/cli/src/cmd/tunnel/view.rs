@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use adit_control_api::replica::{ClientView, ConnectionView};
 use adit_control_api::tunnel::TunnelView;
 
-use crate::output::document::{Node, key};
+use crate::output::Format;
+use crate::output::document::{Key, Node, key};
 use crate::output::time::{NEVER, exact, to_seconds};
 
 /// The table of `list`.
@@ -90,8 +91,23 @@ pub(super) fn per_colo(connections: &[ConnectionView], with_pending: bool) -> St
 
 /// A tunnel as a document.
 pub(super) fn tunnel(tunnel: &TunnelView) -> Node {
+    Node::Map(tunnel_fields(tunnel))
+}
+
+/// A new tunnel with its token: beside its fields in JSON, beside the tunnel in YAML, as cloudflared has it.
+pub(super) fn created(format: Format, tunnel: &TunnelView, token: &str) -> Node {
+    let token = (key("token", "token"), Node::text(token));
+    let mut fields = tunnel_fields(tunnel);
+    if format == Format::Yaml {
+        fields = vec![(key("tunnel", "tunnel"), Node::Map(fields))];
+    }
+    fields.push(token);
+    Node::Map(fields)
+}
+
+fn tunnel_fields(tunnel: &TunnelView) -> Vec<(Key, Node)> {
     let deleted = tunnel.deleted_at.map_or_else(|| NEVER.to_owned(), exact);
-    Node::Map(vec![
+    vec![
         (key("id", "id"), Node::text(tunnel.id)),
         (key("name", "name"), Node::text(&tunnel.name)),
         (
@@ -103,7 +119,7 @@ pub(super) fn tunnel(tunnel: &TunnelView) -> Node {
             key("connections", "connections"),
             connections(&tunnel.connections),
         ),
-    ])
+    ]
 }
 
 /// A tunnel with its connectors as a document.
