@@ -156,7 +156,7 @@ fn a_tunnel_is_created_listed_routed_and_deleted() {
     assert!(
         control
             .fail(&["info", "lab"], 1)
-            .starts_with("there is no tunnel named lab\n")
+            .starts_with("lab is neither the ID nor the name of any of your tunnels\n")
     );
 }
 
@@ -208,11 +208,20 @@ fn refusals_say_why_and_wrong_arguments_end_with_255() {
             .fail(&["delete"], 255)
             .contains("See 'adit tunnel delete --help'.")
     );
-    assert!(
-        control
-            .fail(&["list", "--sort-by", "colour"], 1)
-            .contains("cannot sort by 'colour'")
-    );
+    let sorted = control.succeed(&["list", "--sort-by", "colour"]);
+    assert_eq!(sorted, control.succeed(&["list", "--sort-by", "name"]));
+    for (line, said) in [
+        (
+            ["cleanup", "-c", "me", "lab"].as_slice(),
+            "me is not a valid client ID",
+        ),
+        (&["list", "--id", "me"], "me is not a valid tunnel ID"),
+        (&["create", ""], "tunnel name required"),
+        (&["delete", "nobody"], "only be 1 non-deleted Tunnel named nobody"),
+    ] {
+        let told = control.fail(line, 1);
+        assert!(told.contains(said), "{line:?}: {told}");
+    }
     control.fail(&["list", "--no-such-flag"], 2);
 }
 
