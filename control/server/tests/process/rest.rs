@@ -298,7 +298,7 @@ fn malformed_requests_are_refused_in_the_envelope() {
         "",
         "{",
         "[]",
-        "{\"name\":\"x\"}",
+        "{\"nam\":\"x\"}",
         "{\"name\":1,\"tunnel_secret\":\"\"}",
     ] {
         assert_eq!(
