@@ -141,11 +141,7 @@ async fn serve(
         tracing::info!(proxy = %proxy.proxy(), environment = proxy.is_from_environment(), "Reaching edges through a proxy");
     }
     let edges = Edges::resolve(&config).await?;
-    let addresses = edges.addresses;
-    settings.edge_names = edges.names;
-    // Those that stand for names lead nowhere.
-    let real = |address: &&SocketAddr| !settings.edge_names.contains_key(address);
-    settings.management.settings.edges = addresses.iter().filter(real).copied().collect();
+    let addresses = tell_of_edges(&mut settings, edges);
     let settings = Arc::new(settings);
     let usable = config.connections.min(addresses.len()).min(SLOTS_MAX);
     if usable < config.connections {
@@ -180,10 +176,8 @@ async fn serve(
     let supervisor = Supervisor::new(&plan, Instant::now().into_std(), identity::seed());
     let pidfile = config.pidfile.clone();
     let grace_period = config.grace_period;
-    let restarts = match config.has_stdin_control {
-        true => Some(stdin_control::listen().map_err(ConnectorError::Runtime)?),
-        false => None,
-    };
+    let restarts = config.has_stdin_control.then(stdin_control::listen);
+    let restarts = restarts.transpose().map_err(ConnectorError::Runtime)?;
     let reload = Reload::new(config, settings).map_err(ConnectorError::Signals)?;
     let service = Service {
         supervisor,
@@ -208,6 +202,15 @@ async fn serve(
     }
     server.abort();
     Ok(())
+}
+
+/// Keeps what is known of the edges, and returns their addresses.
+fn tell_of_edges(settings: &mut Settings, edges: Edges) -> Vec<SocketAddr> {
+    settings.edge_names = edges.names;
+    // Those that stand for names lead nowhere.
+    let real = |address: &&SocketAddr| !settings.edge_names.contains_key(address);
+    settings.management.settings.edges = edges.addresses.iter().filter(real).copied().collect();
+    edges.addresses
 }
 
 /// What a core takes along when it starts.

@@ -62,11 +62,9 @@ impl OriginService {
         } else {
             to_ascii(place)
         };
+        // With the path gone, nothing else can be wrong with it.
         let address = Self::parse(&format!("{scheme}://{place}"));
-        Ok(address.map_err(|error| match error {
-            IngressError::InvalidAddress(_) => IngressError::InvalidAddress(text.to_owned()),
-            other => other,
-        })?)
+        Ok(address.map_err(|_| IngressError::InvalidAddress(text.to_owned()))?)
     }
 }
 

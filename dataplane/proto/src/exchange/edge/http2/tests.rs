@@ -300,7 +300,8 @@ fn an_answer_from_inside_of_a_stock_connector_has_no_signature() {
     };
     let heard = |answer: &response::Parts, kind| {
         let head = http2_response(answer, kind, BodyForm::Plain);
-        let response: ConnectResponse = decode_response(&mut head.head.clone()).unwrap().unwrap();
+        let mut bytes = head.head;
+        let response: ConnectResponse = decode_response(&mut bytes).unwrap().unwrap();
         (response.error.is_empty(), response.metadata.len())
     };
     let plain = [
