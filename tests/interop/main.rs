@@ -5,6 +5,7 @@
 
 mod requests;
 mod streams;
+mod slow;
 mod grpc;
 mod tcp;
 mod restarts;

@@ -14,6 +14,7 @@ pub mod kernel;
 pub mod cpus;
 pub mod core;
 pub mod time;
+pub mod patience;
 pub(crate) mod doorbell;
 pub mod mailbox;
 pub mod chunks;

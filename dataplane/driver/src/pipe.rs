@@ -25,6 +25,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::chunks::Chunks;
 use crate::doorbell::Doorbell;
+use crate::patience::{Patience, Stalled};
 
 /// Queue places per credit byte: a chunk is usually a QUIC packet's payload, a little over 1 KiB.
 const BYTES_PER_PLACE: usize = 1024;
@@ -159,6 +160,29 @@ impl PipeWriter {
             poll_fn(|cx| self.poll_push(cx, &mut bytes)).await?;
         }
         Ok(())
+    }
+
+    /// The same, but gives up when nothing was handed over for as long as `patience` lasts.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); the inner one for a reader that takes nothing.
+    pub async fn write_within(
+        &mut self,
+        mut bytes: Bytes,
+        patience: &mut Patience,
+    ) -> Result<Result<(), Stalled>, PipeClosed> {
+        while !bytes.is_empty() {
+            let pushed = poll_fn(|cx| match self.poll_push(cx, &mut bytes) {
+                Poll::Ready(pushed) => Poll::Ready(Ok(pushed)),
+                Poll::Pending => patience.poll_end(cx).map(Err),
+            });
+            match pushed.await {
+                Ok(pushed) => pushed?,
+                Err(stalled) => return Ok(Err(stalled)),
+            }
+            patience.renew();
+        }
+        Ok(Ok(()))
     }
 
     /// Marks the end of the bytes; the reader still gets all of them.

@@ -9,6 +9,10 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 /// Connections the kernel completes before we accept them. It lowers this to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
+/// Bytes that the kernel takes ahead of what the network lets through. It would take megabytes: memory of the machine for
+/// whoever does not read, and a queue for small frames of HTTP/2.
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
+
 /// The kernel counts keep-alive in whole seconds.
 const KEEP_ALIVE_MIN: Duration = Duration::from_secs(1);
 
@@ -22,6 +26,8 @@ pub(crate) fn listener(address: SocketAddr) -> io::Result<Socket> {
         // One socket of an IPv6 wildcard serves IPv4 as well, as operators expect of `[::]`.
         socket.set_only_v6(false)?;
     }
+    // What is accepted inherits it.
+    few_unsent(SockRef::from(&socket))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
@@ -30,6 +36,11 @@ pub(crate) fn listener(address: SocketAddr) -> io::Result<Socket> {
 /// Sends small writes at once: every write of ours is a whole message, or the rest of one.
 pub(crate) fn no_delay(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)
+}
+
+/// Takes no more than can soon go.
+pub(crate) fn few_unsent(socket: SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
 }
 
 /// Probes a silent peer every `period`.

@@ -238,6 +238,7 @@ impl Default for DialOptions {
 pub async fn dial(io: IoMode, addr: SocketAddr, options: &DialOptions) -> io::Result<Stream> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     sockopt::no_delay(SockRef::from(&socket))?;
+    sockopt::few_unsent(SockRef::from(&socket))?;
     if let Some(period) = options.keep_alive {
         sockopt::keep_alive(SockRef::from(&socket), period)?;
     }

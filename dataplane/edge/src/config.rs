@@ -114,6 +114,8 @@ pub(crate) struct Limits {
     pub(crate) idle_timeout: Duration,
     /// An origin must begin its answer within this.
     pub(crate) response_head_timeout: Duration,
+    /// A visitor, or a connector, must take something of what it is sent within this.
+    pub(crate) send_timeout: Duration,
     /// An exchange waits this long for a tunnel that has just lost its last connection.
     pub(crate) reconnect_wait: Duration,
     /// Bytes that the process may have resident, and exchanges hold, before new ones get 503.
@@ -279,17 +281,7 @@ impl fmt::Display for Config {
         if let Some(cpus) = &self.cpus {
             writeln!(f, "cpus: \"{cpus}\"")?;
         }
-        writeln!(f, "limits:")?;
-        writeln!(f, "  idle-timeout: {}", units::show(self.limits.idle_timeout))?;
-        writeln!(
-            f,
-            "  response-head-timeout: {}",
-            units::show(self.limits.response_head_timeout)
-        )?;
-        writeln!(f, "  reconnect-wait: {}", units::show(self.limits.reconnect_wait))?;
-        writeln!(f, "  memory: {:?}", self.limits.memory_bytes.to_string())?;
-        writeln!(f, "  visitor-connections: {}", self.limits.visitor_connections)?;
-        self.fmt_shares(f)?;
+        self.fmt_limits(f)?;
         writeln!(f, "management:")?;
         if let Some(hostname) = &self.management.hostname {
             writeln!(f, "  hostname: \"{hostname}\"")?;
@@ -314,6 +306,21 @@ impl fmt::Display for Config {
 }
 
 impl Config {
+    fn fmt_limits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "limits:")?;
+        writeln!(f, "  idle-timeout: {}", units::show(self.limits.idle_timeout))?;
+        writeln!(
+            f,
+            "  response-head-timeout: {}",
+            units::show(self.limits.response_head_timeout)
+        )?;
+        writeln!(f, "  send-timeout: {}", units::show(self.limits.send_timeout))?;
+        writeln!(f, "  reconnect-wait: {}", units::show(self.limits.reconnect_wait))?;
+        writeln!(f, "  memory: {:?}", self.limits.memory_bytes.to_string())?;
+        writeln!(f, "  visitor-connections: {}", self.limits.visitor_connections)?;
+        self.fmt_shares(f)
+    }
+
     fn fmt_visitors(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Listeners { http, https, tcp, .. } = &self.listeners;
         for (key, entries) in [("http", http), ("https", https)] {

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,7 +169,29 @@ async fn carry(connection: Option<Connection>, mut request: PipeReader, mut resp
         response.abort(NOT_OPENED);
         return;
     };
-    tokio::join!(carry_request(request, send), carry_response(recv, response));
+    let (mut sending, mut answering) = (
+        pin!(carry_request(request, send)),
+        pin!(carry_response(recv, response)),
+    );
+    tokio::select! {
+        biased;
+        // Nobody waits for a connector to take what nobody wants answered: dropped, it is reset.
+        answered = &mut answering => if answered == Answered::ToTheEnd {
+            sending.await;
+        },
+        () = &mut sending => {
+            answering.await;
+        }
+    }
+}
+
+/// How the answer's direction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answered {
+    /// As the connector ended it.
+    ToTheEnd,
+    /// Nobody reads it any more.
+    InVain,
 }
 
 async fn carry_request(mut request: PipeReader, mut send: SendStream) {
@@ -177,7 +200,9 @@ async fn carry_request(mut request: PipeReader, mut send: SendStream) {
             Ok(Some(data)) => match send.write(data).await {
                 Ok(()) => {}
                 Err(WriteError::Stopped(code)) => return request.stop(code_of(code)),
-                Err(WriteError::ConnectionLost(_) | WriteError::Closed) => return request.stop(LOST),
+                Err(WriteError::ConnectionLost(_) | WriteError::Closed | WriteError::Stalled(_)) => {
+                    return request.stop(LOST);
+                }
             },
             Ok(None) => return send.finish(),
             Err(aborted) => return send.reset(aborted.code),
@@ -185,25 +210,31 @@ async fn carry_request(mut request: PipeReader, mut send: SendStream) {
     }
 }
 
-async fn carry_response(mut recv: RecvStream, mut response: PipeWriter) {
+async fn carry_response(mut recv: RecvStream, mut response: PipeWriter) -> Answered {
     loop {
         let read = tokio::select! {
             biased;
-            code = response.closed() => return recv.stop(code),
+            code = response.closed() => {
+                recv.stop(code);
+                return Answered::InVain;
+            }
             read = recv.read_chunks() => read,
         };
         match read {
             Ok(Some(mut chunks)) => {
                 while let Some(data) = chunks.pop() {
                     if let Err(closed) = response.write(data).await {
-                        return recv.stop(closed.code);
+                        recv.stop(closed.code);
+                        return Answered::InVain;
                     }
                 }
+                continue;
             }
-            Ok(None) => return response.finish(),
-            Err(ReadError::Reset(code)) => return response.abort(code_of(code)),
-            Err(ReadError::ConnectionLost(_) | ReadError::Closed) => return response.abort(LOST),
+            Ok(None) => response.finish(),
+            Err(ReadError::Reset(code)) => response.abort(code_of(code)),
+            Err(ReadError::ConnectionLost(_) | ReadError::Closed) => response.abort(LOST),
         }
+        return Answered::ToTheEnd;
     }
 }
 

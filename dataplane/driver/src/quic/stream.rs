@@ -20,6 +20,7 @@ use super::connection::{ConnectionCell, ConnectionState, StreamCredit, park};
 use super::outcome::ConnectionError;
 use super::window::Window;
 use crate::chunks::Chunks;
+use crate::patience::{Patience, Stalled};
 
 /// Bytes taken from one write call of a byte-oriented writer (RPC, TLS).
 const COPIED_WRITE_BYTES_MAX: usize = 16 << 10;
@@ -36,6 +37,9 @@ pub enum WriteError {
     /// We finished or reset it.
     #[error("stream is closed")]
     Closed,
+    /// The peer took nothing for too long.
+    #[error(transparent)]
+    Stalled(#[from] Stalled),
 }
 
 /// Why a read failed.
@@ -98,6 +102,27 @@ impl SendStream {
     pub async fn write(&mut self, data: Bytes) -> Result<(), WriteError> {
         let mut chunk = [data];
         poll_fn(|cx| self.poll_chunk(cx, &mut chunk)).await
+    }
+
+    /// The same, but gives up when nothing of it could be sent for as long as `patience` lasts.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and [`WriteError::Stalled`].
+    pub async fn write_within(&mut self, data: Bytes, patience: &mut Patience) -> Result<(), WriteError> {
+        let mut chunk = [data];
+        let mut left = chunk[0].len();
+        poll_fn(|cx| {
+            let written = self.poll_chunk(cx, &mut chunk);
+            if written.is_ready() || chunk[0].len() < left {
+                left = chunk[0].len();
+                patience.renew();
+            }
+            if written.is_ready() {
+                return written;
+            }
+            patience.poll_end(cx).map(|stalled| Err(stalled.into()))
+        })
+        .await
     }
 
     /// Ends the stream after all that was written.

@@ -157,6 +157,7 @@ pub(super) struct Control {
 pub(super) struct Limits {
     pub(super) idle_timeout: Option<String>,
     pub(super) response_head_timeout: Option<String>,
+    pub(super) send_timeout: Option<String>,
     pub(super) reconnect_wait: Option<String>,
     pub(super) memory: Option<String>,
     pub(super) visitor_connections: Option<usize>,

@@ -22,6 +22,8 @@ const RESPONSE_HEAD_TIMEOUT_DEFAULT: &str = "100s";
 /// A connector of ours that an address translator has cut off speaks up within 12.5 s; one that is restarted is
 /// back sooner.
 const RECONNECT_WAIT_DEFAULT: &str = "14s";
+/// What visitors of such services are used to.
+const SEND_TIMEOUT_DEFAULT: &str = "60s";
 const GRACE_PERIOD_DEFAULT: &str = "30s";
 /// When the machine does not say how much memory it has.
 const MEMORY_BYTES_FALLBACK: u64 = 1 << 30;
@@ -209,6 +211,12 @@ impl Resolver<'_> {
             response_head_timeout: self.duration(
                 "limits.response-head-timeout",
                 head,
+                TIMEOUT_MIN,
+                TIMEOUT_MAX,
+            )?,
+            send_timeout: self.duration(
+                "limits.send-timeout",
+                written.send_timeout.as_deref().unwrap_or(SEND_TIMEOUT_DEFAULT),
                 TIMEOUT_MIN,
                 TIMEOUT_MAX,
             )?,

@@ -5,6 +5,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
+use adit_driver::patience::Patience;
 use adit_driver::time::{Instant, sleep_until};
 use adit_proto::exchange::edge::{
     PublicResponse, ResponseBody, ResponseError, Trailers, is_trailers_only, public_response,
@@ -50,7 +51,7 @@ pub(super) struct Answer {
 
 /// No answer from this attempt.
 pub(super) enum Failed {
-    /// The visitor is at fault; nothing to try again.
+    /// The visitor is at fault, or nobody takes his body; nothing to try again.
     Visitor(ErrorCode),
     /// Another connection may do. The text is for logs.
     Tunnel(Failure, String),
@@ -78,13 +79,16 @@ pub(super) async fn attempt(
         }
     };
     let (mut send, mut recv, guard) = (stream.send, stream.recv, stream.guard);
-    match send.write(order.head.clone()).await {
+    let mut patience = Patience::new(progress.send_timeout());
+    match send.write(order.head.clone(), &mut patience).await {
         // A connector that wants nothing more still answers.
         Ok(()) | Err(SendError::Stopped) => {}
         Err(error @ SendError::NotOpened) => {
             return Err(Failed::Tunnel(Failure::NotOpened, error.to_string()));
         }
-        Err(error @ SendError::Lost) => return Err(Failed::Tunnel(Failure::Lost, error.to_string())),
+        Err(error @ (SendError::Lost | SendError::Stalled)) => {
+            return Err(Failed::Tunnel(Failure::Lost, error.to_string()));
+        }
     }
     let (mut kept, mut upload) = (None, None);
     match (order.kind, source.take()) {
@@ -155,8 +159,10 @@ async fn wait(
         tokio::select! {
             biased;
             head = &mut head => return head,
-            end = end, if is_uploading => if let End::Visitor(code) = end {
-                return Err(Failed::Visitor(code));
+            end = end, if is_uploading => match end {
+                End::Visitor(code) => return Err(Failed::Visitor(code)),
+                End::Stalled => return Err(Failed::Visitor(ErrorCode::UploadStalled)),
+                End::Done | End::Broken => {}
             },
             () = sleep_until(deadline) => {
                 if progress.active_at() + limit <= Instant::now() {

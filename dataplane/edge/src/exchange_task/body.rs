@@ -7,12 +7,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use adit_driver::chunks::Chunks;
+use adit_proto::exchange::error_code::ErrorCode;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::download::{BodyError, Download};
 use super::passing::Passing;
+use super::record::Progress;
 use crate::public::InFlight;
 use crate::shares::Account;
 
@@ -21,6 +23,31 @@ pub(crate) struct PublicBody {
     kind: Kind,
     /// Keeps the visitor's connection busy until the body is done.
     busy: Option<InFlight>,
+    taking: Option<Rc<Taking>>,
+    /// Of the exchange that the body is of.
+    progress: Option<Rc<Progress>>,
+}
+
+/// Whether a body waits for the visitor, for whoever can end its stream.
+#[derive(Debug, Default)]
+pub(crate) struct Taking {
+    /// There is a body, and it was not asked for more since it last gave something.
+    is_awaited: Cell<bool>,
+    /// How often it was asked.
+    turns: Cell<u64>,
+    is_stalled: Cell<bool>,
+}
+
+impl Taking {
+    /// How often the body was asked for more, if it waits to be asked.
+    pub(crate) fn awaited(&self) -> Option<u64> {
+        self.is_awaited.get().then(|| self.turns.get())
+    }
+
+    /// The visitor took nothing for too long.
+    pub(crate) fn stall(&self) {
+        self.is_stalled.set(true);
+    }
 }
 
 enum Kind {
@@ -59,21 +86,15 @@ impl Slot {
 
 impl PublicBody {
     pub(crate) fn empty() -> Self {
-        Self {
-            kind: Kind::Empty,
-            busy: None,
-        }
+        Self::of(Kind::Empty)
     }
 
     pub(crate) fn full(bytes: Bytes) -> Self {
-        Self {
-            kind: if bytes.is_empty() {
-                Kind::Empty
-            } else {
-                Kind::Full(bytes)
-            },
-            busy: None,
-        }
+        Self::of(if bytes.is_empty() {
+            Kind::Empty
+        } else {
+            Kind::Full(bytes)
+        })
     }
 
     /// What comes from the tunnel, as it comes.
@@ -81,21 +102,37 @@ impl PublicBody {
         let slot = Rc::<Slot>::default();
         let left = download.left;
         let account = download.record.account().clone();
+        let progress = download.record.progress().clone();
         let pump = Box::pin(download.run(slot.clone()));
+        let mut body = Self::of(Kind::Stream {
+            pump,
+            slot,
+            left,
+            account,
+        });
+        body.progress = Some(progress);
+        body
+    }
+
+    fn of(kind: Kind) -> Self {
         Self {
-            kind: Kind::Stream {
-                pump,
-                slot,
-                left,
-                account,
-            },
+            kind,
             busy: None,
+            taking: None,
+            progress: None,
         }
     }
 
     /// The same body, which holds `busy` as long as it lives.
     pub(crate) fn holding(mut self, busy: InFlight) -> Self {
         self.busy = Some(busy);
+        self
+    }
+
+    /// The same body, which tells `taking` whether it waits.
+    pub(crate) fn telling(mut self, taking: Rc<Taking>) -> Self {
+        taking.is_awaited.set(true);
+        self.taking = Some(taking);
         self
     }
 }
@@ -108,6 +145,10 @@ impl Body for PublicBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Passing>, BodyError>>> {
+        if let Some(taking) = &self.taking {
+            taking.turns.set(taking.turns.get() + 1);
+            taking.is_awaited.set(true);
+        }
         let ended = match &mut self.kind {
             Kind::Empty => return Poll::Ready(None),
             Kind::Full(bytes) => {
@@ -126,6 +167,9 @@ impl Body for PublicBody {
                 Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
                 Poll::Pending => {
                     let Some(chunks) = slot.0.take() else {
+                        if let Some(taking) = &self.taking {
+                            taking.is_awaited.set(false);
+                        }
                         return Poll::Pending;
                     };
                     if let Some(left) = left {
@@ -153,6 +197,16 @@ impl Body for PublicBody {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Stream { left, .. } => left.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+impl Drop for PublicBody {
+    fn drop(&mut self) {
+        let is_stalled = self.busy.as_ref().is_some_and(InFlight::is_stalled)
+            || self.taking.as_ref().is_some_and(|taking| taking.is_stalled.get());
+        if is_stalled && let Some(progress) = &self.progress {
+            progress.stall(ErrorCode::VisitorStalled);
         }
     }
 }

@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use adit_driver::chunks::Chunks;
+use adit_driver::patience::Patience;
 use adit_driver::time::{Instant, sleep_until};
 use adit_proto::exchange::edge::{RequestId, ResponseBody, Visitor};
 use adit_proto::exchange::error_code::ErrorCode;
@@ -37,9 +38,10 @@ use tokio::sync::Notify;
 use super::attempt::Answer;
 use super::download::finish_quietly;
 use super::record::{Progress, Record};
+use super::relay::write;
 use crate::access_log::Protocol;
 use crate::core::Core;
-use crate::tunnels::stream::{RecvHalf, SendHalf};
+use crate::tunnels::stream::{RecvHalf, SendError, SendHalf};
 
 /// In the 101 of a connector that takes a close as the end of one direction.
 const HALF_CLOSE: (&str, &str) = ("adit-half-close", "?1");
@@ -271,11 +273,15 @@ async fn inward<R: AsyncRead + Unpin>(
     shared: &Shared,
 ) -> Direction {
     let Said { preface, early } = said;
+    let mut patience = Patience::new(shared.progress.send_timeout());
     shared.progress.received(early.bytes.len());
     // A frame each: no more than fits one was read, and a PROXY header is short.
     for bytes in [&preface[..], &early.bytes] {
-        if !bytes.is_empty() && send.write(carrier::frame(bytes, mask())).await.is_err() {
-            return shared.unwanted().await;
+        if bytes.is_empty() {
+            continue;
+        }
+        if let Err(error) = send.write(carrier::frame(bytes, mask()), &mut patience).await {
+            return shared.unwanted(error).await;
         }
     }
     let mut has_ended = early.has_ended;
@@ -311,8 +317,8 @@ async fn inward<R: AsyncRead + Unpin>(
                 Err(_) => return Direction::Broken(ErrorCode::VisitorGone),
             },
         };
-        if send.write(frame).await.is_err() {
-            return shared.unwanted().await;
+        if let Err(error) = send.write(frame, &mut patience).await {
+            return shared.unwanted(error).await;
         }
         if has_ended {
             return Direction::Closed;
@@ -342,13 +348,15 @@ async fn outward<W: AsyncWrite + Unpin>(
                     Err(_) => return Direction::Broken(ErrorCode::ResponseAborted),
                 }
                 // One byte per frame would make any read of the tunnel many pieces.
-                if data.is_full() && shared.pass(&mut data, writer).await.is_err() {
-                    return Direction::Broken(ErrorCode::VisitorGone);
+                if data.is_full()
+                    && let Err(code) = shared.pass(&mut data, writer).await
+                {
+                    return Direction::Broken(code);
                 }
             }
         }
-        if shared.pass(&mut data, writer).await.is_err() {
-            return Direction::Broken(ErrorCode::VisitorGone);
+        if let Err(code) = shared.pass(&mut data, writer).await {
+            return Direction::Broken(code);
         }
         if is_closed {
             return match writer.shutdown().await {
@@ -381,21 +389,23 @@ impl Shared {
     }
 
     /// Writes all of `data` to the visitor.
-    async fn pass<W: AsyncWrite + Unpin>(&self, data: &mut Chunks, writer: &mut W) -> std::io::Result<()> {
+    async fn pass<W: AsyncWrite + Unpin>(&self, data: &mut Chunks, writer: &mut W) -> Result<(), ErrorCode> {
         if data.is_empty() {
             return Ok(());
         }
         self.progress.sent(data.len());
         self.is_passing.set(true);
-        writer.write_all_buf(data).await?;
-        writer.flush().await?;
+        write(writer, data, self.progress.send_timeout()).await?;
         self.is_passing.set(false);
         self.progress.touch();
         Ok(())
     }
 
     /// The connector takes no more; what it still says, and how it ends, the other direction hears.
-    async fn unwanted(&self) -> Direction {
+    async fn unwanted(&self, error: SendError) -> Direction {
+        if error == SendError::Stalled {
+            return Direction::Broken(ErrorCode::UploadStalled);
+        }
         self.last_words().await;
         Direction::Broken(ErrorCode::ResponseAborted)
     }

@@ -28,6 +28,9 @@ pub(super) struct Progress {
     is_answered: Cell<bool>,
     /// How the request's body ended, if not in order.
     body_failed: Cell<Option<ErrorCode>>,
+    /// Who took nothing for [`send_timeout`](Self::send_timeout), if somebody did.
+    stalled: Cell<Option<ErrorCode>>,
+    send_timeout: Duration,
 }
 
 impl Progress {
@@ -55,6 +58,16 @@ impl Progress {
 
     pub(super) fn active_at(&self) -> Instant {
         self.active_at.get()
+    }
+
+    /// How long bytes wait to be taken, by either side.
+    pub(super) fn send_timeout(&self) -> Duration {
+        self.send_timeout
+    }
+
+    /// The exchange ends because somebody takes nothing; `code` says who. The first stays.
+    pub(super) fn stall(&self, code: ErrorCode) {
+        self.stalled.set(self.stalled.get().or(Some(code)));
     }
 }
 
@@ -104,6 +117,8 @@ impl Record {
             active_at: Cell::new(now),
             is_answered: Cell::new(false),
             body_failed: Cell::new(None),
+            stalled: Cell::new(None),
+            send_timeout: core.config.limits.send_timeout,
         };
         Self {
             core: core.clone(),
@@ -226,7 +241,8 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let gone = (!self.is_complete).then_some(ErrorCode::VisitorGone);
-        let code = self.code.or_else(|| self.progress.body_failed.get()).or(gone);
+        let stalled = self.progress.stalled.get().or(self.code);
+        let code = stalled.or_else(|| self.progress.body_failed.get()).or(gone);
         let status = self.status.unwrap_or(ErrorCode::VisitorGone.status());
         self.count(status, code);
         if !self.core.log.is_on() {

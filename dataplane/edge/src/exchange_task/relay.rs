@@ -8,14 +8,15 @@ use std::io;
 use std::time::Duration;
 
 use adit_driver::chunks::Chunks;
+use adit_driver::patience::{Patience, Stalled};
 use adit_driver::stream::growing::GrowingBuffer;
-use adit_driver::time::sleep;
+use adit_driver::time::{sleep, timeout};
 use adit_proto::exchange::error_code::ErrorCode;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::record::{Progress, Record};
-use crate::tunnels::stream::{InFlight, RecvHalf, SendHalf};
+use crate::tunnels::stream::{InFlight, RecvHalf, SendError, SendHalf};
 
 /// Time for the origin to say its last words after the visitor has ended its side.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -44,12 +45,15 @@ pub(crate) async fn relay<S: AsyncRead + AsyncWrite>(visitor: S, early: Bytes, u
     let progress = record.progress().clone();
     let came_to_end = {
         let inward = async {
-            if inward(reader, early, &mut send, &progress).await == Ended::InOrder {
-                sleep(LAST_WORDS).await;
+            match inward(reader, early, &mut send, &progress).await {
+                Ended::InOrder => sleep(LAST_WORDS).await,
+                Ended::Torn => {}
+                Ended::Stalled => return Err(ErrorCode::UploadStalled),
             }
+            Ok(())
         };
         tokio::select! {
-            () = inward => Ok(()),
+            ended = inward => ended,
             ended = outward(recv, first, writer, &progress) => ended,
         }
     };
@@ -73,6 +77,17 @@ enum Ended {
     InOrder,
     /// Nobody listens any more.
     Torn,
+    /// Somebody listens, but takes nothing.
+    Stalled,
+}
+
+impl From<SendError> for Ended {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Stalled => Self::Stalled,
+            SendError::Stopped | SendError::NotOpened | SendError::Lost => Self::InOrder,
+        }
+    }
 }
 
 /// Visitor to tunnel; returns when the visitor has ended or the tunnel takes no more.
@@ -82,10 +97,11 @@ async fn inward<R: AsyncRead + Unpin>(
     send: &mut SendHalf,
     progress: &Progress,
 ) -> Ended {
+    let mut patience = Patience::new(progress.send_timeout());
     if !early.is_empty() {
         progress.received(early.len());
-        if send.write(early).await.is_err() {
-            return Ended::InOrder;
+        if let Err(error) = send.write(early, &mut patience).await {
+            return error.into();
         }
     }
     let mut buffer = GrowingBuffer::default();
@@ -95,8 +111,8 @@ async fn inward<R: AsyncRead + Unpin>(
             Err(_) => return Ended::Torn,
             Ok(Some(chunk)) => {
                 progress.received(chunk.len());
-                if send.write(chunk).await.is_err() {
-                    return Ended::InOrder;
+                if let Err(error) = send.write(chunk, &mut patience).await {
+                    return error.into();
                 }
             }
         }
@@ -114,9 +130,7 @@ async fn outward<W: AsyncWrite + Unpin>(
     loop {
         if !chunks.is_empty() {
             progress.sent(chunks.len());
-            write(&mut writer, &mut chunks)
-                .await
-                .map_err(|_| ErrorCode::VisitorGone)?;
+            write(&mut writer, &mut chunks, progress.send_timeout()).await?;
         }
         chunks = match recv.read_chunks().await {
             Ok(Some(chunks)) => chunks,
@@ -130,7 +144,28 @@ async fn outward<W: AsyncWrite + Unpin>(
     }
 }
 
-async fn write<W: AsyncWrite + Unpin>(writer: &mut W, chunks: &mut Chunks) -> io::Result<()> {
-    writer.write_all_buf(chunks).await?;
-    writer.flush().await
+/// Writes all of `chunks` to a visitor, who must take something of it within every `limit`.
+pub(super) async fn write<W>(writer: &mut W, chunks: &mut Chunks, limit: Duration) -> Result<(), ErrorCode>
+where
+    W: AsyncWrite + Unpin,
+{
+    while chunks.has_remaining() {
+        match timeout(limit, writer.write_buf(chunks)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0)) => return Err(ErrorCode::VisitorGone),
+            Ok(Err(error)) => return Err(code_of(&error)),
+            Err(_) => return Err(ErrorCode::VisitorStalled),
+        }
+    }
+    match timeout(limit, writer.flush()).await {
+        Ok(flushed) => flushed.map_err(|error| code_of(&error)),
+        Err(_) => Err(ErrorCode::VisitorStalled),
+    }
+}
+
+fn code_of(error: &io::Error) -> ErrorCode {
+    match error.get_ref() {
+        Some(reason) if reason.is::<Stalled>() => ErrorCode::VisitorStalled,
+        Some(_) | None => ErrorCode::VisitorGone,
+    }
 }

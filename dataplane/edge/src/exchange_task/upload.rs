@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use adit_driver::patience::Patience;
 use adit_proto::exchange::error_code::ErrorCode;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_local};
@@ -19,6 +20,8 @@ pub(super) enum End {
     Broken,
     /// The visitor broke off.
     Visitor(ErrorCode),
+    /// The tunnel took nothing for too long.
+    Stalled,
 }
 
 /// A running upload. Dropping it stops it and resets the stream.
@@ -86,10 +89,16 @@ impl Drop for Upload {
 }
 
 async fn carry(mut send: SendHalf, source: &mut Source, progress: &Progress) -> End {
+    let mut patience = Patience::new(progress.send_timeout());
     loop {
         match source.next().await {
-            Ok(Some(chunk)) => match send.write(chunk).await {
+            Ok(Some(chunk)) => match send.write(chunk, &mut patience).await {
                 Ok(()) => progress.touch(),
+                Err(SendError::Stalled) => {
+                    progress.stall(ErrorCode::UploadStalled);
+                    send.reset(0);
+                    return End::Stalled;
+                }
                 Err(SendError::Stopped) => return End::Done,
                 Err(SendError::Lost | SendError::NotOpened) => return End::Broken,
             },

@@ -1,12 +1,14 @@
 //! HTTP/2 for one visitor's connection, with WebSockets by extended CONNECT (RFC 8441).
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
+use adit_driver::patience::Patience;
 use adit_driver::time::timeout;
 use adit_proto::exchange::edge::Visitor;
 use adit_proto::limits::HEAD_BYTES_MAX;
@@ -23,7 +25,7 @@ use tokio::task::spawn_local;
 
 use super::io::{Activity, Clock, Expired, PublicIo};
 use crate::core::Core;
-use crate::exchange_task::body::PublicBody;
+use crate::exchange_task::body::{PublicBody, Taking};
 use crate::exchange_task::relay::{Upgrade, relay};
 
 /// Streams at once of a connection of a trusted proxy, if that is more than others have: it carries many visitors.
@@ -39,25 +41,66 @@ const STREAM_WINDOW_BYTES: u32 = 512 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
 
 /// Bytes of one response that wait for the visitor's window.
-const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
+const SEND_BUFFER_BYTES_MAX: usize = 64 << 10;
 
 /// Time for a visitor to close after GOAWAY when nothing runs.
 const GOAWAY_TIME: Duration = Duration::from_secs(1);
 
 const HEAD_LIST_BYTES_MAX: u32 = HEAD_BYTES_MAX as u32;
 
-/// Runs hyper's tasks on this core.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LocalExec;
+/// Runs hyper's tasks on this core, and ends those of streams whose visitor takes nothing.
+#[derive(Clone)]
+pub(super) struct StreamTasks {
+    /// Of the stream whose request hyper has just handed over: its task is the next.
+    next: Rc<Cell<Option<Rc<Taking>>>>,
+    send_timeout: Duration,
+}
 
-impl<F> Executor<F> for LocalExec
+impl StreamTasks {
+    pub(super) fn new(send_timeout: Duration) -> Self {
+        Self {
+            next: Rc::default(),
+            send_timeout,
+        }
+    }
+}
+
+impl<F> Executor<F> for StreamTasks
 where
     F: Future<Output: 'static> + 'static,
 {
     fn execute(&self, task: F) {
         // Ends with its stream, which ends with the connection.
-        spawn_local(task);
+        match self.next.take() {
+            Some(taking) => spawn_local(until_stalled(task, taking, Patience::new(self.send_timeout))),
+            None => spawn_local(async move {
+                task.await;
+            }),
+        };
     }
+}
+
+/// Runs the task of a stream; drops it, which resets the stream, when the visitor takes nothing of the body for too long.
+async fn until_stalled<F: Future>(task: F, taking: Rc<Taking>, mut patience: Patience) {
+    let mut task = pin!(task);
+    let mut seen = None;
+    poll_fn(|cx| {
+        if task.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let awaited = taking.awaited();
+        if awaited.is_none() || awaited != seen {
+            seen = awaited;
+            patience.renew();
+        }
+        if awaited.is_some() {
+            ready!(patience.poll_end(cx));
+            taking.stall();
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response<PublicBody>, Infallible>>>>;
@@ -68,16 +111,21 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let activity = io.activity();
+    let tasks = StreamTasks::new(core.config.limits.send_timeout);
     let service = {
-        let (core, activity) = (core.clone(), activity.clone());
-        service_fn(move |request| answer(core.clone(), activity.clone(), visitor, request))
+        let (core, activity, next) = (core.clone(), activity.clone(), tasks.next.clone());
+        service_fn(move |request| {
+            let taking = Rc::<Taking>::default();
+            next.set(Some(taking.clone()));
+            answer(core.clone(), activity.clone(), taking, visitor, request)
+        })
     };
     let mut streams_max = core.config.limits.shares.streams_per_connection;
     if core.policy.trusts(visitor.address) {
         streams_max = streams_max.max(PROXY_STREAMS_MAX);
     }
     let mut connection = pin!(
-        http2::Builder::new(LocalExec)
+        http2::Builder::new(tasks)
             .max_concurrent_streams(streams_max)
             .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
             .max_local_error_reset_streams(ERROR_RESETS_MAX)
@@ -121,6 +169,7 @@ where
 fn answer(
     core: Rc<Core>,
     activity: Rc<Activity>,
+    taking: Rc<Taking>,
     visitor: Visitor,
     mut request: Request<Incoming>,
 ) -> Answering {
@@ -134,7 +183,7 @@ fn answer(
             }
         };
         let response = crate::exchange_task::run(core, visitor, request, upgrade).await;
-        Ok(response.map(|body| body.holding(busy)))
+        Ok(response.map(|body| body.holding(busy).telling(taking)))
     })
 }
 

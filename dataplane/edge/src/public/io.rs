@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use adit_driver::patience::Patience;
 use adit_driver::time::{Instant, Sleep, now, sleep};
 use adit_proto::limits::HEAD_DEADLINE;
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub(crate) struct Activity {
     may_have_body: Cell<bool>,
     /// The stream has taken all that was written.
     is_flushed: Cell<bool>,
+    /// It took nothing for too long.
+    is_stalled: Cell<bool>,
     heads: Heads,
 }
 
@@ -105,6 +108,13 @@ impl Activity {
 /// One request under way.
 pub(crate) struct InFlight(Rc<Activity>);
 
+impl InFlight {
+    /// Whether the visitor has taken nothing for too long.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.0.is_stalled.get()
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
@@ -153,10 +163,12 @@ pub(super) struct PublicIo<S> {
     stream: S,
     ahead: Bytes,
     activity: Rc<Activity>,
+    patience: Patience,
 }
 
 impl<S> PublicIo<S> {
-    pub(super) fn new(stream: S, ahead: Bytes, heads: Heads) -> Self {
+    /// A visitor must take something of what it is sent within `send_timeout`.
+    pub(super) fn new(stream: S, ahead: Bytes, heads: Heads, send_timeout: Duration) -> Self {
         let activity = Activity {
             in_flight: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
@@ -164,13 +176,26 @@ impl<S> PublicIo<S> {
             had_request: Cell::new(false),
             may_have_body: Cell::new(false),
             is_flushed: Cell::new(true),
+            is_stalled: Cell::new(false),
             heads,
         };
         Self {
             stream,
             ahead,
             activity: Rc::new(activity),
+            patience: Patience::new(send_timeout),
         }
+    }
+
+    /// Waits for what was `taken`, but not for ever.
+    fn poll_taken<T>(&mut self, cx: &mut Context<'_>, taken: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if taken.is_ready() {
+            self.patience.renew();
+            return taken;
+        }
+        let stalled = ready!(self.patience.poll_end(cx));
+        self.activity.is_stalled.set(true);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, stalled)))
     }
 
     pub(super) fn activity(&self) -> Rc<Activity> {
@@ -234,8 +259,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for PublicIo<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.activity.is_flushed.set(false);
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let this = self.get_mut();
+        this.activity.is_flushed.set(false);
+        let taken = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.poll_taken(cx, taken)
     }
 
     fn poll_write_vectored(
@@ -243,8 +270,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.activity.is_flushed.set(false);
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+        let this = self.get_mut();
+        this.activity.is_flushed.set(false);
+        let taken = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+        this.poll_taken(cx, taken)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -257,10 +286,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
         this.activity
             .is_flushed
             .set(matches!(flushed, Poll::Ready(Ok(()))));
-        flushed
+        this.poll_taken(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        let taken = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.poll_taken(cx, taken)
     }
 }

@@ -188,7 +188,12 @@ where
         Alpn::Http2 => {
             Box::pin(http2::serve(
                 core,
-                PublicIo::new(stream, Bytes::new(), Heads::First),
+                PublicIo::new(
+                    stream,
+                    Bytes::new(),
+                    Heads::First,
+                    core.config.limits.send_timeout,
+                ),
                 visitor,
             ))
             .await;
@@ -196,7 +201,7 @@ where
         Alpn::Http1 => {
             Box::pin(http1::serve(
                 core,
-                PublicIo::new(stream, Bytes::new(), Heads::All),
+                PublicIo::new(stream, Bytes::new(), Heads::All, core.config.limits.send_timeout),
                 visitor,
             ))
             .await;
@@ -217,11 +222,21 @@ where
     };
     match read {
         Ok(Ok(true)) => {
-            let io = PublicIo::new(stream, first.freeze(), Heads::First);
+            let io = PublicIo::new(
+                stream,
+                first.freeze(),
+                Heads::First,
+                core.config.limits.send_timeout,
+            );
             Box::pin(http2::serve(core, io, visitor)).await;
         }
         Ok(Ok(false)) => {
-            let io = PublicIo::new(stream, first.freeze(), Heads::All);
+            let io = PublicIo::new(
+                stream,
+                first.freeze(),
+                Heads::All,
+                core.config.limits.send_timeout,
+            );
             Box::pin(http1::serve(core, io, visitor)).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "visitor left before a request"),

@@ -16,6 +16,7 @@ use adit_control_api::snapshot::{RouteSnapshot, RouteTarget, TunnelEntry};
 use adit_driver::core::{CoreContext, Cores};
 use adit_driver::kernel::{IoChoice, IoMode, probe};
 use adit_driver::mailbox;
+use adit_driver::patience::Patience;
 use adit_driver::quic::{
     self, ClientConfig, Endpoint, EndpointOptions, ServerConfig, TransportSettings, client_config,
     server_config,
@@ -349,7 +350,11 @@ fn an_exchange_reaches_connections_of_its_own_and_of_the_other_core() {
             let body = Bytes::from(vec![b'e'; 3 << 20]);
             let writing = async {
                 for chunk in body.chunks(50_000) {
-                    stream.send.write(body.slice_ref(chunk)).await.unwrap();
+                    stream
+                        .send
+                        .write(body.slice_ref(chunk), &mut patient())
+                        .await
+                        .unwrap();
                 }
                 stream.send.finish();
             };
@@ -373,14 +378,26 @@ fn resets_stops_and_losses_cross_cores() {
         for owner in [0, 1] {
             let choice = core.on_core(owner);
             let mut reset = core.tunnels.open(&choice).await.unwrap();
-            reset.send.write(Bytes::from_static(b"r")).await.unwrap();
+            reset
+                .send
+                .write(Bytes::from_static(b"r"), &mut patient())
+                .await
+                .unwrap();
             assert_eq!(read_all(&mut reset).await, Err(RecvError::Reset));
 
             let mut stopped = core.tunnels.open(&choice).await.unwrap();
-            stopped.send.write(Bytes::from_static(b"s")).await.unwrap();
+            stopped
+                .send
+                .write(Bytes::from_static(b"s"), &mut patient())
+                .await
+                .unwrap();
             assert_eq!(read_all(&mut stopped).await.unwrap(), b"stopped");
             let error = loop {
-                if let Err(error) = stopped.send.write(Bytes::from_static(b"more")).await {
+                if let Err(error) = stopped
+                    .send
+                    .write(Bytes::from_static(b"more"), &mut patient())
+                    .await
+                {
                     break error;
                 }
                 tokio::task::yield_now().await;
@@ -388,7 +405,10 @@ fn resets_stops_and_losses_cross_cores() {
             assert_eq!(error, SendError::Stopped);
 
             let mut lost = core.tunnels.open(&choice).await.unwrap();
-            lost.send.write(Bytes::from_static(b"e")).await.unwrap();
+            lost.send
+                .write(Bytes::from_static(b"e"), &mut patient())
+                .await
+                .unwrap();
             assert_eq!(lost.recv.read_chunk().await.unwrap().unwrap(), b"e"[..]);
             let index = usize::from(choice.index().0);
             connectors[index].connection.close(0, b"");
@@ -409,7 +429,11 @@ fn an_unregistered_connection_gets_nothing_new_and_closes_when_its_exchanges_end
         for owner in [0, 1] {
             let choice = core.on_core(owner);
             let mut running = core.tunnels.open(&choice).await.unwrap();
-            running.send.write(Bytes::from_static(b"e")).await.unwrap();
+            running
+                .send
+                .write(Bytes::from_static(b"e"), &mut patient())
+                .await
+                .unwrap();
             let connector = &connectors[usize::from(choice.index().0)];
             connector
                 .client
@@ -419,7 +443,11 @@ fn an_unregistered_connection_gets_nothing_new_and_closes_when_its_exchanges_end
                 .await
                 .unwrap();
             until(|| core.choices().iter().all(|other| other.id != choice.id)).await;
-            running.send.write(Bytes::from_static(b"nd")).await.unwrap();
+            running
+                .send
+                .write(Bytes::from_static(b"nd"), &mut patient())
+                .await
+                .unwrap();
             running.send.finish();
             assert_eq!(read_all(&mut running).await.unwrap(), b"end");
             drop(running);
@@ -441,7 +469,11 @@ fn a_reconnect_replaces_the_connection_of_its_slot_wherever_it_lives() {
             until(|| core.choices().iter().all(|choice| choice.id != before)).await;
             assert_eq!(core.choices().len(), 1);
             let mut stream = core.tunnels.open(&core.choices()[0]).await.unwrap();
-            stream.send.write(Bytes::from_static(b"echo")).await.unwrap();
+            stream
+                .send
+                .write(Bytes::from_static(b"echo"), &mut patient())
+                .await
+                .unwrap();
             stream.send.finish();
             assert_eq!(read_all(&mut stream).await.unwrap(), b"echo");
             assert!(!newer.connection.is_closed());
@@ -663,4 +695,9 @@ async fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {
         sleep(Duration::from_millis(1)).await;
     }
+}
+
+/// Longer than any test.
+fn patient() -> Patience {
+    Patience::new(Duration::from_secs(300))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use adit_driver::chunks::Chunks;
+use adit_driver::patience::Patience;
 use adit_driver::pipe::{PipeAborted, PipeReader, PipeWriter};
 use adit_driver::quic::{ReadError, RecvStream, SendStream, WriteError};
 use bytes::Bytes;
@@ -43,6 +44,8 @@ pub(crate) enum SendError {
     NotOpened,
     #[error("the connection was lost")]
     Lost,
+    #[error("the connector took nothing for too long")]
+    Stalled,
 }
 
 /// Reading ended early.
@@ -57,17 +60,25 @@ pub(crate) enum RecvError {
 }
 
 impl SendHalf {
-    pub(crate) async fn write(&mut self, data: Bytes) -> Result<(), SendError> {
+    /// Sends all of `data`; gives up when nothing of it was taken for as long as `patience` lasts.
+    pub(crate) async fn write(&mut self, data: Bytes, patience: &mut Patience) -> Result<(), SendError> {
         match self {
-            Self::Here(stream) => stream.write(data).await.map_err(|error| match error {
-                WriteError::Stopped(_) => SendError::Stopped,
-                WriteError::ConnectionLost(_) | WriteError::Closed => SendError::Lost,
-            }),
-            Self::There(pipe) => pipe.write(data).await.map_err(|closed| match closed.code {
-                LOST => SendError::Lost,
-                NOT_OPENED => SendError::NotOpened,
-                _ => SendError::Stopped,
-            }),
+            Self::Here(stream) => {
+                let written = stream.write_within(data, patience).await;
+                written.map_err(|error| match error {
+                    WriteError::Stopped(_) => SendError::Stopped,
+                    WriteError::ConnectionLost(_) | WriteError::Closed => SendError::Lost,
+                    WriteError::Stalled(_) => SendError::Stalled,
+                })
+            }
+            Self::There(pipe) => match pipe.write_within(data, patience).await {
+                Ok(written) => written.map_err(|_| SendError::Stalled),
+                Err(closed) => Err(match closed.code {
+                    LOST => SendError::Lost,
+                    NOT_OPENED => SendError::NotOpened,
+                    _ => SendError::Stopped,
+                }),
+            },
         }
     }
 

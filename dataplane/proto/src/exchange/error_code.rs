@@ -71,6 +71,10 @@ pub enum ErrorCode {
     ResponseAborted,
     /// The visitor went away before the answer was complete.
     VisitorGone,
+    /// The visitor took nothing of the answer for too long.
+    VisitorStalled,
+    /// The connector or its origin took nothing of the request body for too long.
+    UploadStalled,
     /// A request for a connector's management service has no token that opens it.
     ManagementToken,
     /// The connector whose management service is asked for is not connected here.
@@ -244,6 +248,22 @@ const TABLE: [Row; ErrorCode::COUNT] = [
         "The visitor closed the connection before the answer was complete.",
     ),
     row(
+        ErrorCode::VisitorStalled,
+        "visitor-stalled",
+        CLIENT_CLOSED_REQUEST,
+        Side::Public,
+        "Visitor stalled",
+        "The visitor took nothing of the answer for too long.",
+    ),
+    row(
+        ErrorCode::UploadStalled,
+        "upload-stalled",
+        StatusCode::GATEWAY_TIMEOUT,
+        Side::Origin,
+        "Request body not taken",
+        "The service behind the tunnel took nothing of the request body for too long.",
+    ),
+    row(
         ErrorCode::ManagementToken,
         "management-token",
         StatusCode::UNAUTHORIZED,
@@ -307,7 +327,7 @@ const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
 
 impl ErrorCode {
     /// Number of codes: the size of arrays indexed by [`Self::index`].
-    pub const COUNT: usize = 22;
+    pub const COUNT: usize = 24;
 
     /// Every code in table order.
     pub fn all() -> impl Iterator<Item = Self> {

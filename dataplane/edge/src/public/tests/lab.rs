@@ -33,7 +33,7 @@ use crate::config::Config;
 use crate::core::Core;
 use crate::cross_core::CoreMessage;
 use crate::metrics::CoreMetrics;
-use crate::public::{http2::LocalExec, listen};
+use crate::public::{http2::StreamTasks, listen};
 use crate::tunnels::connection::Transport;
 use crate::tunnels::routes::Routes;
 use crate::tunnels::stream::LOST;
@@ -344,7 +344,9 @@ pub(super) async fn connect_h1(lab: &Lab) -> http1::SendRequest<Body> {
 
 pub(super) async fn connect_h2(lab: &Lab) -> http2::SendRequest<Body> {
     let io = TokioIo::new(lab.visitor());
-    let (sender, connection) = http2::handshake(LocalExec, io).await.unwrap();
+    let (sender, connection) = http2::handshake(StreamTasks::new(Duration::from_secs(60)), io)
+        .await
+        .unwrap();
     spawn_local(connection);
     sender
 }

@@ -167,7 +167,11 @@ async fn ask(stream: &mut ExchangeStream, path: &str, more: &[(&str, &str)]) {
         kind: ConnectionType::Http,
         metadata: metadata.iter().chain(more).copied().collect(),
     };
-    stream.send.write(request.encode().unwrap()).await.unwrap();
+    stream
+        .send
+        .write(request.encode().unwrap(), &mut patient())
+        .await
+        .unwrap();
 }
 
 /// The head of the answer and what came with it.
@@ -201,7 +205,11 @@ fn an_exchange_reaches_both_cores_with_its_body_both_ways() {
             let body = Bytes::from(vec![b'x'; 3 << 20]);
             let writing = async {
                 for chunk in body.chunks(50_000) {
-                    stream.send.write(body.slice_ref(chunk)).await.unwrap();
+                    stream
+                        .send
+                        .write(body.slice_ref(chunk), &mut patient())
+                        .await
+                        .unwrap();
                 }
                 stream.send.finish();
             };
@@ -241,7 +249,11 @@ fn resets_refusals_and_losses_are_told_apart() {
             let rest = read_all(&mut stopped).await.unwrap();
             assert_eq!([&first[..], &rest].concat(), b"stopped");
             let error = loop {
-                if let Err(error) = stopped.send.write(Bytes::from_static(b"more")).await {
+                if let Err(error) = stopped
+                    .send
+                    .write(Bytes::from_static(b"more"), &mut patient())
+                    .await
+                {
                     break error;
                 }
                 tokio::task::yield_now().await;
@@ -308,7 +320,11 @@ fn an_unregistered_connection_finishes_what_it_has_and_is_closed() {
             let unregister = connector.client.unregister_connection_request();
             unregister.send().promise.await.unwrap();
             until(|| core.choices().iter().all(|other| other.id != choice.id)).await;
-            running.send.write(Bytes::from_static(b"end")).await.unwrap();
+            running
+                .send
+                .write(Bytes::from_static(b"end"), &mut patient())
+                .await
+                .unwrap();
             running.send.finish();
             assert_eq!(read_all(&mut running).await.unwrap(), b"end");
             drop(running);
