@@ -23,6 +23,7 @@ use super::{Core, Event};
 use crate::config::remote::chain;
 use crate::control_stream::{ControlError, ControlStream};
 use crate::metrics::{CoreMetrics, Sampler};
+use crate::run::trust;
 use crate::status::Registered;
 
 /// A handshake takes a few round trips; an edge that needs longer is as good as none.
@@ -92,7 +93,9 @@ impl Attempt {
             }
             Err(error) => {
                 let ip = self.address.ip();
-                tracing::error!(connIndex = self.index.0, %ip, error = chain(&error), "Unable to establish connection with the edge");
+                let error_text = chain(&error);
+                let fix = trust::hint(&error_text, core.settings.cacert.as_deref());
+                tracing::error!(connIndex = self.index.0, %ip, error = error_text, fix, "Unable to establish connection with the edge");
                 error.end()
             }
         };

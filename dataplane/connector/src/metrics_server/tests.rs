@@ -40,6 +40,7 @@ fn view() -> View {
         replacing: std::sync::Mutex::default(),
         changes: tokio::sync::watch::Sender::default(),
         roots: rustls::RootCertStore::empty(),
+        cacert: None,
         bind: None,
         is_post_quantum: false,
         rpc_timeout: Duration::from_secs(1),

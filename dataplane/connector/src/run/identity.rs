@@ -46,6 +46,7 @@ pub(super) fn settings(config: &Config, live_log: LiveLog) -> Result<Settings, C
         changes: watch::Sender::default(),
         local_changes: watch::Sender::default(),
         roots: config.roots()?,
+        cacert: config.cacert.clone(),
         proxy: config.proxy.clone(),
         edge_names: BTreeMap::new(),
         bind: config.bind,

@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) local_changes: watch::Sender<()>,
     /// Who may sign an edge's certificate.
     pub(crate) roots: RootCertStore,
+    /// The file that some of them came from.
+    pub(crate) cacert: Option<PathBuf>,
     /// Through which edges are reached.
     pub(crate) proxy: Option<EdgeProxy>,
     /// The names of edges that a proxy resolves, by the address that stands for each here.

@@ -33,6 +33,28 @@ pub(crate) fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), ConfigEr
     add_all(roots, path, pem::certificates(path))
 }
 
+/// What to do about a failure to connect whose text is `error`, if the edge is not trusted. QUIC tells of it in a
+/// text alone.
+pub(crate) fn hint(error: &str, cacert: Option<&Path>) -> Option<String> {
+    // A chain that ends in a certificate which says of itself that it is no authority is as unknown.
+    let is_unknown = ["UnknownIssuer", "CaUsedAsEndEntity"]
+        .iter()
+        .any(|cause| error.contains(cause));
+    if !is_unknown {
+        return None;
+    }
+    Some(match cacert {
+        None => "none of the system's roots has signed the edge's certificate: give --cacert with the ca.pem of the \
+                 edge's control"
+            .to_owned(),
+        Some(path) => format!(
+            "neither the system's roots nor those of {} have signed the edge's certificate: give --cacert with the \
+             ca.pem of the edge's control",
+            path.display()
+        ),
+    })
+}
+
 fn add_all(
     roots: &mut RootCertStore,
     path: &Path,

@@ -70,6 +70,16 @@ pub enum IngressError {
     /// A service is no address.
     #[error("{0} is an invalid address, please make sure it has a scheme and a hostname")]
     InvalidAddress(String),
+    /// A service has a scheme that is one of HTTP's written wrong.
+    #[error("{service} has the scheme {scheme}; {meant} is meant, or tcp for other services")]
+    Scheme {
+        /// As written.
+        service: String,
+        /// Its scheme in lower case.
+        scheme: String,
+        /// The one that is meant.
+        meant: &'static str,
+    },
     /// A service has a path of its own.
     #[error(
         "{0} is an invalid address, ingress rules don't support proxying to a different path on the origin service. The path will be the same as the eyeball request's path"

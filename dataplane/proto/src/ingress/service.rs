@@ -51,7 +51,8 @@ impl OriginService {
     /// Parses the `service` of a rule.
     ///
     /// # Errors
-    /// [`IngressError::InvalidStatus`], [`IngressError::InvalidAddress`] and [`IngressError::PathInAddress`].
+    /// [`IngressError::InvalidStatus`], [`IngressError::InvalidAddress`], [`IngressError::Scheme`] and
+    /// [`IngressError::PathInAddress`].
     pub fn parse(text: &str) -> Result<Self, IngressError> {
         Self::parse_named(text).unwrap_or_else(|| address(text))
     }
@@ -158,6 +159,14 @@ fn address(text: &str) -> Result<OriginService, IngressError> {
     if !is_scheme(&scheme) {
         return Err(invalid());
     }
+    if let Some(meant) = meant(&scheme) {
+        let (service, scheme) = (text.to_owned(), scheme);
+        return Err(IngressError::Scheme {
+            service,
+            scheme,
+            meant,
+        });
+    }
     let tls = match scheme.as_str() {
         "http" | "ws" => Some(false),
         "https" | "wss" => Some(true),
@@ -184,6 +193,18 @@ fn address(text: &str) -> Result<OriginService, IngressError> {
         Some(tls) => Ok(OriginService::Http { authority, tls }),
         None => tcp(&scheme, authority).ok_or_else(invalid),
     }
+}
+
+/// The scheme of HTTP that is meant by one which differs from it in a letter. Taken for TCP, as other schemes are,
+/// it would fail with every visitor.
+fn meant(scheme: &str) -> Option<&'static str> {
+    let known = ["http", "https"];
+    if known.contains(&scheme) {
+        return None;
+    }
+    known
+        .into_iter()
+        .find(|known| strsim::osa_distance(scheme, known) == 1)
 }
 
 /// RFC 3986 §3.1.
@@ -224,6 +245,9 @@ mod tests {
             "unix+tls:/run/app.sock",
             "tcp://db:5432",
             "foo://a",
+            "ftp://a:21",
+            "smtp://a:25",
+            "mysql://a:3306",
             "bastion",
             "socks-proxy",
             "http_status:404",
@@ -278,6 +302,16 @@ mod tests {
             "http://a/b",
             "http://a/b is an invalid address, ingress rules don't support proxying to a different path on the origin service. The path will be the same as the eyeball request's path",
         );
+        for (text, scheme, meant) in [
+            ("htp://a:1", "htp", "http"),
+            ("htpp://a:1", "htpp", "http"),
+            ("hhtps://a:1", "hhtps", "https"),
+            ("HTTP2://a:1", "http2", "http"),
+            ("htttps://a", "htttps", "https"),
+        ] {
+            let told = format!("{text} has the scheme {scheme}; {meant} is meant, or tcp for other services");
+            check(text, &told);
+        }
         check("http_status:99", "invalid HTTP status code: 99");
         check("http_status:1000", "invalid HTTP status code: 1000");
         check("http_status:x", "invalid HTTP status code: x");
