@@ -3,9 +3,11 @@
 use adit_tests::binary;
 use adit_tests::binary::IoMode;
 use adit_tests::deadline;
+use adit_tests::metrics::Metrics;
 use adit_tests::origin::nginx::Nginx;
 use adit_tests::site::control::result;
 use adit_tests::site::{HOST, Site};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 fn a_tunnel_lives_from_create_to_delete_by_command_line(io: IoMode) {
@@ -203,7 +205,49 @@ fn ingress_is_validated_without_running(io: IoMode) {
     }
 }
 
+fn control_reloads_its_file_on_a_signal(io: IoMode) {
+    let mut site = Site::start(io);
+    let tunnel = site.tunnel("lab");
+    let first = site.connector(&tunnel).service("http_status:204").start();
+    first.wait_connections(4);
+    let config = site.control.config();
+    let text = std::fs::read_to_string(&config).expect("a file");
+    let write = |text: &str| std::fs::write(&config, text).expect("a file in the temp dir");
+    write(&format!("{text}replicas-max: 1\naccount: other\n"));
+    site.control.process.signal(Signal::SIGHUP);
+    let line = site
+        .control
+        .process
+        .wait_line("keys have changed that need a new start", deadline::STEP);
+    assert!(
+        line.contains("account") && !line.contains("replicas-max"),
+        "{line}"
+    );
+    site.control
+        .process
+        .wait_line("reloaded the configuration", deadline::STEP);
+    let mut second = site.connector(&tunnel).service("http_status:204").start();
+    second
+        .process
+        .wait_line("Tunnel has 1 replicas, which is the limit", deadline::STEP);
+
+    write(&format!("{text}replicas-mx: 2\n"));
+    site.control.process.signal(Signal::SIGHUP);
+    let line = site
+        .control
+        .process
+        .wait_line("the configuration was not reloaded", deadline::STEP);
+    for part in [&config.display().to_string(), "replicas-max", "--check"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    let metrics = Metrics::scrape(site.control.listen());
+    let reloads = |result| metrics.sum("control_config_reloads_total", &[("result", result)]);
+    assert_eq!((reloads("applied"), reloads("refused")), (1.0, 1.0));
+    first.wait_connections(4);
+}
+
 adit_tests::in_both_modes!(
+    control_reloads_its_file_on_a_signal,
     a_tunnel_lives_from_create_to_delete_by_command_line,
     routes_move_and_names_are_exclusive,
     cleanup_takes_connections_away_and_they_come_back,

@@ -153,6 +153,12 @@ impl Ca {
         &self.root_pem
     }
 
+    /// When the root ends, in seconds of Unix time.
+    pub(crate) fn root_not_after(&self) -> u64 {
+        let root = CertificateDer::from_pem_slice(self.root_pem.as_bytes());
+        root.ok().and_then(|root| not_after(&root)).unwrap_or_default()
+    }
+
     /// Makes a tunnel listener's certificate for the key in a PKCS #10 request. Nothing else of it is used.
     ///
     /// # Errors
@@ -259,6 +265,12 @@ pub(crate) fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let name = parsed.subject().iter_common_name().next()?.as_str().ok()?;
     Some(name.to_owned())
+}
+
+/// When a certificate ends, in seconds of Unix time.
+fn not_after(certificate: &CertificateDer<'_>) -> Option<u64> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    u64::try_from(parsed.validity().not_after.timestamp()).ok()
 }
 
 fn is_certificate_of(pem: &str, key: &KeyPair) -> bool {

@@ -18,6 +18,9 @@ pub(crate) struct Metrics {
     requests_timed_out: AtomicU64,
     quick_made: AtomicU64,
     quick_refused: AtomicU64,
+    reloads_applied: AtomicU64,
+    reloads_refused: AtomicU64,
+    root_not_after: AtomicU64,
 }
 
 /// Values at the moment of a scrape.
@@ -53,6 +56,19 @@ impl Metrics {
 
     pub(crate) fn quick_refused(&self) {
         count(&self.quick_refused);
+    }
+
+    /// The root of the private CA ends then, in seconds of Unix time.
+    pub(crate) fn root_ends(&self, at: u64) {
+        self.root_not_after.store(at, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reloaded(&self, is_applied: bool) {
+        count(if is_applied {
+            &self.reloads_applied
+        } else {
+            &self.reloads_refused
+        });
     }
 
     pub(crate) fn commit_failed(&self) {
@@ -106,6 +122,9 @@ impl Metrics {
             page.head(name, "gauge", help);
             page.line(name, "", value);
         }
+        let name = "control_certificate_not_after_seconds";
+        page.head(name, "gauge", "When a certificate ends, as Unix time.");
+        page.line(name, "{certificate=\"root\"}", read(&self.root_not_after));
         let name = "control_connections";
         page.head(
             name,
@@ -128,6 +147,10 @@ impl Metrics {
         for (class, counter) in (1..).zip(&self.requests) {
             page.line(name, &format!("{{status=\"{class}xx\"}}"), read(counter));
         }
+        let name = "control_config_reloads_total";
+        page.head(name, "counter", "Signals to read control.yml again, by outcome.");
+        page.line(name, "{result=\"applied\"}", read(&self.reloads_applied));
+        page.line(name, "{result=\"refused\"}", read(&self.reloads_refused));
         for (name, help, counter) in [
             (
                 "control_store_failures_total",

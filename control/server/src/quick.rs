@@ -33,8 +33,8 @@ const NAMES_DRAWN: usize = 8;
 pub(crate) struct Desk {
     /// Everything control knows.
     pub(crate) state: Arc<State>,
-    /// How they are offered.
-    pub(crate) settings: QuickTunnels,
+    /// How they are offered. Held for a clone or a replacement, never across a wait.
+    settings: Mutex<Arc<QuickTunnels>>,
     /// Name of the account they count to.
     account: String,
     /// Root of the CA that signs edges' certificates.
@@ -48,11 +48,28 @@ impl Desk {
         let rate = Mutex::new(Rate::per_hour(settings.per_address));
         Self {
             state,
-            settings,
+            settings: Mutex::new(Arc::new(settings)),
             account,
             ca,
             rate,
         }
+    }
+
+    /// How they are offered at this moment.
+    pub(crate) fn settings(&self) -> Arc<QuickTunnels> {
+        self.settings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Offers them differently from here on; those that are out keep the life they were given.
+    pub(crate) fn change(&self, settings: QuickTunnels) {
+        if settings.per_address != self.settings().per_address {
+            let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+            *rate = Rate::per_hour(settings.per_address);
+        }
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
     /// Makes a quick tunnel for whoever asks from `peer`, for whom a trusted proxy may speak.
@@ -81,7 +98,7 @@ impl Desk {
         }
         let (secret, names) =
             draw().ok_or_else(|| Code::Unavailable.error("no random bytes are available"))?;
-        let (account, settings) = (self.account.clone(), self.settings.clone());
+        let (account, settings) = (self.account.clone(), self.settings());
         let (id, now) = (TunnelId(Uuid::new_v4()), OffsetDateTime::now_utc());
         let made = self
             .state
@@ -109,7 +126,7 @@ impl Desk {
     /// Who asks: the peer, or whom the last of `X-Forwarded-For` names if the peer is a trusted proxy.
     fn asker(&self, peer: IpAddr, forwarded_for: Option<&str>) -> IpAddr {
         let peer = peer.to_canonical();
-        if !self.settings.trusted_proxies.contains(&peer) {
+        if !self.settings().trusted_proxies.contains(&peer) {
             return peer;
         }
         let named = forwarded_for.and_then(|list| list.rsplit(',').next()?.trim().parse::<IpAddr>().ok());

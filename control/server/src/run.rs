@@ -1,7 +1,9 @@
 //! The process: set up, serve until told to stop, stop in order.
 //!
-//! One thread serves everything; only disk syncs run beside it. SIGTERM and SIGINT stop it: listeners close,
+//! One thread serves everything; only disk syncs run beside it. SIGHUP has the file read again ([`reload`]). SIGTERM and SIGINT stop it: listeners close,
 //! requests that run are finished within [`STOP_TIME`], links drop (edges serve on without control).
+
+mod reload;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinSet, LocalSet};
 
+use self::reload::Reload;
 use crate::bootstrap::{self, BootstrapError};
 use crate::ca::{Ca, CaError};
 use crate::config::Config;
@@ -77,25 +80,26 @@ pub enum ControlError {
     Tls(#[from] TlsError),
 }
 
-/// Runs control until SIGTERM or SIGINT. Blocks.
+/// Runs control until SIGTERM or SIGINT. Blocks. On SIGHUP `file`, from which `config` was read, is read again.
 ///
 /// # Errors
 /// Any [`ControlError`] that prevents the start. Afterwards it ends only in order.
-pub fn run(config: Config) -> Result<(), ControlError> {
+pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), ControlError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(ControlError::Process)?;
-    let result = LocalSet::new().block_on(&runtime, serve(config));
+    let result = LocalSet::new().block_on(&runtime, serve(config, file));
     // A disk sync that runs is waited for: its write may be acknowledged by what it leaves behind.
     runtime.shutdown_timeout(STOP_TIME);
     result
 }
 
-async fn serve(config: Config) -> Result<(), ControlError> {
+async fn serve(config: Config, file: Option<PathBuf>) -> Result<(), ControlError> {
     // Before anything can be seen from outside, so that no signal is missed.
     let mut terminate = signal(SignalKind::terminate()).map_err(ControlError::Process)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ControlError::Process)?;
+    let hangup = signal(SignalKind::hangup()).map_err(ControlError::Process)?;
     tracing::info!(
         listen = %config.listen,
         edge_socket = %config.edge_socket.display(),
@@ -107,17 +111,9 @@ async fn serve(config: Config) -> Result<(), ControlError> {
         "control starts"
     );
     let Opened { state, ca, signer } = open(&config)?;
+    watch_root(&state, &ca);
     let api = listen("listen", config.listen).await?;
-    let desk = config.quick_tunnels.clone().map(|settings| {
-        let account = config.account.clone();
-        Arc::new(Desk::new(
-            state.clone(),
-            settings,
-            account,
-            ca.root_pem().to_owned(),
-        ))
-    });
-    let idle_after = desk.as_ref().map(|desk| desk.settings.idle_after);
+    let desk = desk(&config, &state, &ca);
     let ca = Rc::new(ca);
     let links = EdgeLinks::new(state.clone(), ca.clone());
     let socket = edge_link::bind_unix(&config.edge_socket).map_err(|source| ControlError::Listen {
@@ -141,7 +137,15 @@ async fn serve(config: Config) -> Result<(), ControlError> {
     if let Some((listener, tls)) = remote {
         tasks.spawn_local(links.serve_tcp(listener, tls));
     }
-    tasks.spawn_local(sweep(state.clone(), idle_after));
+    tasks.spawn_local(sweep(state.clone(), desk.clone()));
+    let reload = Reload {
+        file,
+        config: config.clone(),
+        state: state.clone(),
+        desk: desk.clone(),
+        hangup,
+    };
+    tasks.spawn_local(reload.follow());
     let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -160,6 +164,29 @@ async fn serve(config: Config) -> Result<(), ControlError> {
         })?;
     }
     Ok(())
+}
+
+/// Hands out quick tunnels, if they are offered.
+fn desk(config: &Config, state: &Arc<State>, ca: &Ca) -> Option<Arc<Desk>> {
+    let settings = config.quick_tunnels.clone()?;
+    let (account, root) = (config.account.clone(), ca.root_pem().to_owned());
+    Some(Arc::new(Desk::new(state.clone(), settings, account, root)))
+}
+
+/// Shows when the root ends, and says it loudly if that is past: no edge and no connector trusts us any more.
+fn watch_root(state: &State, ca: &Ca) {
+    let ends = ca.root_not_after();
+    state.metrics.root_ends(ends);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    if now.is_ok_and(|now| now.as_secs() >= ends) {
+        let fix =
+            "move ca.pem and ca-key.pem away, start again, and give connectors and edges the new ca.pem";
+        tracing::error!(
+            not_after_unix = ends,
+            fix,
+            "the root of the private CA has expired"
+        );
+    }
 }
 
 /// What is kept in the state directory.
@@ -227,7 +254,7 @@ fn write_addresses(
     files::write(&path, addresses.to_string().as_bytes(), Readable::All).map_err(at)
 }
 
-async fn sweep(state: Arc<State>, idle_after: Option<Duration>) {
+async fn sweep(state: Arc<State>, desk: Option<Arc<Desk>>) {
     let mut clock = tokio::time::interval(SWEEP_INTERVAL);
     let mut absences = Absences::default();
     loop {
@@ -239,6 +266,7 @@ async fn sweep(state: Arc<State>, idle_after: Option<Duration>) {
                 "connections of edges that did not return are forgotten"
             );
         }
+        let idle_after = desk.as_ref().map(|desk| desk.settings().idle_after);
         if let Err(error) = quick::sweep(&state, &mut absences, idle_after).await {
             tracing::warn!(%error, "quick tunnels that are over could not be removed");
         }

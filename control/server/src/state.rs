@@ -38,7 +38,8 @@ const GENERATION_MAX: u64 = u64::MAX / 2;
 /// All of it.
 pub(crate) struct State {
     store: Arc<dyn Store>,
-    settings: PlanSettings,
+    /// Held for a copy or a change, never across a wait.
+    settings: Mutex<PlanSettings>,
     /// Held for the length of a write.
     turn: tokio::sync::Mutex<()>,
     published: watch::Sender<Published>,
@@ -127,7 +128,7 @@ impl State {
         };
         Ok(Arc::new(Self {
             store,
-            settings,
+            settings: Mutex::new(settings),
             turn: tokio::sync::Mutex::default(),
             published: watch::Sender::new(published),
             live: Mutex::default(),
@@ -283,6 +284,17 @@ impl State {
         self.carry_out(&mut live, effects);
     }
 
+    /// Has every edge know another limit of replicas, by a new generation.
+    pub(crate) async fn replan(&self, replicas_max: u32) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let facts = self.facts();
+        self.settings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replicas_max = replicas_max;
+        self.commit(&facts, Vec::new(), facts.generation + 1).await
+    }
+
     /// Forgets what has been out of sight for too long.
     pub(crate) fn sweep(&self) -> usize {
         self.live().registrar.handle_timeout(Instant::now())
@@ -330,7 +342,8 @@ impl State {
     }
 
     fn publish(&self, facts: Facts) {
-        let snapshot = plan(&facts, self.settings);
+        let settings = *self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = plan(&facts, settings);
         self.published.send_modify(|published| {
             let delta = published.snapshot.delta_to(&snapshot);
             let json = serde_json::to_vec(&delta)

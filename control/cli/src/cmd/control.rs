@@ -56,7 +56,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     if arguments.check {
         return output::print("OK\n");
     }
-    Ok(adit_control::run(config).context("control stopped")?)
+    Ok(adit_control::run(config, Some(arguments.config)).context("control stopped")?)
 }
 
 fn issue_edge(arguments: &IssueArguments) -> Result<(), Failure> {

@@ -29,13 +29,14 @@ pub(super) async fn create(
         .next_back()
         .and_then(|value| value.to_str().ok());
     let made = desk.hand_out(peer, forwarded_for).await?;
+    let settings = desk.settings();
     Ok(answer::one(QuickTunnelView {
         id: made.tunnel.id,
         name: made.tunnel.name,
         hostname: made.hostname.to_string(),
         account_tag: made.tunnel.account,
         secret: STANDARD.encode(made.tunnel.secret.as_bytes()),
-        ca: (!desk.settings.edges.is_empty()).then(|| desk.ca.clone()),
-        edges: desk.settings.edges.clone(),
+        ca: (!settings.edges.is_empty()).then(|| desk.ca.clone()),
+        edges: settings.edges.clone(),
     }))
 }

@@ -93,7 +93,7 @@ fn sigterm_stops_in_order_and_leaves_no_socket_behind() {
 fn a_second_control_on_the_same_directory_is_told_who_is_in_its_way() {
     let dir = tempfile::tempdir().unwrap();
     let control = Control::start(dir.path());
-    let error = adit_control::run(config(dir.path())).unwrap_err();
+    let error = adit_control::run(config(dir.path()), None).unwrap_err();
     assert!(
         error.to_string().contains("in use by another control process"),
         "{error}"

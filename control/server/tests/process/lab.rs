@@ -21,7 +21,7 @@ const DIR: &str = "ADIT_CONTROL_TEST_DIR";
 #[test]
 fn control_process() {
     let Some(dir) = std::env::var_os(DIR) else { return };
-    adit_control::run(config(Path::new(&dir))).unwrap();
+    adit_control::run(config(Path::new(&dir)), None).unwrap();
 }
 
 pub(crate) fn config(dir: &Path) -> Config {
