@@ -186,6 +186,39 @@ fn killed_it_leaves_no_child_behind(io: IoMode) {
     });
 }
 
+fn signals_reload_or_end_it_and_leave_no_key_behind(io: IoMode) {
+    let folder = tempfile::tempdir().expect("a temp dir");
+    let (temporary, log) = (folder.path().join("tmp"), folder.path().join("up.log"));
+    std::fs::create_dir(&temporary).expect("a fresh folder");
+    let mut up = command(binary::adit());
+    up.env("TMPDIR", &temporary)
+        .args(["up", "--io", &io.to_string(), "--hello-world", "--logfile"])
+        .arg(&log)
+        .args(ANY_PORTS);
+    let mut up = Process::start("up", &mut up);
+    up.wait_line("ready http://app.localhost:", UP_LIMIT);
+    assert!(std::fs::read_dir(&temporary).expect("a folder").count() > 0);
+    std::fs::rename(&log, folder.path().join("up.log.1")).expect("a log to rotate");
+    let children = up.children();
+    up.signal(Signal::SIGHUP);
+    for line in [
+        "connector| ",
+        "Reloaded the configuration",
+        "control| ",
+        "reloaded the configuration",
+        "certificates loaded",
+    ] {
+        up.wait_line(line, deadline::STEP);
+    }
+    deadline::until_true("the new log file", deadline::STEP, || log.is_file());
+    up.signal(Signal::SIGUSR1);
+    assert_eq!(up.children(), children);
+    up.signal(Signal::SIGQUIT);
+    assert!(up.wait_exit(UP_LIMIT).success());
+    let left: Vec<_> = std::fs::read_dir(&temporary).expect("a folder").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 fn edge_and_connector_get_cpus_of_their_own(io: IoMode) {
     let allowed = Cpus::allowed();
     let list = allowed.to_string();
@@ -214,6 +247,7 @@ fn edge_and_connector_get_cpus_of_their_own(io: IoMode) {
 }
 
 adit_tests::in_both_modes!(
+    signals_reload_or_end_it_and_leave_no_key_behind,
     edge_and_connector_get_cpus_of_their_own,
     hello_page_by_http1_and_by_http2_over_tls,
     a_real_origin_is_served_and_state_is_kept,

@@ -48,7 +48,10 @@ pub(crate) fn run(root: &ArgMatches) -> Result<(), Failure> {
     }
     let innermost = matches.subcommand().map_or(matches, |(_, inner)| inner);
     let log = log::Options::from_flags(&args::log_view(&[root, matches, innermost], &environment))?;
-    log.install()?;
+    match name {
+        "up" | "edge" | "control" => log.install_for_service()?,
+        _ => log.install()?,
+    }
     let unreadable = |error: clap::Error| Failure::usage(error.to_string());
     match name {
         "up" => up::run(&up::Arguments::from_arg_matches(matches).map_err(unreadable)?),

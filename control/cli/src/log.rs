@@ -6,12 +6,12 @@
 //! Levels apply to our own crates; libraries are heard from `warn` on. Does not decide what is logged and
 //! never sees secrets: those are types that cannot be formatted.
 
+mod file;
 mod layer;
 mod line;
 mod live;
 mod rolling;
 
-use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -23,6 +23,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use self::file::Reopened;
 use self::layer::{LineLayer, Sink};
 use self::line::Shape;
 use self::live::{LiveLayer, WhileStreaming};
@@ -77,6 +78,15 @@ enum LogFile {
     Named(PathBuf),
     /// `--log-directory`: put aside when it is full.
     InDirectory(PathBuf),
+}
+
+/// How long a process logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// As long as its command takes.
+    Command,
+    /// Until it is stopped: a SIGHUP has it open its file anew.
+    Service,
 }
 
 impl LogFile {
@@ -143,9 +153,18 @@ impl Options {
         Some(std::path::absolute(file).unwrap_or_else(|_| file.to_owned()))
     }
 
-    /// Installs the logger for the whole process.
+    /// Installs the logger of a command that ends by itself.
     pub(crate) fn install(&self) -> Result<(), Failure> {
-        let (console, file) = self.layers()?;
+        self.install_for(Life::Command)
+    }
+
+    /// Installs the logger of a command that runs until it is stopped, whose file others may rotate meanwhile.
+    pub(crate) fn install_for_service(&self) -> Result<(), Failure> {
+        self.install_for(Life::Service)
+    }
+
+    fn install_for(&self, life: Life) -> Result<(), Failure> {
+        let (console, file) = self.layers(life)?;
         tracing_subscriber::registry()
             .with(self.filter())
             .with(console)
@@ -167,7 +186,7 @@ impl Options {
         CONNECTOR
             .set(told)
             .map_err(|_| anyhow!("logging is set up already"))?;
-        let (console, file) = self.layers()?;
+        let (console, file) = self.layers(Life::Service)?;
         tracing_subscriber::registry()
             .with(console.with_filter(self.filter()))
             .with(file.map(|file| file.with_filter(self.filter())))
@@ -179,9 +198,9 @@ impl Options {
         Ok(())
     }
 
-    fn layers(&self) -> Result<(LineLayer, Option<LineLayer>), Failure> {
+    fn layers(&self, life: Life) -> Result<(LineLayer, Option<LineLayer>), Failure> {
         let console = LineLayer::new(self.shape, Sink::Console);
-        let file = self.file.as_ref().map(open).transpose()?;
+        let file = self.file.as_ref().map(|file| open(file, life)).transpose()?;
         Ok((console, file.map(|sink| LineLayer::new(Shape::Json, sink))))
     }
 
@@ -224,20 +243,18 @@ fn parse_level(flag: &str, text: &str) -> Result<LevelFilter, String> {
     }
 }
 
-fn open(file: &LogFile) -> Result<Sink, Failure> {
-    let cannot = || format!("cannot open the log file {}", file.path().display());
-    if let Some(folder) = file
-        .path()
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    }
+fn open(file: &LogFile, life: Life) -> Result<Sink, Failure> {
     Ok(match file {
         LogFile::Named(path) => {
-            let opened = OpenOptions::new().create(true).append(true).open(path);
-            Sink::File(opened.with_context(cannot)?)
+            let file = Reopened::open(path)?;
+            if life == Life::Service {
+                file.follow_signals()?;
+            }
+            Sink::File(file)
         }
-        LogFile::InDirectory(path) => Sink::Rolling(Rolling::open(path).with_context(cannot)?),
+        LogFile::InDirectory(path) => {
+            let opened = Rolling::open(path);
+            Sink::Rolling(opened.with_context(|| format!("cannot open the log file {}", path.display()))?)
+        }
     })
 }

@@ -5,6 +5,9 @@
 //! ```
 //! The three are child processes of the same executable with generated configuration files in the state
 //! directory. They die with this process, and if one of them ends, all end and the reason is told.
+//!
+//! However it is ended, short of SIGKILL, what it wrote into a temporary directory goes with it: there are keys
+//! in it. SIGHUP is passed on, unless it says that the terminal is gone.
 
 mod certificate;
 mod child;
@@ -15,6 +18,7 @@ mod origin;
 mod provision;
 mod ready;
 mod shares;
+mod signals;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,15 +27,13 @@ use adit_driver::core::CORES_MAX;
 use adit_driver::cpus::Cpus;
 use adit_driver::kernel::IoChoice;
 use adit_proto::ingress::service::OriginService;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-use anyhow::Context as _;
 
 use self::family::{Family, Role};
 use self::files::{ConnectorFile, EdgeFile};
 use self::layout::Layout;
 use self::ready::{ControlAddresses, EdgeAddresses};
 use self::shares::Shares;
+use self::signals::Signals;
 use crate::cmd::block_on;
 use crate::failure::Failure;
 use crate::output;
@@ -68,12 +70,6 @@ pub(crate) struct Arguments {
     cpus: Option<Cpus>,
 }
 
-/// What asks us to stop.
-struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
 /// Runs until a signal or until a child ends.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let service = match (&arguments.url, arguments.hello_world) {
@@ -97,17 +93,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let shares = shares
         .transpose()
         .map_err(|error| Failure::usage(format!("invalid value for --cpus: {error}")))?;
-    let layout = Layout::prepare(arguments.state_dir.as_deref())?;
     block_on(async {
-        let mut stop = StopSignals::listen()?;
+        // Before there is anything that would be left behind.
+        let mut stop = Signals::listen()?;
+        let layout = Layout::prepare(arguments.state_dir.as_deref())?;
         let mut family = Family::default();
+        let pids = family.pids();
         let outcome = tokio::select! {
             outcome = serve(arguments, &service, shares.as_ref(), &layout, &mut family) => outcome,
-            () = stop.received() => Ok(()),
+            () = stop.received(|| pids.hang_up()) => Ok(()),
         };
         tokio::select! {
             () = family.stop() => {}
-            () = stop.received() => family.kill().await,
+            () = stop.received(|| ()) => family.kill().await,
         }
         outcome
     })
@@ -206,21 +204,4 @@ fn core_flags(arguments: &Arguments, cpus: Option<&Cpus>) -> Vec<String> {
             .flat_map(|cpus| ["--cpus".to_owned(), cpus.to_string()]),
     );
     flags
-}
-
-impl StopSignals {
-    fn listen() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

@@ -1,7 +1,6 @@
 //! Turns tracing's events into lines: collects the fields of the event and of the spans around it.
 
 use std::fmt::Debug;
-use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Mutex;
 
@@ -14,6 +13,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
+use super::file::Reopened;
 use super::line::{Field, Shape, render};
 use super::rolling::Rolling;
 use crate::output::time::to_seconds;
@@ -24,7 +24,7 @@ pub(super) enum Sink {
     /// Standard error.
     Console,
     /// A file opened for appending.
-    File(File),
+    File(Reopened),
     /// A file that is put aside when it is full.
     Rolling(Rolling),
 }

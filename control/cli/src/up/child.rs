@@ -72,11 +72,16 @@ impl Child {
 
     /// Asks it to end.
     pub(super) fn terminate(&self) {
-        let pid = self.process.id().and_then(|pid| i32::try_from(pid).ok());
-        if let Some(pid) = pid {
+        if let Some(pid) = self.pid() {
             // It may have ended by itself in the meantime.
-            let _already_gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            let _already_gone = kill(pid, Signal::SIGTERM);
         }
+    }
+
+    /// Its number while it is not known to have ended.
+    pub(super) fn pid(&self) -> Option<Pid> {
+        let pid = self.process.id().and_then(|pid| i32::try_from(pid).ok());
+        pid.map(Pid::from_raw)
     }
 
     /// Ends it at once.

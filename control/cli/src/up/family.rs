@@ -1,12 +1,16 @@
 //! The three children together: started one after the other, watched all the time, stopped in order.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use futures_util::future::select_all;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::child::Child;
 use crate::failure::Failure;
@@ -42,14 +46,35 @@ impl fmt::Display for Role {
 #[derive(Debug, Default)]
 pub(super) struct Family {
     children: BTreeMap<Role, Child>,
+    pids: Pids,
+}
+
+/// Whom signals are passed on to.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pids(Rc<RefCell<Vec<Pid>>>);
+
+impl Pids {
+    /// Has every child read its files again.
+    pub(super) fn hang_up(&self) {
+        for pid in self.0.borrow().iter() {
+            // One that has ended ends the family within a second; its number is not given away so soon.
+            let _already_gone = kill(*pid, Signal::SIGHUP);
+        }
+    }
 }
 
 impl Family {
     /// Starts a child.
     pub(super) fn start(&mut self, role: Role, arguments: Vec<String>) -> Result<(), Failure> {
         let child = Child::start(role.name(), &arguments)?;
+        self.pids.0.borrow_mut().extend(child.pid());
         self.children.insert(role, child);
         Ok(())
+    }
+
+    /// Whom signals are passed on to, also those who are started later.
+    pub(super) fn pids(&self) -> Pids {
+        self.pids.clone()
     }
 
     /// Awaits `work` unless a child ends before.
