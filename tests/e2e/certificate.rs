@@ -1,9 +1,11 @@
 //! Certificates of the public listeners: chosen by name, and replaced while visitors come.
 
+use adit_tests::binary;
 use adit_tests::binary::IoMode;
 use adit_tests::certificate::Certificate;
 use adit_tests::deadline;
 use adit_tests::origin::nginx::Nginx;
+use adit_tests::process::command;
 use adit_tests::site::{HOST, Site, SiteSettings};
 use adit_tests::visitor::curl::Curl;
 
@@ -69,7 +71,41 @@ fn certificates_are_chosen_by_name(io: IoMode) {
     assert_eq!(visit(&site, "special.example.test", public).run().exit, 60);
 }
 
+fn an_expired_certificate_is_told(io: IoMode) {
+    let folder = tempfile::tempdir().expect("a temp dir");
+    let old = Certificate::expired(folder.path(), "old", "old.example.test");
+    let (cert, key) = (old.certificate.display().to_string(), old.key.display());
+    let mut site = SiteSettings::new(io)
+        .edge_lines(&format!("  - {{cert: {cert}, key: {key}}}\n"))
+        .start();
+    let line = site
+        .edge
+        .process
+        .wait_line("a certificate cannot be accepted", deadline::STEP);
+    let expired = "has expired on 2020-01-31 00:00 UTC";
+    assert!(line.contains(&cert) && line.contains(expired), "{line}");
+    let ends = |purpose, file: &str| {
+        let labels = [("use", purpose), ("file", file)];
+        site.edge
+            .metrics()
+            .sum("edge_certificate_not_after_seconds", &labels)
+    };
+    assert_eq!(ends("public", &cert), 1_580_428_800.0);
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock");
+    assert!(ends("tunnel", "") > now.as_secs_f64());
+
+    let checked = binary::output(
+        command(binary::adit())
+            .args(["edge", "--check", "--config"])
+            .arg(site.edge.folder().join("edge.yml")),
+    );
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert_eq!(checked.status.code(), Some(1), "{said}");
+    assert!(said.contains(&cert) && said.contains(expired), "{said}");
+}
+
 adit_tests::in_both_modes!(
+    an_expired_certificate_is_told,
     a_certificate_changed_on_disk_is_picked_up,
     certificates_are_chosen_by_name
 );

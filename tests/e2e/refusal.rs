@@ -105,6 +105,14 @@ fn a_broken_edge_configuration_is_explained(io: IoMode) {
         .to_string();
     let said = check(&base.replace(&certificate, &garbage));
     assert!(said.contains("garbage.pem"), "{said}");
+    let whole = std::fs::read_to_string(&certificate).expect("a certificate");
+    let cut = whole.get(..whole.len() / 2).expect("it is ASCII");
+    let cut = site.write("cut.pem", cut).display().to_string();
+    let said = check(&base.replace(&certificate, &cut));
+    assert!(
+        said.contains("cut.pem: it is cut off: a section lacks its line \"-----END CERTIFICATE-----\""),
+        "{said}"
+    );
     let good = site.write("edge.yml", &base);
     let done = binary::output(
         command(binary::adit())
@@ -197,7 +205,9 @@ fn a_connector_that_does_not_trust_the_edge_does_not_connect(io: IoMode) {
     let mut wary = site.connector(&tunnel).service(&nginx.url());
     wary.cacert.clone_from(&site.certificate.certificate);
     let mut wary = wary.start();
-    wary.process.wait_line("certificate", deadline::STEP);
+    let line = wary.process.wait_line("certificate", deadline::STEP);
+    let cacert = site.certificate.certificate.display().to_string();
+    assert!(line.contains("give --cacert") && line.contains(&cacert), "{line}");
     assert_eq!(wary.ready().map(|(count, _)| count), Some(0));
 }
 

@@ -2,12 +2,14 @@
 
 use adit_tests::binary;
 use adit_tests::binary::IoMode;
+use adit_tests::certificate::Certificate;
 use adit_tests::deadline;
 use adit_tests::origin::scripted::Scripted;
 use adit_tests::process::command;
 use adit_tests::site::connector::Connector;
 use adit_tests::site::control::{Tunnel, result};
 use adit_tests::site::{HOST, Site};
+use adit_tests::visitor::curl::Curl;
 use nix::sys::signal::Signal;
 
 fn status(site: &Site) -> u16 {
@@ -142,6 +144,34 @@ fn a_signal_reloads_where_nobody_watches(io: IoMode) {
     assert_eq!(reloads(&connector, "applied"), 1.0);
 }
 
+fn a_rotated_log_file_is_opened_anew(io: IoMode) {
+    let site = Site::start(io);
+    let tunnel = site.tunnel("lab");
+    let (file, rotated) = (site.folder().join("lab.log"), site.folder().join("lab.log.1"));
+    let mut connector = site.connector(&tunnel).service("http_status:418");
+    connector.flags = vec!["--logfile".to_owned(), file.display().to_string()];
+    let mut connector = connector.start();
+    connector.wait_connections(4);
+    std::fs::rename(&file, &rotated).expect("a log to rotate");
+    connector.process.signal(Signal::SIGHUP);
+    connector
+        .process
+        .wait_line("Reloaded the configuration", deadline::STEP);
+    deadline::until_true("the new log file", deadline::STEP, || file.is_file());
+    let mark = connector.process.mark();
+    connector.process.signal(Signal::SIGTERM);
+    connector
+        .process
+        .wait_line_after(mark, "Unregistered", deadline::STEP);
+    let new = std::fs::read_to_string(&file).expect("a log");
+    assert!(new.contains("Initiating graceful shutdown"), "{new}");
+    let old = std::fs::read_to_string(&rotated).expect("a log");
+    assert!(
+        old.contains("Registered tunnel connection") && !old.contains("graceful"),
+        "{old}"
+    );
+}
+
 fn a_configuration_is_checked_without_running(io: IoMode) {
     let site = Site::start(io);
     let tunnel = site.tunnel("lab");
@@ -166,6 +196,7 @@ fn a_configuration_is_checked_without_running(io: IoMode) {
             "  - hostname: x\n    service: http://a\n",
             "The last ingress rule",
         ),
+        ("", "  - service: htp://a:1\n", "http is meant"),
         (
             "originRequest: {caPool: /nonexistent.pem}\n",
             rules.as_str(),
@@ -177,7 +208,60 @@ fn a_configuration_is_checked_without_running(io: IoMode) {
     assert_eq!(site.control.connection_count(&tunnel), 0);
 }
 
+fn an_edge_follows_its_file_on_a_signal(io: IoMode) {
+    let (origin, mut site) = (Scripted::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let _connector = site.serve(&tunnel, &origin.url());
+    let config = site.edge.folder().join("edge.yml");
+    let text = std::fs::read_to_string(&config).expect("a file");
+    let write = |text: &str| std::fs::write(&config, text).expect("a file in the temp dir");
+    write(&format!(
+        "{text}limits: {{response-head-timeout: 1s, memory: 80MiB}}\n"
+    ));
+    let mark = site.edge.process.mark();
+    site.edge.process.signal(Signal::SIGHUP);
+    let line =
+        site.edge
+            .process
+            .wait_line_after(mark, "keys have changed that need a new start", deadline::STEP);
+    assert!(
+        line.contains("limits.memory") && !line.contains("response-head-timeout"),
+        "{line}"
+    );
+    site.edge
+        .process
+        .wait_line_after(mark, "reloaded the configuration", deadline::STEP);
+    assert_eq!(site.visit("/hold?gate=never").run().status, 504);
+
+    write(&format!("{text}limits: {{response-head-timeout: 30}}\n"));
+    site.edge.process.signal(Signal::SIGHUP);
+    let line = site
+        .edge
+        .process
+        .wait_line_after(mark, "the configuration was not reloaded", deadline::STEP);
+    for part in ["edge.yml", "limits.response-head-timeout", "30s", "--check"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert_eq!(site.visit("/hold?gate=never").run().status, 504);
+
+    let special = Certificate::create(site.folder(), "special", &["special.example.test"]);
+    let (cert, key) = (special.certificate.display(), special.key.display());
+    let listed = format!("certificates:\n  - {{cert: {cert}, key: {key}}}\n");
+    write(&text.replacen("certificates:\n", &listed, 1));
+    site.edge.process.signal(Signal::SIGHUP);
+    deadline::until_true("the new certificate", deadline::STEP, || {
+        let visit = Curl::get("https://special.example.test/");
+        let visit = visit.connect_to(site.edge.https()).trust(&special.certificate);
+        visit.run().status == 404
+    });
+    let metrics = site.edge.metrics();
+    let reloads = |result| metrics.sum("edge_config_reloads_total", &[("result", result)]);
+    assert_eq!((reloads("applied"), reloads("refused")), (2.0, 1.0));
+}
+
 adit_tests::in_both_modes!(
+    an_edge_follows_its_file_on_a_signal,
+    a_rotated_log_file_is_opened_anew,
     a_changed_file_is_followed_and_a_broken_one_is_not,
     rules_that_a_slip_would_lose_stay_in_force,
     a_signal_reloads_where_nobody_watches,

@@ -21,8 +21,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 const LONG_AGO: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
 
 /// What an edge says that control turned away, and one that did not trust what it found.
-const NOT_ATTACHED: &str = "control does not let this edge attach; serving from the last snapshot";
-const NOT_REACHED: &str = "control is not reachable; serving from the last snapshot";
+const NOT_ATTACHED: &str = "control does not let this edge attach";
+const NOT_REACHED: &str = "control is not reachable";
 
 fn is_attached(site: &Site) -> bool {
     site.edge.metrics().sum("edge_control_attached", &[]) > 0.5

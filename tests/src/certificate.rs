@@ -20,12 +20,30 @@ impl Certificate {
     pub fn create(folder: &Path, stem: &str, names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let made = rcgen::generate_simple_self_signed(names).expect("names of tests are DNS names");
+        Self::write(folder, stem, &made.signing_key, &made.cert)
+    }
+
+    /// Makes one for `name` that ended with January 30, 2020.
+    ///
+    /// # Panics
+    /// As [`Certificate::create`].
+    pub fn expired(folder: &Path, stem: &str, name: &str) -> Self {
+        let params = rcgen::CertificateParams::new(vec![name.to_owned()]);
+        let mut params = params.expect("names of tests are DNS names");
+        params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2020, 1, 31);
+        let key = rcgen::KeyPair::generate().expect("randomness");
+        let made = params.self_signed(&key).expect("parameters that can be signed");
+        Self::write(folder, stem, &key, &made)
+    }
+
+    fn write(folder: &Path, stem: &str, key: &rcgen::KeyPair, made: &rcgen::Certificate) -> Self {
         let files = Self {
             certificate: folder.join(format!("{stem}.pem")),
             key: folder.join(format!("{stem}.key")),
         };
-        replace(&files.key, &made.signing_key.serialize_pem());
-        replace(&files.certificate, &made.cert.pem());
+        replace(&files.key, &key.serialize_pem());
+        replace(&files.certificate, &made.pem());
         files
     }
 }

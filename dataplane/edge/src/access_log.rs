@@ -28,7 +28,8 @@ const WRITE_BYTES: usize = 64 << 10;
 /// What the writer is asked.
 enum Message {
     Record(Box<AccessRecord>),
-    Reopen,
+    /// This file, or the same.
+    Reopen(Option<PathBuf>),
     /// Write what is there and say so.
     Flush(SyncSender<()>),
 }
@@ -82,10 +83,12 @@ impl AccessLog {
             .is_none_or(|queue| queue.try_send(Message::Record(record)).is_ok())
     }
 
-    /// Opens the file anew, after it was renamed.
-    pub(crate) fn reopen(&self) {
+    /// Opens the file anew, after it was renamed, or another one.
+    pub(crate) fn reopen(&self, other: Option<&Path>) {
         if let Some(queue) = &self.queue
-            && queue.try_send(Message::Reopen).is_err()
+            && queue
+                .try_send(Message::Reopen(other.map(Path::to_owned)))
+                .is_err()
         {
             tracing::warn!("access log not reopened: its writer is behind");
         }
@@ -133,9 +136,9 @@ impl Writer {
                             self.write(&mut batch, &mut count);
                         }
                     }
-                    Message::Reopen => {
+                    Message::Reopen(other) => {
                         self.write(&mut batch, &mut count);
-                        self.reopen();
+                        self.reopen(other);
                     }
                     Message::Flush(done) => {
                         self.write(&mut batch, &mut count);
@@ -174,14 +177,16 @@ impl Writer {
         *count = 0;
     }
 
-    fn reopen(&mut self) {
-        match open(&self.path) {
+    fn reopen(&mut self, other: Option<PathBuf>) {
+        let path = other.unwrap_or_else(|| self.path.clone());
+        match open(&path) {
             Ok(file) => {
                 self.file = file;
+                self.path = path;
                 self.is_torn = false;
             }
             Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "access log not reopened");
+                tracing::warn!(path = %path.display(), %error, "access log not reopened");
             }
         }
     }
@@ -199,7 +204,7 @@ mod tests {
         assert!(log.write(Box::new(AccessRecord::example())));
         log.flush();
         std::fs::rename(&path, dir.path().join("old.log")).unwrap();
-        log.reopen();
+        log.reopen(None);
         assert!(log.write(Box::new(AccessRecord::example())));
         log.flush();
         for name in ["old.log", "access.log"] {

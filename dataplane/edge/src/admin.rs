@@ -17,10 +17,12 @@ use tokio::net::TcpListener;
 use tokio::task::spawn_local;
 
 use crate::access_log::AccessLog;
+use crate::config::Config;
 use crate::control_link::Service;
 use crate::memory;
 use crate::metrics::{CoreMetrics, Scrape, render};
 use crate::shares::EXCHANGE_BYTES;
+use crate::validity::Validities;
 
 /// Connections at once: scrapers and health checks are few.
 const CONNECTIONS_MAX: usize = 64;
@@ -36,6 +38,7 @@ pub(crate) struct Admin {
     pub(crate) cores: Vec<Arc<CoreMetrics>>,
     pub(crate) service: Rc<Service>,
     pub(crate) log: AccessLog,
+    pub(crate) validities: Validities,
     /// All cores listen and none drains.
     pub(crate) is_serving: Cell<bool>,
     /// What the process may have resident.
@@ -66,6 +69,24 @@ impl NotReady {
 }
 
 impl Admin {
+    /// Not serving yet.
+    pub(crate) fn new(
+        config: &Config,
+        cores: &[Arc<CoreMetrics>],
+        service: &Rc<Service>,
+        log: &AccessLog,
+        validities: Validities,
+    ) -> Self {
+        Self {
+            cores: cores.to_vec(),
+            service: service.clone(),
+            log: log.clone(),
+            validities,
+            is_serving: false.into(),
+            memory_bytes: config.limits.memory_bytes,
+        }
+    }
+
     /// The first reason against it; for memory the same as those for which exchanges are refused.
     fn not_ready(&self) -> Option<NotReady> {
         if !self.is_serving.get() {
@@ -125,10 +146,12 @@ fn answer(admin: &Admin, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     }
     match request.uri().path() {
         "/metrics" => {
+            let certificates = admin.validities.ends();
             let scrape = Scrape {
                 cores: &admin.cores,
                 service: &admin.service.metrics,
                 log: admin.log.metrics(),
+                certificates: &certificates,
             };
             let mut response = text(StatusCode::OK, render(&scrape));
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -5,15 +5,17 @@
 
 mod file;
 mod listeners;
+mod live;
 mod passthrough;
 mod resolve;
 mod units;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use adit_driver::core::{CORES_MAX, default_count};
 use adit_driver::cpus::Cpus;
@@ -25,6 +27,7 @@ use adit_wire::Hostname;
 use crate::control_link::ControlAddress;
 use crate::management::Names;
 use crate::shares::ShareLimits;
+pub(crate) use live::{Current, LiveConfig};
 pub(crate) use passthrough::Passthrough;
 
 /// Largest configuration file; a larger one is some other file.
@@ -66,6 +69,8 @@ pub struct Config {
     pub(crate) access_log: Option<PathBuf>,
     /// Longest time running exchanges may take to end when the edge stops.
     pub(crate) grace_period: Duration,
+    /// As the file has it, by key; to tell what has changed when it is read again.
+    written: BTreeMap<String, serde_json::Value>,
 }
 
 /// Where the edge listens.
@@ -196,21 +201,29 @@ impl Config {
         Self::parse(file, &text)
     }
 
-    /// Checks that what the configuration names can be used: CPUs are there, certificates are readable and
-    /// fit their keys.
+    /// Checks that what the configuration names can be used: CPUs are there, certificates are readable, fit their
+    /// keys and have not expired.
     ///
     /// # Errors
     /// [`ConfigError::Value`] for the first CPU or certificate that cannot be used.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_cpus()?;
+        let refuse = |key, reason| ConfigError::Value {
+            file: self.file.clone(),
+            key,
+            reason,
+        };
+        let now = SystemTime::now();
         for files in &self.certificates {
-            crate::public::tls::load_certificate(files).map_err(|error| ConfigError::Value {
-                file: self.file.clone(),
-                key: "certificates",
-                reason: error.to_string(),
-            })?;
+            let named = crate::public::tls::load_certificate(files)
+                .map_err(|error| refuse("certificates", error.to_string()))?;
+            if let Some((file, complaint)) = named.complaint(now) {
+                return Err(refuse("certificates", format!("{}: {complaint}", file.display())));
+            }
         }
-        Ok(())
+        self.control
+            .check(now)
+            .map_err(|reason| refuse("control", reason))
     }
 
     /// Checks that each core can have a CPU of its own among those that were named.
@@ -235,7 +248,9 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        resolve::resolve(file, file::parse(file, text)?)
+        let mut config = resolve::resolve(file, file::parse(file, text)?)?;
+        config.written = live::written(text);
+        Ok(config)
     }
 }
 

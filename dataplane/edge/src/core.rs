@@ -11,14 +11,14 @@ use adit_driver::mailbox;
 use adit_driver::quic::{self, Endpoint, EndpointOptions, WindowBudget};
 use adit_driver::tcp::Listener;
 use adit_driver::time::{interval, now, timeout};
-use adit_proto::exchange::edge::Policy;
 use adit_proto::exchange::retry::Budget;
 use adit_proto::shares::Scarcity;
+use arc_swap::Guard;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
 use crate::access_log::AccessLog;
-use crate::config::Config;
+use crate::config::{Config, Current, LiveConfig};
 use crate::control_link::ServiceHandle;
 use crate::cross_core::{self, CoreMessage};
 use crate::drain::Drain;
@@ -44,8 +44,9 @@ const CLOSE_CODE: u32 = 0;
 /// What every task of one core shares.
 pub(crate) struct Core {
     pub(crate) context: CoreContext,
+    /// As at the start; what can change since is [`Core::live`].
     pub(crate) config: Arc<Config>,
-    pub(crate) policy: Policy,
+    live: LiveConfig,
     pub(crate) tunnels: Rc<Tunnels>,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) log: AccessLog,
@@ -59,16 +60,13 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(
         context: CoreContext,
-        config: Arc<Config>,
+        live: LiveConfig,
         tunnels: Rc<Tunnels>,
         metrics: Arc<CoreMetrics>,
         log: AccessLog,
         service: Option<ServiceHandle>,
     ) -> Rc<Self> {
-        let policy = Policy {
-            trusted_proxies: config.trusted_proxies.clone(),
-            colo: config.colo.clone(),
-        };
+        let config = live.start().clone();
         let management = Management::new(&config, service);
         let memory = Memory::new(config.limits.memory_bytes, context.count);
         metrics.memory_share_bytes.set(memory.share());
@@ -76,7 +74,7 @@ impl Core {
         Rc::new(Self {
             context,
             config,
-            policy,
+            live,
             tunnels,
             metrics,
             log,
@@ -123,10 +121,12 @@ impl Core {
 
     /// This core's share of the visitors' connections.
     pub(crate) fn visitors_max(&self) -> usize {
-        self.config
-            .limits
-            .visitor_connections
-            .div_ceil(self.context.count)
+        self.live().visitor_connections.div_ceil(self.context.count)
+    }
+
+    /// What of the configuration can change while the edge runs, as it is at this moment.
+    pub(crate) fn live(&self) -> Guard<Arc<Current>> {
+        self.live.current()
     }
 }
 
@@ -150,7 +150,7 @@ pub(crate) struct Seed {
 /// What all cores share with the service thread.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    pub(crate) config: Arc<Config>,
+    pub(crate) live: LiveConfig,
     pub(crate) mailboxes: Vec<mailbox::Sender<CoreMessage>>,
     pub(crate) service: ServiceHandle,
     pub(crate) quic: quic::ServerConfig,
@@ -182,11 +182,11 @@ pub(crate) async fn run(context: CoreContext, seed: Seed, shared: Shared) {
         context,
         shared.mailboxes.clone(),
         rand::random(),
-        shared.config.limits.reconnect_wait,
+        shared.live.start().limits.reconnect_wait,
     ));
     let core = Core::new(
         context,
-        shared.config.clone(),
+        shared.live.clone(),
         tunnels,
         seed.metrics.clone(),
         shared.log.clone(),

@@ -123,10 +123,10 @@ async fn exchange(
     };
     record.set_tunnel(tunnel);
     let key = STANDARD.encode(rand::random::<[u8; 16]>());
-    let sent = tunnel_request(&request, &authority, visitor, &core.policy, id, &key)?;
+    let sent = tunnel_request(&request, &authority, visitor, &core.live().policy, id, &key)?;
     record.set_client(sent.client);
     // Behind a proxy that is trusted and does not say who asks, visitors cannot be told apart.
-    let block = (!core.policy.trusts(sent.client)).then(|| AddressBlock::of(sent.client));
+    let block = (!core.live().policy.trusts(sent.client)).then(|| AddressBlock::of(sent.client));
     record.account().enter(block, tunnel)?;
     let source = body
         .filter(|_| length != BodyLength::Empty)
@@ -194,7 +194,7 @@ impl Sending<'_> {
                 kind: self.sent.kind,
                 method: &self.sent.method,
                 version: self.parts.version,
-                limit: self.core.config.limits.response_head_timeout,
+                limit: self.core.live().response_head_timeout,
             };
             let failed = match attempt(self.core, &choice, &order, &mut source, record.progress()).await {
                 Ok(answer) => return Ok((answer, source)),

@@ -25,6 +25,7 @@ mod control_link;
 mod state;
 mod access_log;
 mod management;
+mod validity;
 mod memory;
 mod shares;
 mod metrics;

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! probe ─► bind ─► link to control ─► tunnel certificate ─► cores ─► addresses.json ─► serving
-//!   SIGHUP: certificates and access log are opened anew
+//!   SIGHUP: the file is read again ([`reload`]), certificates and access log are opened anew
 //!   SIGTERM, SIGINT: draining ─► every core reported ─► tunnels closed ─► return; again: at once
 //! ```
 //! The calling thread becomes the service thread. All listeners are bound before anything is served, so a
 //! port in use ends the process at once with its name.
 
 mod bind;
+mod reload;
 mod watch;
 
 use std::io;
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use adit_control_api::edge_link::EdgeInfo;
 use adit_driver::core::{CoreError, Cores};
@@ -34,7 +35,7 @@ use uuid::Uuid;
 
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, LiveConfig};
 use crate::control_link::certificate::{self, TunnelCertificate};
 use crate::control_link::{Service, ServiceSettings};
 use crate::core::{self, Report, Seed, Shared};
@@ -44,7 +45,9 @@ use crate::metrics::CoreMetrics;
 use crate::public::tls::{Certificates, PublicTls};
 use crate::state::{SnapshotFile, write_atomically};
 use crate::tunnel_http2::accept::TunnelTls;
+use crate::validity::Validities;
 use bind::Bound;
+use reload::Reload;
 
 /// Streams a connector may open at once: its control stream and short RPC streams.
 const CONNECTOR_STREAMS_MAX: u32 = 128;
@@ -137,6 +140,7 @@ struct Process {
     service: Rc<Service>,
     admin: Rc<Admin>,
     certificates: Arc<Certificates>,
+    reload: Reload,
     log: AccessLog,
     reports: mpsc::Receiver<Report>,
     may_close: phase::Sender<bool>,
@@ -162,10 +166,7 @@ impl Process {
         prepare_state_dir(&config)?;
         let log = open_log(&config)?;
         let bound = Bound::bind(&config)?;
-        let certificates = Arc::new(Certificates::open(&config.certificates).map_err(unusable)?);
-        if config.certificates.is_empty() && !config.listeners.https.is_empty() {
-            tracing::warn!("no certificates configured; HTTPS serves a throw-away one");
-        }
+        let certificates = open_certificates(&config)?;
         let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..config.core_count())
             .map(|_| mailbox::<CoreMessage>(MAILBOX_MESSAGES_MAX))
             .unzip();
@@ -176,11 +177,14 @@ impl Process {
             _ = interrupt.recv() => return Ok(()),
         };
         let windows = WindowBudget::new(config.limits.memory_bytes / WINDOWS_PART_OF_MEMORY);
+        let validities = Validities::new(&config, certificates.clone(), tunnel.clone());
+        validities.tell(SystemTime::now());
         let metrics: Vec<_> = inboxes.iter().map(|_| Arc::<CoreMetrics>::default()).collect();
         let (report, reports) = mpsc::channel(2 * config.core_count());
         let (may_close, closing) = phase::channel(false);
+        let live = LiveConfig::new(config.clone());
         let shared = Shared {
-            config: config.clone(),
+            live: live.clone(),
             mailboxes,
             service: handle,
             quic: quic_config(tunnel.clone(), windows.clone())?,
@@ -191,22 +195,18 @@ impl Process {
             reports: report,
             may_close: closing,
         };
-        let admin = Rc::new(Admin {
-            cores: metrics.clone(),
-            service: service.clone(),
-            log: log.clone(),
-            is_serving: false.into(),
-            memory_bytes: config.limits.memory_bytes,
-        });
+        let admin = Rc::new(Admin::new(&config, &metrics, &service, &log, validities));
         let addresses = bound.addresses();
         let (seeds, admin_listener) = bound.split(inboxes, metrics);
         spawn_local(admin::run(admin.clone(), admin_listener));
         let cores = spawn(&config, &cpus, probe.mode, seeds, shared)?;
+        let reload = Reload::new(live, &certificates, &log, &service);
         let process = Self {
             config,
             service,
             admin,
             certificates,
+            reload,
             log,
             reports,
             may_close,
@@ -243,10 +243,7 @@ impl Process {
         loop {
             tokio::select! {
                 ended = cores.finished() => return ended.map_err(EdgeError::Core),
-                _ = self.hang_up.recv() => {
-                    watch::reload(&self.certificates);
-                    self.log.reopen();
-                }
+                _ = self.hang_up.recv() => self.reload.perform(),
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
             }
@@ -311,6 +308,14 @@ fn prepare_state_dir(config: &Config) -> Result<(), EdgeError> {
         }),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+fn open_certificates(config: &Config) -> Result<Arc<Certificates>, EdgeError> {
+    if config.certificates.is_empty() && !config.listeners.https.is_empty() {
+        tracing::warn!("no certificates configured; HTTPS serves a throw-away one");
+    }
+    let opened = Certificates::open(&config.certificates).map_err(unusable)?;
+    Ok(Arc::new(opened))
 }
 
 fn open_log(config: &Config) -> Result<AccessLog, EdgeError> {

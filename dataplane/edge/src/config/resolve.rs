@@ -1,5 +1,6 @@
 //! Turns the file as written into a [`Config`]: defaults, ranges, paths.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -120,6 +121,7 @@ pub(super) fn resolve(file: &Path, written: file::File) -> Result<Config, Config
         trusted_proxies,
         access_log: written.access_log.as_deref().map(|path| at.path(path)),
         grace_period: at.duration("grace-period", grace, Duration::ZERO, GRACE_PERIOD_MAX)?,
+        written: BTreeMap::new(),
     })
 }
 

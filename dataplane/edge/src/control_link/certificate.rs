@@ -19,6 +19,7 @@ use tokio::time::sleep;
 
 use super::service::Service;
 use crate::state::{StateError, write_atomically};
+use crate::validity::Validity;
 
 /// Names every connector may ask for.
 const NAMES: [&str; 3] = ["quic.cftunnel.com", "h2.cftunnel.com", "probe.cftunnel.com"];
@@ -50,8 +51,13 @@ pub(crate) struct TunnelCertificate {
     current: ArcSwap<CertifiedKey>,
 }
 
-#[cfg(test)]
 impl TunnelCertificate {
+    /// How long the current one is valid.
+    pub(crate) fn validity(&self) -> Option<Validity> {
+        Validity::of(self.current.load().cert.first()?).ok()
+    }
+
+    #[cfg(test)]
     pub(super) fn chain(&self) -> Vec<CertificateDer<'static>> {
         self.current.load().cert.clone()
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use adit_control_api::edge_link::{ALPN, CONTROL_TLS_NAME};
 use adit_driver::pem::{self, PemError};
@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+
+use crate::validity;
 
 /// Time for connecting and the TLS handshake together.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
@@ -32,6 +34,23 @@ pub(crate) enum ControlAddress {
         /// Its private key, PEM.
         key: PathBuf,
     },
+}
+
+impl ControlAddress {
+    /// Reads the files it names, or says which of them cannot be used at `now`, and why.
+    pub(crate) fn check(&self, now: SystemTime) -> Result<(), String> {
+        let Self::Remote { ca, cert, key, .. } = self else {
+            return Ok(());
+        };
+        connector(ca, cert, key).map_err(|error| error.to_string())?;
+        for file in [ca, cert] {
+            let complaint = validity::of_file(file).map(|validity| validity.complaint(now));
+            if let Err(complaint) | Ok(Some(complaint)) = complaint {
+                return Err(format!("{}: {complaint}", file.display()));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A stream of either kind.

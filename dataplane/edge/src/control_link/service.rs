@@ -177,6 +177,8 @@ pub(crate) struct ServiceMetrics {
     pub(crate) registrations_decided_alone: Counter,
     pub(crate) snapshot_save_errors: Counter,
     pub(crate) generation: Counter,
+    pub(crate) reloads_applied: Counter,
+    pub(crate) reloads_refused: Counter,
 }
 
 /// The service thread's state; not `Send`.
@@ -240,6 +242,15 @@ impl Service {
     /// Whether control is attached.
     pub(crate) fn is_attached(&self) -> bool {
         self.session.borrow().is_some()
+    }
+
+    /// What the edge does without control, in words for the log.
+    pub(super) fn meanwhile(&self) -> &'static str {
+        if self.snapshot.borrow().generation > 0 {
+            "serving from the last snapshot"
+        } else {
+            "no hostname is known yet, so none is served"
+        }
     }
 
     pub(super) fn set_session(&self, session: Option<EdgeSession>) {

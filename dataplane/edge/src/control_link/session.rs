@@ -31,18 +31,15 @@ enum Failure {
 }
 
 impl Failure {
-    /// At `warn` when it is news, or else at `debug`.
-    fn log(&self, is_known: bool) {
+    /// At `warn` when it is news, or else at `debug`. `meanwhile` says what the edge does.
+    fn log(&self, is_known: bool, meanwhile: &'static str) {
         match (self, is_known) {
             (Self::NotReached(error), false) => {
-                tracing::warn!(error, "control is not reachable; serving from the last snapshot");
+                tracing::warn!(error, meanwhile, "control is not reachable");
             }
             (Self::NotReached(error), true) => tracing::debug!(error, "control is still not reachable"),
             (Self::NotAttached(error), false) => {
-                tracing::warn!(
-                    error,
-                    "control does not let this edge attach; serving from the last snapshot"
-                );
+                tracing::warn!(error, meanwhile, "control does not let this edge attach");
             }
             (Self::NotAttached(error), true) => {
                 tracing::debug!(error, "control still does not let this edge attach");
@@ -63,18 +60,18 @@ pub(super) async fn keep(service: Rc<Service>) {
                 is_contested &= held < UNCONTESTED;
                 match replaced_by {
                     Some(rival) => {
-                        log_replaced(&rival, is_contested);
+                        log_replaced(&rival, is_contested, service.meanwhile());
                         is_contested = true;
                         End::Replaced(held)
                     }
                     None => {
-                        tracing::warn!("link to control lost; serving from the last snapshot");
+                        tracing::warn!(meanwhile = service.meanwhile(), "link to control lost");
                         End::Lost(held)
                     }
                 }
             }
             Err(failure) => {
-                failure.log(told.as_ref() == Some(&failure));
+                failure.log(told.as_ref() == Some(&failure), service.meanwhile());
                 told = Some(failure);
                 End::NeverAttached
             }
@@ -84,7 +81,7 @@ pub(super) async fn keep(service: Rc<Service>) {
 }
 
 /// Once at `warn`; while the two take turns at `debug`.
-fn log_replaced(rival: &Rival, is_known: bool) {
+fn log_replaced(rival: &Rival, is_known: bool, meanwhile: &str) {
     let Rival { edge, address } = rival;
     if is_known {
         tracing::debug!(
@@ -98,8 +95,8 @@ fn log_replaced(rival: &Rival, is_known: bool) {
             other_address = address,
             other_colo = edge.colo,
             other_run = %edge.run,
-            "another edge has this edge's name and took its place at control; give each edge its own `name`; \
-             serving from the last snapshot"
+            meanwhile,
+            "another edge has this edge's name and took its place at control; give each edge its own `name`"
         );
     }
 }

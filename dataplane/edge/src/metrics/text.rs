@@ -15,6 +15,8 @@ pub(crate) struct Scrape<'a> {
     pub(crate) cores: &'a [Arc<CoreMetrics>],
     pub(crate) service: &'a ServiceMetrics,
     pub(crate) log: &'a LogMetrics,
+    /// What each certificate is for, its file, and when it ends as Unix time.
+    pub(crate) certificates: &'a [(&'static str, String, i64)],
 }
 
 type PerCore = (&'static str, Kind, &'static str, fn(&CoreMetrics) -> &Counter);
@@ -420,6 +422,7 @@ fn service(out: &mut String, scrape: &Scrape<'_>) {
         head(out, name, kind.as_str(), help);
         line(out, format_args!("{name} {}", counter.get()));
     }
+    configuration(out, scrape);
     if let Some(resident) = memory::resident() {
         let name = "process_resident_memory_bytes";
         head(out, name, "gauge", "Resident memory of the process.");
@@ -431,6 +434,39 @@ fn service(out: &mut String, scrape: &Scrape<'_>) {
         out,
         format_args!("{name}{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION")),
     );
+}
+
+/// What was read of the configuration, and how long what it names is good.
+fn configuration(out: &mut String, scrape: &Scrape<'_>) {
+    let service = scrape.service;
+    let name = "edge_config_reloads_total";
+    head(
+        out,
+        name,
+        "counter",
+        "Signals to read edge.yml again, by outcome.",
+    );
+    for (result, counter) in [
+        ("applied", &service.reloads_applied),
+        ("refused", &service.reloads_refused),
+    ] {
+        line(
+            out,
+            format_args!("{name}{{result=\"{result}\"}} {}", counter.get()),
+        );
+    }
+    let name = "edge_certificate_not_after_seconds";
+    head(out, name, "gauge", "When a certificate ends, as Unix time.");
+    for (purpose, file, not_after) in scrape.certificates {
+        let file = file
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n");
+        line(
+            out,
+            format_args!("{name}{{use=\"{purpose}\",file=\"{file}\"}} {not_after}"),
+        );
+    }
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {
@@ -462,6 +498,7 @@ mod tests {
             cores: &cores,
             service: &service,
             log: &log,
+            certificates: &[("public", "/a \"b\".pem".to_owned(), 7)],
         });
         for wanted in [
             "edge_exchanges_total{core=\"1\"} 2",
@@ -472,6 +509,7 @@ mod tests {
             "edge_exchange_duration_seconds_bucket{le=\"+Inf\"} 3",
             "edge_exchange_duration_seconds_sum 500.006000",
             "edge_exchange_duration_seconds_count 3",
+            "edge_certificate_not_after_seconds{use=\"public\",file=\"/a \\\"b\\\".pem\"} 7",
         ] {
             assert!(text.lines().any(|line| line == wanted), "{wanted}\n{text}");
         }
@@ -485,6 +523,7 @@ mod tests {
             cores: &cores,
             service: &service,
             log: &log,
+            certificates: &[("public", "/a \"b\".pem".to_owned(), 7)],
         });
         let mut names: Vec<_> = text
             .lines()
@@ -504,6 +543,7 @@ mod tests {
             cores: &cores,
             service: &service,
             log: &log,
+            certificates: &[("public", "/a \"b\".pem".to_owned(), 7)],
         });
         for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             let (name, kind) = line.split_once(' ').unwrap();

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use adit_driver::pem;
 use arc_swap::ArcSwap;
@@ -18,6 +19,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::config::CertificateFiles;
+use crate::validity::Validity;
 
 /// A certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,8 @@ pub(crate) enum CertificateError {
 #[derive(Debug)]
 pub(crate) struct Named {
     names: Vec<String>,
+    /// The file, and how long what is in it is valid; nothing for a throw-away one.
+    validity: Option<(PathBuf, Validity)>,
     key: Arc<CertifiedKey>,
 }
 
@@ -46,13 +50,23 @@ struct Table {
     by_name: HashMap<String, Arc<CertifiedKey>>,
     /// For visitors without a known name: the first of the configuration.
     first: Arc<CertifiedKey>,
+    validities: Vec<(PathBuf, Validity)>,
 }
 
 /// The current certificates.
 #[derive(Debug)]
 pub(crate) struct Certificates {
-    files: Vec<CertificateFiles>,
+    /// Locked by the service thread alone, never on a handshake.
+    files: Mutex<Vec<CertificateFiles>>,
     table: ArcSwap<Table>,
+}
+
+impl Named {
+    /// The file that cannot be accepted at `now`, and why.
+    pub(crate) fn complaint(&self, now: SystemTime) -> Option<(&Path, String)> {
+        let (file, validity) = self.validity.as_ref()?;
+        Some((file, validity.complaint(now)?))
+    }
 }
 
 impl Certificates {
@@ -63,7 +77,7 @@ impl Certificates {
     pub(crate) fn open(files: &[CertificateFiles]) -> Result<Self, CertificateError> {
         let table = ArcSwap::from_pointee(read(files)?);
         Ok(Self {
-            files: files.to_vec(),
+            files: Mutex::new(files.to_vec()),
             table,
         })
     }
@@ -73,16 +87,39 @@ impl Certificates {
     /// # Errors
     /// The first certificate that cannot be used; the old ones stay.
     pub(crate) fn reload(&self) -> Result<(), CertificateError> {
-        if !self.files.is_empty() {
-            self.table.store(Arc::new(read(&self.files)?));
+        let files = self.files();
+        if !files.is_empty() {
+            self.table.store(Arc::new(read(&files)?));
         }
         Ok(())
+    }
+
+    /// Reads other files in their place.
+    ///
+    /// # Errors
+    /// The first certificate that cannot be used; the old ones stay, and so do their files.
+    pub(crate) fn replace(&self, files: &[CertificateFiles]) -> Result<(), CertificateError> {
+        if !files.is_empty() || !self.files().is_empty() {
+            self.table.store(Arc::new(read(files)?));
+            *self.files() = files.to_vec();
+        }
+        Ok(())
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<CertificateFiles>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long those in use are valid, by file.
+    pub(crate) fn validities(&self) -> Vec<(PathBuf, Validity)> {
+        self.table.load().validities.clone()
     }
 
     /// Tells one state of the files from another; a file that cannot be looked at counts as a state too.
     pub(crate) fn fingerprint(&self) -> Vec<Option<(u64, i64, i64, u64)>> {
         let of = |meta: Metadata| (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size());
-        let paths = self.files.iter().flat_map(|files| [&files.cert, &files.key]);
+        let files = self.files();
+        let paths = files.iter().flat_map(|files| [&files.cert, &files.key]);
         paths.map(|path| std::fs::metadata(path).ok().map(of)).collect()
     }
 }
@@ -106,7 +143,9 @@ fn read(files: &[CertificateFiles]) -> Result<Table, CertificateError> {
     };
     let mut by_name = HashMap::new();
     let mut first = None;
+    let mut validities = Vec::new();
     for named in all {
+        validities.extend(named.validity);
         first.get_or_insert_with(|| named.key.clone());
         for name in named.names {
             // The first in the configuration wins.
@@ -114,7 +153,11 @@ fn read(files: &[CertificateFiles]) -> Result<Table, CertificateError> {
         }
     }
     let first = first.expect("there is at least the throw-away certificate");
-    Ok(Table { by_name, first })
+    Ok(Table {
+        by_name,
+        first,
+        validities,
+    })
 }
 
 /// Reads one certificate with its key.
@@ -126,6 +169,7 @@ pub(crate) fn load(files: &CertificateFiles) -> Result<Named, CertificateError> 
     let chain = pem::certificates(&files.cert).map_err(|error| fail(&files.cert, error.to_string()))?;
     let leaf = chain.first().expect("there is at least one certificate");
     let names = names(leaf).map_err(|reason| fail(&files.cert, reason))?;
+    let validity = Validity::of(leaf).map_err(|reason| fail(&files.cert, reason))?;
     let key = pem::private_key(&files.key).map_err(|error| fail(&files.key, error.to_string()))?;
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
         .map_err(|error| fail(&files.key, error.to_string()))?;
@@ -138,6 +182,7 @@ pub(crate) fn load(files: &CertificateFiles) -> Result<Named, CertificateError> 
     }
     Ok(Named {
         names,
+        validity: Some((files.cert.clone(), validity)),
         key: Arc::new(certified),
     })
 }
@@ -165,6 +210,7 @@ fn throw_away() -> Result<Named, CertificateError> {
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
     Ok(Named {
         names,
+        validity: None,
         key: Arc::new(CertifiedKey::new(vec![made.cert.der().clone()], key)),
     })
 }
@@ -172,7 +218,6 @@ fn throw_away() -> Result<Named, CertificateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn write(dir: &Path, name: &str, hosts: &[&str]) -> CertificateFiles {
         let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();

@@ -121,7 +121,7 @@ where
         })
     };
     let mut streams_max = core.config.limits.shares.streams_per_connection;
-    if core.policy.trusts(visitor.address) {
+    if core.live().policy.trusts(visitor.address) {
         streams_max = streams_max.max(PROXY_STREAMS_MAX);
     }
     let mut connection = pin!(
@@ -136,7 +136,7 @@ where
             .enable_connect_protocol()
             .serve_connection(TokioIo::new(io), service)
     );
-    let mut clock = Clock::new(activity, core.config.limits.idle_timeout);
+    let mut clock = Clock::new(activity, core.live().idle_timeout);
     let mut draining = pin!(core.drain.begun());
     let mut was_told = false;
     let expired = poll_fn(|cx| {

@@ -92,7 +92,7 @@ impl Seat {
     /// Counts the connection for its address; false when that has enough of them. Proxies that are trusted carry the
     /// connections of others.
     fn count(&mut self, address: IpAddr) -> bool {
-        if self.core.policy.trusts(address) {
+        if self.core.live().policy.trusts(address) {
             return true;
         }
         self.place = Place::take(&self.core, AddressBlock::of(address));
@@ -114,7 +114,7 @@ async fn serve(mut seat: Seat, mut stream: Stream, address: SocketAddr, entrance
     let core = &seat.core.clone();
     let mut peer = Peer::new(address);
     let mut ahead = BytesMut::new();
-    if entrance.accepts_proxy && core.policy.trusts(address.ip()) {
+    if entrance.accepts_proxy && core.live().policy.trusts(address.ip()) {
         let heard = Box::pin(first_bytes::proxy_header(&mut stream, &mut ahead, peer)).await;
         match heard {
             Ok(told) => peer = told,
@@ -152,7 +152,7 @@ async fn over_tls(
         core.metrics.tls_handshakes_failed.add(1);
         tracing::debug!(visitor = %peer.source, %error, "TLS handshake failed");
     };
-    if door.is_some() || !core.config.passthrough.is_empty() {
+    if door.is_some() || !core.live().passthrough.is_empty() {
         let name = match Box::pin(first_bytes::server_name(&mut stream, &mut ahead)).await {
             Ok(name) => name,
             Err(error) => return failed(&error),
@@ -164,7 +164,7 @@ async fn over_tls(
             drop(seat);
             return door.admit(Ahead::new(stream, ahead.freeze()), peer.source);
         }
-        let listed = name.and_then(|name| Some((core.config.passthrough.get(&name)?, name)));
+        let listed = name.and_then(|name| Some((core.live().passthrough.get(&name)?, name)));
         if let Some((sends_proxy, hostname)) = listed {
             let stream = Ahead::new(stream, ahead.freeze());
             return Box::pin(raw::pass(core, stream, peer, &hostname, sends_proxy)).await;
@@ -217,7 +217,7 @@ where
 {
     first.reserve(PREFACE.len());
     let read = tokio::select! {
-        read = timeout(core.config.limits.idle_timeout, read_first(&mut stream, &mut first)) => read,
+        read = timeout(core.live().idle_timeout, read_first(&mut stream, &mut first)) => read,
         () = core.drain.begun() => return,
     };
     match read {

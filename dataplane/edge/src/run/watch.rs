@@ -1,7 +1,7 @@
 //! Notices changed certificate files. Polling: it works on every file system and follows renames and links.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::sleep;
 
@@ -27,9 +27,17 @@ pub(super) async fn certificates(certificates: Arc<Certificates>) {
 }
 
 /// Reads the certificates again; bad ones leave the old in place.
-pub(super) fn reload(certificates: &Certificates) {
+fn reload(certificates: &Certificates) {
     match certificates.reload() {
-        Ok(()) => tracing::info!("certificates loaded"),
+        Ok(()) => tell(certificates),
         Err(error) => tracing::error!(%error, "new certificates not used; the old ones stay"),
+    }
+}
+
+/// Tells that certificates were read, and which of them will not be accepted.
+pub(super) fn tell(certificates: &Certificates) {
+    tracing::info!("certificates loaded");
+    for (file, validity) in certificates.validities() {
+        validity.tell(&file.display().to_string(), "visitors", SystemTime::now());
     }
 }

@@ -29,7 +29,7 @@ use tokio::task::{LocalSet, spawn_local};
 use uuid::Uuid;
 
 use crate::access_log::AccessLog;
-use crate::config::Config;
+use crate::config::{Config, LiveConfig};
 use crate::core::Core;
 use crate::cross_core::CoreMessage;
 use crate::metrics::CoreMetrics;
@@ -115,7 +115,7 @@ impl Lab {
         let log = AccessLog::open(None).unwrap();
         let core = Core::new(
             context,
-            Arc::new(config),
+            LiveConfig::new(Arc::new(config)),
             tunnels,
             Arc::<CoreMetrics>::default(),
             log,
@@ -152,7 +152,7 @@ impl Lab {
         let core = &self.core;
         self.core = Core::new(
             core.context,
-            Arc::new(config),
+            LiveConfig::new(Arc::new(config)),
             core.tunnels.clone(),
             core.metrics.clone(),
             core.log.clone(),
