@@ -7,6 +7,7 @@
 
 // From the first page a visitor sees to what happens when things break.
 mod up;
+mod readme;
 mod http;
 mod origins;
 mod origin_keys;

@@ -7,7 +7,7 @@ use adit_proto::exchange::error_code::ErrorCode;
 use adit_tests::binary::{self, IoMode};
 use adit_tests::deadline;
 use adit_tests::origin::nginx::Nginx;
-use adit_tests::process::Process;
+use adit_tests::process::{Process, command};
 use adit_tests::site::control::Tunnel;
 use adit_tests::site::{HOST, Site, SiteSettings, error_code};
 use adit_tests::visitor::curl::Curl;
@@ -228,7 +228,21 @@ fn no_route_leads_around_the_gate(io: IoMode) {
     });
 }
 
+fn a_token_goes_to_no_host_that_was_not_named(io: IoMode) {
+    let (site, _) = start(io);
+    let mut tail = command(binary::adit());
+    tail.env("HOME", site.folder())
+        .args(["--api-url", site.control.api.as_str(), "tail", "--origincert"])
+        .arg(site.control.origin_cert())
+        .arg("lab");
+    let done = binary::output(&mut tail);
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(2), "{said}");
+    assert!(said.contains("--management-hostname is needed"), "{said}");
+}
+
 adit_tests::in_both_modes!(
+    a_token_goes_to_no_host_that_was_not_named,
     an_operator_follows_the_log,
     only_a_token_of_control_opens_the_service,
     no_route_leads_around_the_gate,

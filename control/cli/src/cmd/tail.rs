@@ -11,7 +11,7 @@
 mod lines;
 
 use adit_control_api::ConnectorId;
-use adit_control_api::management::{CONNECTOR_HOSTNAME, Resource};
+use adit_control_api::management::Resource;
 use adit_proto::websocket::{Messages, Peer, Told, carrier, message};
 use anyhow::{Context as _, anyhow};
 use bytes::BytesMut;
@@ -111,12 +111,18 @@ async fn stream(flags: &Lookup<'_>, tail: &ArgMatches, wishes: &Wishes, form: Fo
                 .map_err(|_| Failure::usage(format!("invalid value for --connector-id: '{id}' is no UUID")))
         })
         .transpose()?;
+    // cloudflared goes to a host of Cloudflare's by default, which must never see a token of ours.
+    let hostname = flags
+        .text("management-hostname")
+        .filter(|hostname| !hostname.is_empty());
+    let hostname = hostname.ok_or_else(|| {
+        let text = "--management-hostname is needed: the edge's management.hostname, as in its edge.yml";
+        Failure::usage(text).next("the same with --management-hostname, or with TUNNEL_MANAGEMENT_HOSTNAME")
+    })?;
     let token = match flags.text("token") {
         Some(token) => token,
         None => new_token(flags, tail, "tail", Resource::Logs).await?,
     };
-    let hostname = flags.text("management-hostname");
-    let hostname = hostname.unwrap_or_else(|| CONNECTOR_HOSTNAME.to_owned());
     let mut path = format!("/logs?access_token={token}");
     if let Some(connector) = connector {
         path.push_str(&format!("&connector_id={connector}"));
