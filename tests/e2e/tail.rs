@@ -76,6 +76,8 @@ fn an_operator_follows_the_log(io: IoMode) {
         "POST /discard HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1000000\r\n\r\nabc"
     )
     .expect("a head");
+    // Before that the connector would hear of nothing but the end of a stream.
+    all.wait_line("POST request", deadline::STEP);
     drop(visitor);
     let line = all.wait_line("Request cancelled", deadline::STEP);
     assert!(

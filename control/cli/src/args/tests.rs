@@ -185,3 +185,23 @@ fn flags_without_meaning_before_our_own_commands_are_found() {
     assert_eq!(misplaced("adit --edge a:1 up --hello-world"), Some("edge"));
     assert_eq!(misplaced("adit --loglevel debug up --hello-world"), None);
 }
+
+/// Unit files of years ago have them.
+#[test]
+fn flags_that_cloudflared_has_left_behind_are_taken() {
+    for flag in [
+        "--ui",
+        "--ssh-server",
+        "--api-key=x",
+        "--lb-pool=x",
+        "--proxy-expect-continue-timeout=1s",
+        "--s3-url-host=x",
+    ] {
+        for line in [
+            format!("adit tunnel {flag} run"),
+            format!("adit tunnel run {flag}"),
+        ] {
+            chosen(&line, &[], |chosen| assert!(chosen.is_ok(), "{line}"));
+        }
+    }
+}

@@ -245,6 +245,12 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
     Flag::text("hostname", "Hostname to route to the tunnel")
         .env(&["TUNNEL_HOSTNAME"])
         .under(AD_HOC),
+    Flag::text(
+        "lb-pool",
+        "Not here: hostnames lead to tunnels, whose replicas share the load",
+    )
+    .env(&["TUNNEL_LB_POOL"])
+    .hide(),
     Flag::switch("overwrite-dns", "Take a hostname over from another tunnel")
         .short('f')
         .env(&["TUNNEL_FORCE_PROVISIONING_DNS"])
@@ -289,6 +295,23 @@ pub(crate) const TUNNEL_FLAGS: &[Flag] = &[
         .env(&["STDIN_CONTROL"])
         .hide(),
     Flag::switch("proxy-dns", "Accepted for compatibility").hide(),
+    Flag::switch("ui", "Accepted for compatibility").hide(),
+    Flag::switch("ssh-server", "Accepted for compatibility").hide(),
+    Flag::text("api-key", "Accepted for compatibility").hide(),
+    Flag::text("api-email", "Accepted for compatibility").hide(),
+    Flag::text("api-ca-key", "Accepted for compatibility").hide(),
+    Flag::text("proxy-connection-timeout", "Accepted for compatibility").hide(),
+    Flag::text("proxy-expect-continue-timeout", "Accepted for compatibility").hide(),
+    Flag::text("local-ssh-port", "Accepted for compatibility").hide(),
+    Flag::text("ssh-idle-timeout", "Accepted for compatibility").hide(),
+    Flag::text("ssh-max-timeout", "Accepted for compatibility").hide(),
+    Flag::text("bucket-name", "Accepted for compatibility").hide(),
+    Flag::text("region-name", "Accepted for compatibility").hide(),
+    Flag::text("secret-id", "Accepted for compatibility").hide(),
+    Flag::text("access-key-id", "Accepted for compatibility").hide(),
+    Flag::text("session-token", "Accepted for compatibility").hide(),
+    Flag::text("s3-url-host", "Accepted for compatibility").hide(),
+    Flag::text("host-key-path", "Accepted for compatibility").hide(),
 ];
 
 /// What `tunnel run` takes besides [`TUNNEL_FLAGS`].

@@ -84,7 +84,14 @@ async fn serve(
     let read = timeout(SIGNATURE_DEADLINE, recv.read_exact(&mut signature)).await;
     let kind = match read {
         Ok(Ok(_)) => StreamKind::of(&signature),
-        Ok(Err(_)) | Err(_) => None,
+        Ok(Err(error)) => {
+            // A visitor may be gone before anything of the request has left the edge.
+            tracing::debug!(connIndex = index.0, %error, "A stream ended before it said what it is for");
+            send.reset(0);
+            recv.stop(0);
+            return;
+        }
+        Err(_) => None,
     };
     match kind {
         Some(StreamKind::Data) => {

@@ -29,6 +29,10 @@ pub(super) fn make_and_run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(),
                 anyhow!("hostname and url shouldn't match: the one is visited, the other serves").into(),
             );
         }
+        if setting("lb-pool")?.is_some_and(|pool| !pool.is_empty()) {
+            let text = "--lb-pool needs pools of load balancers, and there are none here: replicas of a tunnel share its hostname's load";
+            return Err(anyhow!(text).into());
+        }
         return named(chosen, file, &name, hostname.as_deref());
     }
     let hello_world = match chosen.tunnel.switch("hello-world")? {
