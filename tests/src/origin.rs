@@ -3,6 +3,7 @@
 pub mod nginx;
 pub mod scripted;
 pub mod broken;
+pub mod handmade;
 pub mod tcp;
 pub mod ssh;
 pub mod redis;

@@ -17,11 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adit_driver::time::{Instant, sleep_until};
-use adit_proto::exchange::connector::{self, HeadRules, RequestError, RequestHead};
+use adit_proto::exchange::connector::{self, Framing, HeadRules, RequestHead, clean_origin_head};
 use adit_proto::exchange::error_code::HEADER as ERROR_CODE;
-use adit_proto::exchange::reach::{Reach, UNREACHABLE};
 use adit_wire::ConnIndex;
-use adit_wire::connect::HeadError;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_KEY};
 use http::{HeaderMap, Method, StatusCode};
@@ -29,25 +27,24 @@ use http_body_util::BodyExt;
 use time::OffsetDateTime;
 
 use crate::access::ASSERTION;
-use crate::config::remote::chain;
-use crate::edge_stream::{Excuse, FromEdge, Gone, SendHeadError, ToEdge};
+use crate::edge_stream::{FromEdge, ToEdge};
 use crate::management::LogEvent;
 use crate::metrics::CoreMetrics;
 use crate::origin::body::{Progress, RequestBody, StreamBody};
 use crate::origin::builtin::{self, Answer, AnswerBody};
 use crate::origin::http_origin::{HttpOrigin, Reply};
-use crate::origin::tcp::DestinationError;
-use crate::origin::tcp::conversation::ConversationError;
 use crate::origin::websocket::{self, Early, End, Upgrade};
-use crate::origin::{CoreOrigins, OriginError, Service, echo, handshake};
+use crate::origin::{CoreOrigins, Service, echo, handshake};
 use crate::run::settings::Settings;
 
+mod error;
 mod http2;
 mod manage;
 mod quic;
 mod tcp;
 mod told;
 
+use error::ExchangeError;
 pub(crate) use http2::serve_http2;
 pub(crate) use quic::serve_quic;
 use told::Told;
@@ -64,83 +61,6 @@ pub(crate) struct ExchangeCore {
     pub(crate) settings: Arc<Settings>,
     pub(crate) origins: CoreOrigins,
     pub(crate) metrics: Arc<CoreMetrics>,
-}
-
-/// Why an exchange did not end well.
-#[derive(Debug, thiserror::Error)]
-enum ExchangeError {
-    #[error("no valid head")]
-    Head(#[from] HeadError),
-    #[error("no head within {HEAD_DEADLINE:?}")]
-    HeadDeadline,
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    #[error(transparent)]
-    Origin(#[from] OriginError),
-    /// No connection to where the visitor wanted to go.
-    #[error(transparent)]
-    Asked(OriginError),
-    #[error(transparent)]
-    Destination(#[from] DestinationError),
-    #[error("ParseAddr({0:?}): unable to parse IP")]
-    FlowAddress(String),
-    #[error(transparent)]
-    Conversation(#[from] ConversationError),
-    #[error("the origin's response head cannot be passed on")]
-    ResponseHead(#[source] SendHeadError),
-    #[error("the origin switched protocols without being asked")]
-    Unasked,
-    #[error("the origin broke off its response")]
-    ResponseBody(#[source] hyper::Error),
-    #[error("the upgraded connection broke off")]
-    Relay,
-    #[error("the visitor broke its upload off")]
-    Upload,
-    #[error("Incoming request ended abruptly: context canceled")]
-    Cancelled,
-}
-
-impl ExchangeError {
-    /// Whether the visitor went away, which is no failure.
-    fn is_the_visitors(&self) -> bool {
-        matches!(self, Self::Cancelled | Self::Upload)
-    }
-
-    /// What the edge is told, if it is still owed a response head.
-    fn excuse(&self) -> Option<Excuse> {
-        let excuse = |text, reach| Some(Excuse { text, reach });
-        match self {
-            Self::Request(_)
-            | Self::Unasked
-            | Self::ResponseHead(_)
-            | Self::Destination(_)
-            | Self::FlowAddress(_) => excuse(chain(self), Reach::Unknown),
-            Self::Origin(error) => excuse(format!("{UNREACHABLE}: {}", chain(error)), error.reach()),
-            Self::Asked(error) => excuse(format!("{UNREACHABLE}: {}", chain(error)), Reach::Asked),
-            Self::Head(_)
-            | Self::HeadDeadline
-            | Self::ResponseBody(_)
-            | Self::Conversation(_)
-            | Self::Relay
-            | Self::Upload
-            | Self::Cancelled => None,
-        }
-    }
-}
-
-impl From<SendHeadError> for ExchangeError {
-    fn from(error: SendHeadError) -> Self {
-        match error {
-            SendHeadError::Gone(Gone) => Self::Cancelled,
-            SendHeadError::Head(_) | SendHeadError::TooLarge(_) => Self::ResponseHead(error),
-        }
-    }
-}
-
-impl From<Gone> for ExchangeError {
-    fn from(Gone: Gone) -> Self {
-        Self::Cancelled
-    }
 }
 
 /// What an edge asks for.
@@ -177,15 +97,14 @@ async fn conclude<S: ToEdge, R: FromEdge>(
     };
     let told = std::mem::take(&mut stream.told);
     told.failed(index, &error);
-    if matches!(error, ExchangeError::Origin(OriginError::Busy(_))) {
+    if !error.is_the_visitors() {
         core.metrics.request_errors.add(1);
-        return match answer_ourselves(builtin::busy(), &mut stream).await {
+    }
+    if let Some(code) = error.code() {
+        return match answer_ourselves(builtin::failed(code), &mut stream).await {
             Ok(()) => stream.send.finish(),
             Err(_) => stream.send.fail(None).await,
         };
-    }
-    if !error.is_the_visitors() {
-        core.metrics.request_errors.add(1);
     }
     stream.send.fail(error.excuse().as_ref()).await;
 }
@@ -322,6 +241,7 @@ async fn websocket<S: ToEdge, R: FromEdge>(
             early,
             slot: _slot,
         } => {
+            headers.remove(ERROR_CODE);
             origin.edit_response(&mut headers);
             stream
                 .write_head(StatusCode::SWITCHING_PROTOCOLS, &headers)
@@ -375,10 +295,9 @@ async fn pass_on<S: ToEdge, R: FromEdge>(
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(ExchangeError::Unasked);
     }
-    if head.status == StatusCode::SERVICE_UNAVAILABLE {
-        // Ours alone to say.
-        head.headers.remove(ERROR_CODE);
-    }
+    // Ours alone to say.
+    head.headers.remove(ERROR_CODE);
+    let framing = clean_origin_head(&mut head.headers)?;
     origin.edit_response(&mut head.headers);
     stream.write_head(head.status, &head.headers).await?;
     loop {
@@ -401,7 +320,7 @@ async fn pass_on<S: ToEdge, R: FromEdge>(
             None => break,
         }
     }
-    if progress.is_done() {
+    if progress.is_done() && framing == Framing::Clear {
         origin.recycle(held);
     }
     Ok(())

@@ -36,12 +36,13 @@ use adit_wire::{ConnectorId, TunnelId};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::request::Parts;
-use http::{Request, Response};
-use hyper::body::{Body as _, Incoming};
+use http::{Request, Response, Version};
+use hyper::body::Body as _;
 
 use crate::core::Core;
 use crate::error_page::{Form, render};
 use crate::management::Admitted;
+use crate::public::VisitorBody;
 use crate::tunnels::Choice;
 use attempt::{Answer, Failed, Order, attempt};
 use body::PublicBody;
@@ -53,7 +54,7 @@ use source::{Pace, Source};
 pub(crate) async fn run(
     core: Rc<Core>,
     visitor: Visitor,
-    request: Request<Incoming>,
+    request: Request<VisitorBody>,
     upgrade: impl FnOnce(Upgrade),
 ) -> Response<PublicBody> {
     let id = RequestId(rand::random());
@@ -61,7 +62,7 @@ pub(crate) async fn run(
     let form = Form::for_request(&parts.method, &parts.headers);
     let mut record = Record::begin(&core, id, visitor.address, &parts);
     match exchange(&core, &visitor, &parts, Some(body), id, &mut record).await {
-        Ok((answer, source)) => respond(answer, source, record, upgrade),
+        Ok((answer, source)) => respond(answer, source, parts.version, record, upgrade),
         Err(code) => {
             record.answer_error(code);
             // Whoever broke off may still read: half a request is no good one.
@@ -80,7 +81,7 @@ async fn exchange(
     core: &Rc<Core>,
     visitor: &Visitor,
     parts: &Parts,
-    body: Option<Incoming>,
+    body: Option<VisitorBody>,
     id: RequestId,
     record: &mut Record,
 ) -> Result<(Answer, Option<Source>), ErrorCode> {
@@ -110,7 +111,7 @@ async fn exchange(
         let Admitted { tunnel, connector } = Box::pin(admitting).await?;
         let hostname = core.management.connector_hostname();
         let authority = Authority {
-            text: hostname.as_str(),
+            text: hostname.as_str().into(),
             hostname: hostname.clone(),
         };
         (authority, tunnel, Aim::Management(connector))
@@ -144,7 +145,7 @@ async fn exchange(
     .await
 }
 
-fn length_of(body: &Incoming) -> BodyLength {
+fn length_of(body: &VisitorBody) -> BodyLength {
     match (body.is_end_stream(), body.size_hint().exact()) {
         (true, _) | (false, Some(0)) => BodyLength::Empty,
         (false, Some(length)) => BodyLength::Known(length),
@@ -283,6 +284,7 @@ fn code_of(none: NoConnection) -> ErrorCode {
 fn respond(
     answer: Answer,
     unread: Option<Source>,
+    version: Version,
     mut record: Record,
     upgrade: impl FnOnce(Upgrade),
 ) -> Response<PublicBody> {
@@ -319,6 +321,8 @@ fn respond(
                 ResponseBody::Empty | ResponseBody::UntilFinish | ResponseBody::Upgraded => None,
             },
             frames: is_framed.then(FramedBody::default),
+            // A body of HTTP/1.1 has a length or trailers.
+            has_place_for_trailers: version == Version::HTTP_2,
             record,
             upload: answer.upload,
             guard: answer.guard,

@@ -14,11 +14,13 @@ mod certificates;
 mod ahead;
 mod first_bytes;
 mod io;
+mod visitor_body;
 mod http1;
 mod http2;
 mod raw;
 
 pub(crate) use io::InFlight;
+pub(crate) use visitor_body::VisitorBody;
 
 #[cfg(test)]
 mod tests;

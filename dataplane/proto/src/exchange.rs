@@ -8,4 +8,7 @@ pub mod reach;
 pub mod retry;
 pub mod error_code;
 pub mod framed_body;
+mod codings;
+mod hop_by_hop;
+pub(crate) mod look_alike;
 mod names;

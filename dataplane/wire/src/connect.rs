@@ -78,6 +78,14 @@ pub enum HeadError {
     Destination(#[source] std::str::Utf8Error),
 }
 
+impl HeadError {
+    /// Whether there is too much of it, which says nothing against its form.
+    #[must_use]
+    pub const fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLarge(_) | Self::TooManyEntries { .. })
+    }
+}
+
 /// What an exchange carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionType {

@@ -34,7 +34,7 @@ pub(super) fn edge_tunnel_request() -> Work {
     Box::new(move || {
         let public = request.public();
         let authority = Authority {
-            text: super::message::HOST,
+            text: super::message::HOST.into(),
             hostname: super::message::HOST.parse().expect("a hostname"),
         };
         let sent = tunnel_request(

@@ -51,16 +51,11 @@ pub(crate) fn status(status: StatusCode) -> Answer {
     }
 }
 
-/// Answers for an origin at its limit; edges of ours know it by its code.
-pub(crate) fn busy() -> Answer {
-    let code = ErrorCode::OriginBusy;
-    let text = concat!(
-        "The service behind the tunnel is at its limit. Please try again shortly.",
-        "\n"
-    );
+/// Answers for an origin whose own answer cannot be had or passed on; edges of ours know why by the code.
+pub(crate) fn failed(code: ErrorCode) -> Answer {
+    let text = format!("{}\n", code.text());
     let headers = [
         (ERROR_CODE, HeaderValue::from_static(code.as_str())),
-        (RETRY_AFTER, HeaderValue::from_static(BUSY_RETRY_AFTER)),
         (
             CONTENT_TYPE,
             HeaderValue::from_static("text/plain; charset=utf-8"),
@@ -68,10 +63,14 @@ pub(crate) fn busy() -> Answer {
         (CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (CONTENT_LENGTH, text.len().into()),
     ];
+    let mut headers = HeaderMap::from_iter(headers);
+    if code.is_temporary() {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(BUSY_RETRY_AFTER));
+    }
     Answer {
         status: code.status(),
-        headers: HeaderMap::from_iter(headers),
-        body: AnswerBody::Full(Bytes::from_static(text.as_bytes())),
+        headers,
+        body: AnswerBody::Full(text.into()),
     }
 }
 

@@ -10,6 +10,7 @@
 
 use std::time::Instant;
 
+use adit_wire::connect::METADATA_ENTRIES_MAX;
 use http::Request;
 use http::header::TE;
 use http::uri::Scheme;
@@ -215,10 +216,21 @@ impl From<Unsent> for Failed {
 /// QUIC takes them; half as much costs more in turns than it saves.
 const BUFFER_BYTES_MAX: usize = 248_000;
 
-/// How we speak HTTP/1.1: header names in the case that old origins expect.
+/// Headers of one answer: what a data stream's head has room for, beside the status and a few marks. The parser takes
+/// 16 KiB twice for so many while it reads a head, which it does not touch beyond those that came.
+pub(crate) const HEADERS_MAX: usize = 500;
+
+const _: () = assert!(HEADERS_MAX + 8 <= METADATA_ENTRIES_MAX);
+
+/// How we speak HTTP/1.1: header names in the case that old origins expect, and values on several lines, as some of them
+/// still write (RFC 9112 §5.2), joined by a space.
 pub(crate) fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder.title_case_headers(true).max_buf_size(BUFFER_BYTES_MAX);
+    builder
+        .title_case_headers(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX);
     builder
 }
 

@@ -135,7 +135,8 @@ fn refused(error: ResponseError) -> Failed {
         ResponseError::Connector(_, Reach::Unknown) => Failure::Reported,
         ResponseError::Connector(_, Reach::Nowhere | Reach::Asked) => Failure::Unreached,
         ResponseError::Busy => Failure::Busy,
-        ResponseError::Invalid(_) => Failure::Invalid,
+        ResponseError::Unfit(ErrorCode::OriginHeadTooLarge) => Failure::TooLarge,
+        ResponseError::Unfit(_) | ResponseError::Invalid(_) => Failure::Invalid,
     };
     Failed::Tunnel(failure, error.to_string())
 }
@@ -201,7 +202,14 @@ async fn read_head(recv: &mut RecvHalf) -> Result<(ConnectResponse, Bytes), Fail
         match decode_response(&mut received) {
             Ok(Some(head)) => return Ok((head, received)),
             Ok(None) => {}
-            Err(error) => return Err(Failed::Tunnel(Failure::Invalid, error.to_string())),
+            Err(error) => {
+                let failure = if error.is_too_large() {
+                    Failure::TooLarge
+                } else {
+                    Failure::Invalid
+                };
+                return Err(Failed::Tunnel(failure, error.to_string()));
+            }
         }
     }
 }

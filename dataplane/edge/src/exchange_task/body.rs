@@ -100,7 +100,7 @@ impl PublicBody {
     /// What comes from the tunnel, as it comes.
     pub(super) fn stream(download: Download) -> Self {
         let slot = Rc::<Slot>::default();
-        let left = download.left;
+        let left = download.left.filter(|_| !download.goes_beyond_length());
         let account = download.record.account().clone();
         let progress = download.record.progress().clone();
         let pump = Box::pin(download.run(slot.clone()));
@@ -179,7 +179,7 @@ impl Body for PublicBody {
                     if *left != Some(0) {
                         return Poll::Ready(Some(Ok(Frame::data(passing))));
                     }
-                    // The last announced bytes: hyper must know that it need not ask again.
+                    // The last announced bytes, behind which nothing comes: hyper must know that it need not ask again.
                     Poll::Ready(Some(Ok(Frame::data(passing))))
                 }
             },

@@ -42,6 +42,8 @@ pub(super) struct Download {
     pub(super) left: Option<u64>,
     /// Reads a body that comes in frames.
     pub(super) frames: Option<FramedBody>,
+    /// The visitor's protocol has a place for what comes after a body of announced length.
+    pub(super) has_place_for_trailers: bool,
     pub(super) record: Record,
     /// Goes on beside the response and ends with it.
     pub(super) upload: Option<Upload>,
@@ -49,6 +51,11 @@ pub(super) struct Download {
 }
 
 impl Download {
+    /// Whether the end of the announced bytes is not the end: trailers may follow.
+    pub(super) fn goes_beyond_length(&self) -> bool {
+        self.frames.is_some() && self.has_place_for_trailers
+    }
+
     /// Gives all that arrives to `slot`; returns what comes after it.
     pub(super) async fn run(mut self, slot: Rc<Slot>) -> Result<Option<HeaderMap>, BodyError> {
         if let Some(frames) = self.frames.take() {
@@ -107,9 +114,15 @@ impl Download {
                     }
                     // One byte per frame would make any read of the tunnel many pieces.
                     if data.is_full() {
+                        if self.ends_with(&data) {
+                            return Ok(self.end(data, slot).await);
+                        }
                         self.pass(&mut data, slot).await;
                     }
                 }
+            }
+            if self.ends_with(&data) {
+                return Ok(self.end(data, slot).await);
             }
             self.pass(&mut data, slot).await;
             received = match self.recv.read_chunks().await {
@@ -126,6 +139,23 @@ impl Download {
         drop(self.upload.take());
         self.record.complete();
         Ok(trailers)
+    }
+
+    /// Whether these are the last announced bytes, for a visitor who does not ask for more.
+    fn ends_with(&self, data: &Chunks) -> bool {
+        let is_last = |left: u64| left <= data.len() as u64;
+        !self.has_place_for_trailers && self.left.is_some_and(is_last)
+    }
+
+    /// Passes them on. What may follow them has no place.
+    async fn end(mut self, mut data: Chunks, slot: &Slot) -> Option<HeaderMap> {
+        let left = self.left.unwrap_or_default();
+        data.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        self.record.progress().sent(data.len());
+        self.record.complete();
+        finish_quietly(self.recv, self.guard);
+        slot.put(data).await;
+        None
     }
 
     async fn pass(&mut self, data: &mut Chunks, slot: &Slot) {

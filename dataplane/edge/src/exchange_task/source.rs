@@ -12,9 +12,10 @@ use adit_proto::shares::Scarcity;
 use bytes::Bytes;
 use http::request::Parts;
 use http_body_util::BodyExt as _;
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 
 use super::record::{Progress, Record};
+use crate::public::VisitorBody;
 use crate::shares::Account;
 
 /// Bytes per second that a body must keep up on average while we wait for it, if it is held to a rate. Far
@@ -66,7 +67,7 @@ impl Pace {
 
 /// A request body that can be read again from its beginning while all of it is held.
 pub(super) struct Source {
-    body: Incoming,
+    body: VisitorBody,
     pace: Pace,
     held: Vec<Bytes>,
     held_bytes: usize,
@@ -80,7 +81,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(body: Incoming, pace: Pace, record: &Record) -> Self {
+    pub(super) fn new(body: VisitorBody, pace: Pace, record: &Record) -> Self {
         Self {
             body,
             pace,

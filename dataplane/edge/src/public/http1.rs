@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use adit_driver::time::{timeout, timeout_at};
-use adit_proto::exchange::edge::Visitor;
+use adit_proto::exchange::edge::{Scheme, Visitor};
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::limits::HEAD_BYTES_MAX;
 use http::{Request, Response};
@@ -20,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::io::{Clock, Expired, PublicIo};
+use super::visitor_body::VisitorBody;
 use crate::core::Core;
 use crate::exchange_task::body::PublicBody;
 use crate::exchange_task::relay::{Upgrade, relay};
@@ -85,12 +86,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let activity = io.activity();
+    // Visitors over TLS say that they leave by ending their side; in clear, nobody can tell that from the end of what
+    // they have to say.
+    activity.allow_half_close(visitor.scheme == Scheme::Http);
     let upgrade = Rc::<RefCell<Option<Upgrade>>>::default();
     let service = {
         let (core, activity, upgrade) = (core.clone(), activity.clone(), upgrade.clone());
         service_fn(move |request: Request<Incoming>| -> Answering {
             let (core, busy, upgrade) = (core.clone(), activity.request(), upgrade.clone());
             activity.expect_body(!request.body().is_end_stream());
+            let request = request.map(|body| VisitorBody::on(body, activity.clone()));
             Box::pin(async move {
                 let keep = |taken| *upgrade.borrow_mut() = Some(taken);
                 let response = crate::exchange_task::run(core, visitor, request, keep).await;
@@ -138,7 +143,7 @@ where
             tracing::debug!(visitor = %visitor.address, %error, "visitor connection ended");
         }
         End::Expired(Expired::Head) => core.metrics.heads_timed_out.add(1),
-        End::Expired(Expired::Idle) => {}
+        End::Expired(Expired::Idle | Expired::HalfClosed) => {}
         End::Expired(Expired::Doze) => {
             // Nothing is lost with hyper's state: the last request had no body, its answer is in the stream's
             // hands, and what was read of the next one is taken along.

@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_local;
 
 use super::io::{Activity, Clock, Expired, PublicIo};
+use super::visitor_body::VisitorBody;
 use crate::core::Core;
 use crate::exchange_task::body::{PublicBody, Taking};
 use crate::exchange_task::relay::{Upgrade, relay};
@@ -157,8 +158,8 @@ where
     match expired {
         None => {}
         Some(Expired::Head) => core.metrics.heads_timed_out.add(1),
-        // It never dozes.
-        Some(Expired::Idle | Expired::Doze) => {
+        // It never dozes, and its streams end one by one.
+        Some(Expired::Idle | Expired::Doze | Expired::HalfClosed) => {
             connection.as_mut().graceful_shutdown();
             // A visitor that does not answer is dropped all the same.
             let _ = timeout(GOAWAY_TIME, connection).await;
@@ -182,6 +183,7 @@ fn answer(
                 spawn_local(follow(taking_over, upgrade, activity));
             }
         };
+        let request = request.map(VisitorBody::alone);
         let response = crate::exchange_task::run(core, visitor, request, upgrade).await;
         Ok(response.map(|body| body.holding(busy).telling(taking)))
     })

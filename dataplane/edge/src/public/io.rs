@@ -5,13 +5,16 @@
 //!  └ idle timeout         └ head deadline           └ no limit here
 //!  └ before that, for HTTP/1: time to doze, with nothing held but the stream
 //! ```
+//! A visitor in clear may end its side after its request and still wants the answer (RFC 9112 §9.6). HTTP/1 is told of the
+//! end only when the answer has been sent. A visitor that has gone altogether looks the same until it is sent something,
+//! so it must take bytes of the answer now and then, or the connection ends.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use adit_driver::patience::Patience;
@@ -23,6 +26,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Silence after which a connection dozes. Entering HTTP again costs some microseconds, which only visitors pay
 /// who pause this long; buffers and state of HTTP are 20 KiB, which all who pause longer do not hold.
 const DOZE_AFTER: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 250 });
+
+/// How long a visitor that has ended its side may be without a byte of the answer. Longer than most answers take to begin,
+/// short enough for origins that work for nobody.
+const HALF_CLOSED_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes taken from a dozing visitor's stream to wake it.
 const WAKING_BYTES: usize = 64;
@@ -42,6 +49,17 @@ pub(crate) struct Activity {
     /// It took nothing for too long.
     is_stalled: Cell<bool>,
     heads: Heads,
+    half_close: HalfClose,
+}
+
+/// What is known of the visitor's end of its side.
+#[derive(Debug, Default)]
+struct HalfClose {
+    is_allowed: Cell<bool>,
+    /// Since when the visitor, who has ended its side, was sent nothing.
+    silent_since: Cell<Option<Instant>>,
+    /// Waits for the end that is held back.
+    reader: RefCell<Option<Waker>>,
 }
 
 /// Which heads have a deadline.
@@ -58,6 +76,8 @@ pub(super) enum Heads {
 pub(super) enum Expired {
     Idle,
     Head,
+    /// Of a visitor that has ended its side, and perhaps gone.
+    HalfClosed,
     /// Not an end: what serves the connection can be dropped until the next byte.
     Doze,
 }
@@ -78,6 +98,38 @@ impl Activity {
         InFlight(self.clone())
     }
 
+    /// Whether an answer is still sent to a visitor that has ended its side.
+    pub(super) fn allow_half_close(&self, is_allowed: bool) {
+        self.half_close.is_allowed.set(is_allowed);
+    }
+
+    /// The visitor has ended its side; whether that is to be held back until the answer has been sent.
+    fn holds_end_back(&self, cx: &Context<'_>) -> bool {
+        let is_busy = self.in_flight.get() > 0 || !self.is_flushed.get();
+        if !self.half_close.is_allowed.get() || !is_busy || self.may_have_body.get() {
+            return false;
+        }
+        if self.half_close.silent_since.get().is_none() {
+            self.half_close.silent_since.set(Some(Instant::now()));
+        }
+        self.half_close.reader.replace(Some(cx.waker().clone()));
+        true
+    }
+
+    /// Bytes went to the visitor.
+    fn on_sent(&self) {
+        if self.half_close.silent_since.get().is_some() {
+            self.half_close.silent_since.set(Some(Instant::now()));
+        }
+    }
+
+    /// Nothing may hold the end back any more.
+    fn tell_reader(&self) {
+        if let Some(reader) = self.half_close.reader.take() {
+            reader.wake();
+        }
+    }
+
     /// Notes whether the request that begins sends a body.
     pub(super) fn expect_body(&self, is_expected: bool) {
         self.may_have_body.set(is_expected);
@@ -91,7 +143,8 @@ impl Activity {
     /// When this connection has waited long enough, and for what; `None` while it works.
     fn deadline(&self, idle_timeout: Duration) -> Option<(Instant, Expired)> {
         if self.in_flight.get() > 0 {
-            return None;
+            let silent_since = self.half_close.silent_since.get();
+            return silent_since.map(|since| (since + HALF_CLOSED_MAX, Expired::HalfClosed));
         }
         if let Some(since) = self.head_since.get() {
             return Some((since + HEAD_DEADLINE, Expired::Head));
@@ -119,6 +172,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
         self.0.idle_since.set(Instant::now());
+        self.0.tell_reader();
     }
 }
 
@@ -178,6 +232,7 @@ impl<S> PublicIo<S> {
             is_flushed: Cell::new(true),
             is_stalled: Cell::new(false),
             heads,
+            half_close: HalfClose::default(),
         };
         Self {
             stream,
@@ -248,10 +303,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for PublicIo<S> {
             this.activity.on_bytes();
             return Poll::Ready(Ok(()));
         }
+        if this.activity.half_close.silent_since.get().is_some() {
+            // The stream has ended, and need not say so again.
+            return match this.activity.holds_end_back(cx) {
+                true => Poll::Pending,
+                false => Poll::Ready(Ok(())),
+            };
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             this.activity.on_bytes();
+        } else if matches!(read, Poll::Ready(Ok(()))) && this.activity.holds_end_back(cx) {
+            return Poll::Pending;
         }
         read
     }
@@ -262,6 +326,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
         let this = self.get_mut();
         this.activity.is_flushed.set(false);
         let taken = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        if taken.is_ready() {
+            this.activity.on_sent();
+        }
         this.poll_taken(cx, taken)
     }
 
@@ -273,6 +340,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
         let this = self.get_mut();
         this.activity.is_flushed.set(false);
         let taken = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+        if taken.is_ready() {
+            this.activity.on_sent();
+        }
         this.poll_taken(cx, taken)
     }
 
@@ -286,6 +356,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
         this.activity
             .is_flushed
             .set(matches!(flushed, Poll::Ready(Ok(()))));
+        if flushed.is_ready() {
+            this.activity.tell_reader();
+        }
         this.poll_taken(cx, flushed)
     }
 

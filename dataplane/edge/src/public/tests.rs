@@ -4,6 +4,7 @@
 mod errors;
 mod lab;
 mod shares;
+mod trailers;
 mod upgrades;
 
 use adit_wire::connect::ConnectionType;

@@ -27,8 +27,10 @@ pub mod http2;
 use super::names::{self, KeyError};
 use crate::ingress::edits::Edits;
 
+mod origin_head;
 mod response;
 
+pub use origin_head::{Framing, UnknownCoding, clean_origin_head};
 pub use response::{ERROR_BYTES_MAX, encode_error, encode_framed_response_head, encode_response_head};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");

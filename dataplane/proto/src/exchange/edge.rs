@@ -15,9 +15,8 @@
 
 mod forwarded;
 mod http2;
-mod hop_by_hop;
 mod request;
-mod response;
+pub(crate) mod response;
 pub(crate) mod trailers;
 
 use std::fmt;

@@ -63,6 +63,8 @@ pub enum ErrorCode {
     OriginUnreachable,
     /// The origin answered with something that is not a valid HTTP response.
     OriginBadResponse,
+    /// The origin's answer has more headers, or longer ones, than a tunnel carries.
+    OriginHeadTooLarge,
     /// The origin is at the limit that its connector keeps.
     OriginBusy,
     /// The origin sent no response head in time.
@@ -216,6 +218,14 @@ const TABLE: [Row; ErrorCode::COUNT] = [
         "The service behind the tunnel sent an answer that is not valid HTTP.",
     ),
     row(
+        ErrorCode::OriginHeadTooLarge,
+        "origin-head-too-large",
+        StatusCode::BAD_GATEWAY,
+        Side::Origin,
+        "Too many headers from the origin",
+        "The answer of the service behind the tunnel has too many headers, or they are too long.",
+    ),
+    row(
         ErrorCode::OriginBusy,
         "origin-busy",
         StatusCode::SERVICE_UNAVAILABLE,
@@ -327,7 +337,7 @@ const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
 
 impl ErrorCode {
     /// Number of codes: the size of arrays indexed by [`Self::index`].
-    pub const COUNT: usize = 24;
+    pub const COUNT: usize = 25;
 
     /// Every code in table order.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -362,6 +372,17 @@ impl ErrorCode {
     /// One sentence for the visitor; never an internal message.
     pub const fn text(self) -> &'static str {
         TABLE[self as usize].text
+    }
+
+    /// The code that an answer says of itself, if a connector of ours may have made it: they let no origin say so.
+    pub fn told(status: StatusCode, said: &[u8]) -> Option<Self> {
+        let own = [
+            Self::OriginBusy,
+            Self::OriginBadResponse,
+            Self::OriginHeadTooLarge,
+        ];
+        own.into_iter()
+            .find(|code| code.status() == status && code.as_str().as_bytes() == said)
     }
 
     /// Whether the same request may succeed if it is sent again soon, as `Retry-After` tells.

@@ -18,6 +18,7 @@ use http::header::{
     HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
+use super::edge::response::is_internal;
 use super::names;
 
 /// Largest block of trailers: what a head may have.
@@ -81,7 +82,7 @@ pub fn data_frame(rest: &mut Bytes) -> [Bytes; 2] {
 pub fn trailers_frame(trailers: &HeaderMap) -> Result<[Bytes; 2], HeadError> {
     let entries: Vec<_> = trailers
         .iter()
-        .filter(|(name, _)| !FORBIDDEN.contains(name))
+        .filter(|(name, _)| !is_forbidden(name))
         .map(|(name, value)| Entry::header(name.as_str(), value))
         .collect();
     Ok([
@@ -95,6 +96,14 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
     for name in &FORBIDDEN {
         trailers.remove(name);
     }
+    while let Some(name) = trailers.keys().find(|name| is_forbidden(name)).cloned() {
+        trailers.remove(name);
+    }
+}
+
+/// See [`FORBIDDEN`]. What is between edge and connector is no trailer either.
+fn is_forbidden(name: &HeaderName) -> bool {
+    FORBIDDEN.contains(name) || is_internal(name.as_str())
 }
 
 /// Reads a body in frames, incrementally.

@@ -46,6 +46,8 @@ pub enum Failure {
     Busy,
     /// The answer is not HTTP.
     Invalid,
+    /// The answer's head is larger than a tunnel carries.
+    TooLarge,
     /// The deadline for the response head passed.
     Silent,
 }
@@ -58,6 +60,7 @@ impl Failure {
             Self::Reported | Self::Unreached => ErrorCode::OriginUnreachable,
             Self::Busy => ErrorCode::OriginBusy,
             Self::Invalid => ErrorCode::OriginBadResponse,
+            Self::TooLarge => ErrorCode::OriginHeadTooLarge,
             Self::Silent => ErrorCode::OriginTimeout,
         }
     }
@@ -67,7 +70,7 @@ impl Failure {
     const fn costs(self) -> bool {
         match self {
             Self::NotOpened | Self::Unreached => false,
-            Self::Lost | Self::Reported | Self::Busy | Self::Invalid | Self::Silent => true,
+            Self::Lost | Self::Reported | Self::Busy | Self::Invalid | Self::TooLarge | Self::Silent => true,
         }
     }
 }
@@ -161,6 +164,7 @@ pub fn decide(failure: Failure, attempted: &Attempted<'_>, budget: &mut Budget) 
         | Failure::Unreached
         | Failure::Busy
         | Failure::Invalid
+        | Failure::TooLarge
         | Failure::Silent => {
             return give_up;
         }

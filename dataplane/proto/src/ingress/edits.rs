@@ -14,6 +14,7 @@ use http::uri::{InvalidUri, PathAndQuery};
 use regex::{Regex, RegexBuilder};
 
 use super::{IngressError, path};
+use crate::exchange::look_alike;
 
 /// Headers of one direction that a rule may name, in all.
 pub const HEADERS_MAX: usize = 100;
@@ -139,8 +140,13 @@ impl Edits {
         PathAndQuery::try_from(path)
     }
 
-    /// Changes the headers of a request.
+    /// Changes the headers of a request. What an origin may take for a header that is set or removed goes with it: it
+    /// is the visitor's, and a rule's word is to be believed.
     pub fn request(&self, headers: &mut HeaderMap) {
+        let named = self.request.set.iter().map(|(name, _)| name);
+        for name in named.chain(&self.request.remove) {
+            look_alike::remove(headers, name);
+        }
         self.request.apply(headers);
     }
 

@@ -25,14 +25,12 @@ use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode};
 
 use super::{ADDED_HEADERS, DROPPED, KEEP_ALIVE, PROXY_CONNECTION, RequestError, RequestHead};
+use crate::exchange::edge::response::is_internal;
 use crate::exchange::edge::trailers::lists_trailers;
 use crate::exchange::reach::Reach;
 
 /// Says what kind a request is.
 const KIND: HeaderName = HeaderName::from_static(adit_wire::http2::UPGRADE);
-
-/// Names that start like this are between edge and connector, and no origin's business.
-const INTERNAL: [&str; 3] = ["cf-int-", "cf-cloudflared-", "cf-proxy-"];
 
 /// What an edge wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,7 +209,7 @@ fn is_kept(name: &HeaderName, is_switch: bool) -> bool {
         CONNECTION | UPGRADE => is_switch,
         TRANSFER_ENCODING | TRAILER => false,
         _ if *name == KEEP_ALIVE || *name == PROXY_CONNECTION => false,
-        _ => !INTERNAL.iter().any(|prefix| name.as_str().starts_with(prefix)),
+        _ => !is_internal(name.as_str()),
     }
 }
 

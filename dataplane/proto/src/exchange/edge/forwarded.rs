@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use http::HeaderMap;
 
 use super::{Policy, RequestId, Visitor};
+use crate::exchange::look_alike;
 
 /// Longest request id taken over from a trusted proxy.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -15,9 +16,14 @@ pub(super) const ORIGINATION_HEADERS: usize = 8;
 /// Room for them, but for what proxies say and the host's name.
 const TOLD_BYTES: usize = 256;
 
+/// Names that start like this are between our edges and our connectors.
+const OURS: &str = "adit-";
+
 /// Headers that only the edge, or a proxy it trusts, may set. All are dropped from the request as it came
-/// and, where they apply, written anew.
+/// and, where they apply, written anew. So are those that an origin may take for them.
 pub(super) fn is_reserved(name: &str) -> bool {
+    let name = look_alike::folded(name);
+    let name = name.as_ref();
     matches!(
         name,
         "forwarded"
@@ -35,6 +41,7 @@ pub(super) fn is_reserved(name: &str) -> bool {
     ) || name.starts_with("x-forwarded-")
         || name.starts_with("cf-warp-tag-")
         || name.starts_with("cf-cloudflared-")
+        || name.starts_with(OURS)
 }
 
 /// What is known of the visitor after weighing what proxies said.

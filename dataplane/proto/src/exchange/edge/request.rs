@@ -7,14 +7,18 @@ use adit_wire::Hostname;
 use adit_wire::connect::{ConnectionType, Entry, encode_request};
 use adit_wire::metadata::{HTTP_HOST, HTTP_METHOD, TRAILERS, TRUE};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING,
+    UPGRADE,
+};
 use http::{Method, Version};
 
 use super::forwarded::{ORIGINATION_HEADERS, Origination, is_reserved};
-use super::hop_by_hop::HopByHop;
 use super::trailers::Trailers;
 use super::{BodyLength, Policy, PublicRequest, RequestId, Visitor};
+use crate::exchange::codings::Codings;
 use crate::exchange::error_code::ErrorCode;
+use crate::exchange::hop_by_hop::HopByHop;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
 /// What a WebSocket is asked for with. Stock connectors and ours say so by themselves; others pass on what they get.
@@ -27,8 +31,9 @@ const ADDED_PAIRS: usize = 5 + WEBSOCKET_HEADERS.len() + ORIGINATION_HEADERS;
 /// The host a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority<'a> {
-    /// As the visitor wrote it, port included: what the origin's `Host` will be.
-    pub text: &'a str,
+    /// As the visitor wrote it, port included: what the origin's `Host` will be. Without the dot that may end a name,
+    /// which rules of connectors and origins do not expect.
+    pub text: Cow<'a, str>,
     /// In canonical form, for routing.
     pub hostname: Hostname,
 }
@@ -50,11 +55,14 @@ pub struct TunnelRequest {
     pub client: IpAddr,
 }
 
-/// Finds the host a request is for.
+/// Finds the host a request is for, after a look at whether it is a request for an origin at all.
 ///
 /// # Errors
-/// [`ErrorCode::HostMissing`], or [`ErrorCode::BadRequest`] when it is malformed or said twice.
+/// [`ErrorCode::HostMissing`], or [`ErrorCode::BadRequest`] when it is malformed or said twice. As [`check_target`] and
+/// [`check_codings`].
 pub fn authority<'a>(request: &PublicRequest<'a>) -> Result<Authority<'a>, ErrorCode> {
+    check_target(request)?;
+    check_codings(request.headers)?;
     let mut lines = request.headers.get_all(HOST).into_iter();
     let header = match (lines.next(), lines.next()) {
         // RFC 9112 §3.2: more than one Host line is an error.
@@ -79,15 +87,66 @@ pub fn authority<'a>(request: &PublicRequest<'a>) -> Result<Authority<'a>, Error
     }
     // User information has no place in HTTP (RFC 9110 §4.2.4).
     let hostname = Hostname::from_authority(text).map_err(|_| ErrorCode::BadRequest)?;
+    let text = without_final_dot(text);
     Ok(Authority { text, hostname })
+}
+
+/// `name.` and `name.:port` are the same host as without the dot (RFC 1034 §3.1).
+fn without_final_dot(text: &str) -> Cow<'_, str> {
+    if let Some(name) = text.strip_suffix('.') {
+        return Cow::Borrowed(name);
+    }
+    match text.rsplit_once(".:") {
+        Some((name, port)) => Cow::Owned([name, ":", port].concat()),
+        None => Cow::Borrowed(text),
+    }
+}
+
+/// Refuses targets of other uses of HTTP: an edge is no forward proxy.
+///
+/// # Errors
+/// [`ErrorCode::Unsupported`] for other uses of CONNECT than a WebSocket's, [`ErrorCode::BadRequest`] for a target in
+/// authority or asterisk form (RFC 9112 §3.2) and for a scheme that is not of HTTP.
+fn check_target(request: &PublicRequest<'_>) -> Result<(), ErrorCode> {
+    if *request.method == Method::CONNECT && request.protocol != Some("websocket") {
+        return Err(ErrorCode::Unsupported);
+    }
+    let is_http = |scheme: &str| {
+        ["http", "https"]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(scheme))
+    };
+    let has_path = request
+        .uri
+        .path_and_query()
+        .is_some_and(|path| path.as_str().starts_with('/'));
+    match request.uri.scheme_str() {
+        Some(scheme) if !is_http(scheme) => Err(ErrorCode::BadRequest),
+        // The asterisk form asks about this server, not about an origin.
+        Some(_) | None if !has_path => Err(ErrorCode::BadRequest),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Refuses bodies in other codings than `chunked`, which is taken off on the way: the origin would not know of them.
+///
+/// # Errors
+/// [`ErrorCode::Unsupported`] for one that is not known here (RFC 9112 §6.1), [`ErrorCode::BadRequest`] for `chunked`
+/// applied twice.
+fn check_codings(headers: &HeaderMap) -> Result<(), ErrorCode> {
+    let lines = headers.get_all(TRANSFER_ENCODING).into_iter();
+    match Codings::of(lines.map(HeaderValue::as_bytes)) {
+        Codings::None | Codings::Chunked => Ok(()),
+        Codings::ChunkedTwice => Err(ErrorCode::BadRequest),
+        Codings::Unknown => Err(ErrorCode::Unsupported),
+    }
 }
 
 /// Writes the head of the data stream. `websocket_key` is 16 random bytes in base64, used when the visitor
 /// cannot send one (WebSocket over HTTP/2).
 ///
 /// # Errors
-/// [`ErrorCode::HeadTooLarge`], [`ErrorCode::Unsupported`] for other uses of CONNECT,
-/// [`ErrorCode::BadRequest`] for a target that is no path.
+/// [`ErrorCode::HeadTooLarge`].
 pub fn tunnel_request(
     request: &PublicRequest<'_>,
     authority: &Authority<'_>,
@@ -101,9 +160,6 @@ pub fn tunnel_request(
         return Err(ErrorCode::HeadTooLarge);
     }
     let is_extended = *request.method == Method::CONNECT;
-    if is_extended && request.protocol != Some("websocket") {
-        return Err(ErrorCode::Unsupported);
-    }
     let is_websocket = is_extended || is_upgrade(request);
     let method = if is_extended {
         Method::GET
@@ -114,17 +170,12 @@ pub fn tunnel_request(
         .uri
         .path_and_query()
         .map_or("/", http::uri::PathAndQuery::as_str);
-    if !path.starts_with('/') {
-        // The asterisk form asks about this server, not about an origin.
-        return Err(ErrorCode::BadRequest);
-    }
-
     let origination = Origination::weigh(visitor, policy, request.headers);
-    let told = origination.tell(id, authority.text);
+    let told = origination.tell(id, &authority.text);
     let (length, cookies) = (Length::of(request), cookies(request.headers));
     let mut metadata = Vec::with_capacity(request.headers.len() + ADDED_PAIRS);
     metadata.push(Entry::new(HTTP_METHOD, method.as_str()));
-    metadata.push(Entry::new(HTTP_HOST, authority.text));
+    metadata.push(Entry::new(HTTP_HOST, authority.text.as_ref()));
     put_visitor_headers(&mut metadata, request.headers, &cookies);
     metadata.extend(length.entry());
     if is_websocket {
@@ -143,7 +194,7 @@ pub fn tunnel_request(
     } else {
         ConnectionType::Http
     };
-    let dest = [visitor.scheme.as_str(), "://", authority.text, path].concat();
+    let dest = [visitor.scheme.as_str(), "://", &authority.text, path].concat();
     let encode =
         |metadata: &[Entry<'_>]| encode_request(&dest, kind, metadata).map_err(|_| ErrorCode::HeadTooLarge);
     let head = encode(&metadata)?;
@@ -197,10 +248,7 @@ fn put_visitor_headers<'a>(metadata: &mut Vec<Entry<'a>>, headers: &'a HeaderMap
 
 /// RFC 9113 §8.2.3: HTTP/2 may split cookies into lines; HTTP/1 wants one.
 fn cookies(headers: &HeaderMap) -> Cow<'_, [u8]> {
-    let mut lines = headers
-        .get_all(COOKIE)
-        .into_iter()
-        .map(http::HeaderValue::as_bytes);
+    let mut lines = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes);
     let first = lines.next().unwrap_or_default();
     match lines.next() {
         None => Cow::Borrowed(first),

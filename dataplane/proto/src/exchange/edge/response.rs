@@ -1,13 +1,13 @@
 //! Turns a connector's first words into the response head a visitor gets.
 
 use adit_wire::connect::{ConnectResponse, ConnectionType, Metadata};
-use adit_wire::metadata::{HTTP_HEADER, HTTP_STATUS, TRACING_SPANS, TRAILERS, TRUE};
+use adit_wire::metadata::{HTTP_HEADER, HTTP_STATUS, TRAILERS, TRUE};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRAILER, UPGRADE};
 use http::{Method, StatusCode, Version};
 
-use super::hop_by_hop::HopByHop;
 use crate::exchange::error_code::{self, ErrorCode};
+use crate::exchange::hop_by_hop::HopByHop;
 use crate::exchange::names::{self, KeyError};
 use crate::exchange::reach::Reach;
 
@@ -47,6 +47,9 @@ pub enum ResponseError {
     /// The connector keeps the origin from more requests; it has not seen this one.
     #[error("the connector reports that the origin is at its limit")]
     Busy,
+    /// The connector cannot pass on what the origin has answered.
+    #[error("the connector reports: {}", .0.as_str())]
+    Unfit(ErrorCode),
     /// It is not an HTTP response.
     #[error("the response head is invalid: {0}")]
     Invalid(&'static str),
@@ -58,6 +61,7 @@ impl ResponseError {
         match self {
             Self::Connector(..) => ErrorCode::OriginUnreachable,
             Self::Busy => ErrorCode::OriginBusy,
+            Self::Unfit(code) => *code,
             Self::Invalid(_) => ErrorCode::OriginBadResponse,
         }
     }
@@ -83,8 +87,10 @@ pub fn public_response(
         is_framed,
         ..
     } = read(&response.metadata)?;
-    if status == StatusCode::SERVICE_UNAVAILABLE && says_busy(&headers) {
-        return Err(ResponseError::Busy);
+    match own_code(status, &headers) {
+        Some(ErrorCode::OriginBusy) => return Err(ResponseError::Busy),
+        Some(code) => return Err(ResponseError::Unfit(code)),
+        None => {}
     }
     let body = match status {
         StatusCode::SWITCHING_PROTOCOLS if kind == ConnectionType::WebSocket => {
@@ -116,10 +122,20 @@ pub fn public_response(
     })
 }
 
-/// Whether an answer is the connector's own; it lets no origin say this.
-fn says_busy(headers: &HeaderMap) -> bool {
-    let code = headers.get(error_code::HEADER);
-    code.is_some_and(|code| code == ErrorCode::OriginBusy.as_str())
+/// The code of an answer that is the connector's own.
+fn own_code(status: StatusCode, headers: &HeaderMap) -> Option<ErrorCode> {
+    if !status.is_server_error() {
+        return None;
+    }
+    ErrorCode::told(status, headers.get(error_code::HEADER)?.as_bytes())
+}
+
+/// Names that start like this are between edge and connector: an origin that uses them says nothing to visitors.
+pub(crate) const INTERNAL: [&str; 3] = ["cf-int-", "cf-cloudflared-", "cf-proxy-"];
+
+/// `name` is in lower case, as `http` keeps it.
+pub(crate) fn is_internal(name: &str) -> bool {
+    name.starts_with("cf-") && INTERNAL.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// What the metadata of a response say.
@@ -173,7 +189,7 @@ fn read_but(metadata: &Metadata, hop_by_hop: &HopByHop<'_>) -> Result<Read, Resp
             lists_more |= !HopByHop::listed_in(std::iter::once(value.as_bytes())).is_empty();
             continue;
         }
-        let is_internal = name == TRACING_SPANS;
+        let is_internal = is_internal(name.as_str());
         // Trailers pass if the body is in frames, and then their announcement does; connectors say so before it.
         let stays =
             name != CONTENT_LENGTH && hop_by_hop.contains(name.as_str()) && !(is_framed && name == TRAILER);

@@ -1,6 +1,6 @@
 //! Headers that belong to one connection and are not passed on (RFC 9110 §7.6.1).
 
-use http::header::{CONNECTION, HeaderMap, HeaderValue};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 
 /// Options of `Connection` that name no header worth looking for.
 const OPTIONS: [&str; 3] = ["close", "keep-alive", "upgrade"];
@@ -35,6 +35,18 @@ impl<'a> HopByHop<'a> {
     /// Whether no header was named beside those that always stay.
     pub(super) fn is_empty(&self) -> bool {
         self.listed.is_empty()
+    }
+
+    /// Removes what was named, but for a length: it is about the body, whatever the sender says.
+    pub(super) fn remove_listed(headers: &mut HeaderMap) {
+        let listed: Vec<HeaderName> = HopByHop::of(headers)
+            .listed
+            .iter()
+            .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+            .collect();
+        for name in listed.iter().filter(|name| **name != CONTENT_LENGTH) {
+            headers.remove(name);
+        }
     }
 
     /// `name` is in lower case, as `http` keeps it.
