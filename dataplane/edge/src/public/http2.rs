@@ -37,9 +37,11 @@ const PROXY_STREAMS_MAX: u32 = 1_000;
 const PENDING_RESETS_MAX: usize = 100;
 const ERROR_RESETS_MAX: usize = 100;
 
-/// Bytes a visitor may send ahead per stream and per connection.
+/// Bytes a visitor may send ahead per stream and per connection. A connection of a trusted proxy carries many visitors: the
+/// uploads of some that nobody reads must not be what all others wait behind.
 const STREAM_WINDOW_BYTES: u32 = 512 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
+const PROXY_CONNECTION_WINDOW_BYTES: u32 = PROXY_STREAMS_MAX * STREAM_WINDOW_BYTES;
 
 /// Bytes of one response that wait for the visitor's window.
 const SEND_BUFFER_BYTES_MAX: usize = 64 << 10;
@@ -122,8 +124,10 @@ where
         })
     };
     let mut streams_max = core.config.limits.shares.streams_per_connection;
+    let mut connection_window = CONNECTION_WINDOW_BYTES;
     if core.live().policy.trusts(visitor.address) {
         streams_max = streams_max.max(PROXY_STREAMS_MAX);
+        connection_window = PROXY_CONNECTION_WINDOW_BYTES;
     }
     let mut connection = pin!(
         http2::Builder::new(tasks)
@@ -132,7 +136,7 @@ where
             .max_local_error_reset_streams(ERROR_RESETS_MAX)
             .max_header_list_size(HEAD_LIST_BYTES_MAX)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .initial_connection_window_size(connection_window)
             .max_send_buf_size(SEND_BUFFER_BYTES_MAX)
             .enable_connect_protocol()
             .serve_connection(TokioIo::new(io), service)
