@@ -32,8 +32,8 @@ fn scene(io: IoMode, protocol: &str) -> (Scripted, Site, Connector) {
     (origin, site, connector)
 }
 
-/// Visitors who ask for much and read nothing.
-fn stalled_downloads(site: &Site) -> Vec<Raw> {
+/// Visitors who ask for much and read nothing, once nothing moves for them any more.
+fn stalled_downloads(origin: &Scripted, site: &Site) -> Vec<Raw> {
     let visitors = (0..STALLED).map(|_| {
         let mut visitor = Raw::connect(site.edge.http());
         visitor.send(format!(
@@ -41,7 +41,18 @@ fn stalled_downloads(site: &Site) -> Vec<Raw> {
         ));
         visitor
     });
-    visitors.collect()
+    let visitors = visitors.collect();
+    let (mut sent, mut idle_rounds) = (0, 0);
+    deadline::until_true("downloads to stand still", Duration::from_secs(120), || {
+        let before = std::mem::replace(&mut sent, origin.mark("/bytes"));
+        idle_rounds = if sent == before && sent > 0 {
+            idle_rounds + 1
+        } else {
+            0
+        };
+        idle_rounds >= 20
+    });
+    visitors
 }
 
 /// Visitors who send much to an origin that reads nothing of it.
@@ -92,8 +103,8 @@ fn answers_small_requests(site: &Site) {
 }
 
 fn downloads_that_nobody_reads_leave_quic_to_the_others(io: IoMode) {
-    let (_origin, site, _connector) = scene(io, "quic");
-    let visitors = stalled_downloads(&site);
+    let (origin, site, _connector) = scene(io, "quic");
+    let visitors = stalled_downloads(&origin, &site);
     answers_small_requests(&site);
     drop(visitors);
     answers_small_requests(&site);
@@ -110,8 +121,8 @@ fn uploads_that_nobody_reads_leave_quic_to_the_others(io: IoMode) {
 }
 
 fn downloads_that_nobody_reads_leave_http2_to_the_others(io: IoMode) {
-    let (_origin, site, _connector) = scene(io, "http2");
-    let visitors = stalled_downloads(&site);
+    let (origin, site, _connector) = scene(io, "http2");
+    let visitors = stalled_downloads(&origin, &site);
     answers_small_requests(&site);
     drop(visitors);
     answers_small_requests(&site);

@@ -48,6 +48,16 @@ fn downloads_that_nobody_reads_hold_up_nobody(io: IoMode, over: Over) {
             visitor
         })
         .collect();
+    let (mut sent, mut idle_rounds) = (0, 0);
+    deadline::until_true("downloads to stand still", Duration::from_secs(120), || {
+        let before = std::mem::replace(&mut sent, origin.mark("/bytes"));
+        idle_rounds = if sent == before && sent > 0 {
+            idle_rounds + 1
+        } else {
+            0
+        };
+        idle_rounds >= 20
+    });
     answers_small_requests(&site);
     drop(visitors);
 }

@@ -57,7 +57,7 @@ fn handle(
     match request.path.as_str() {
         "/seen" => answer(writer, "200 OK", &request.head)?,
         "/digest" => digest(script, request, reader, writer)?,
-        "/bytes" => bytes(request, writer)?,
+        "/bytes" => bytes(script, request, writer)?,
         "/hold" => {
             script.raise(request.query("gate"), 1);
             if !script.pass(request.query("gate")) {
@@ -118,13 +118,20 @@ fn digest(
     )
 }
 
-fn bytes(request: &Request, writer: &mut TcpStream) -> io::Result<()> {
+fn bytes(script: &Script, request: &Request, writer: &mut TcpStream) -> io::Result<()> {
     let count = request.number("count");
     let mut content = Content::new(request.number("seed"), count);
     if !request.has("chunked") {
         write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {count}\r\n\r\n")?;
-        io::copy(&mut content, writer)?;
-        return Ok(());
+        let mut piece = vec![0; 64 * 1024];
+        loop {
+            let n = content.read(&mut piece)?;
+            if n == 0 {
+                return Ok(());
+            }
+            writer.write_all(&piece[..n])?;
+            script.raise("/bytes", n as u64);
+        }
     }
     write!(writer, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
     let mut piece = vec![0; 16 * 1024];
