@@ -51,10 +51,10 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "app.localhost")]
     hostname: adit_wire::HostPattern,
     /// Where visitors reach the edge over HTTP.
-    #[arg(long, default_value = "127.0.0.1:8080")]
+    #[arg(long, default_value = "127.0.0.1:8080", value_parser = address)]
     http: SocketAddr,
     /// Where visitors reach the edge over HTTPS, with a throw-away certificate.
-    #[arg(long, default_value = "127.0.0.1:8443")]
+    #[arg(long, default_value = "127.0.0.1:8443", value_parser = address)]
     https: SocketAddr,
     /// Keep tunnels and keys here to start again with them; without it nothing is kept.
     #[arg(long, value_name = "DIR")]
@@ -68,6 +68,11 @@ pub(crate) struct Arguments {
     /// CPUs to pin cores to, such as 0-3,8: the edge has the first half of them, the connector the other.
     #[arg(long, value_name = "LIST")]
     cpus: Option<Cpus>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "an address with a port is needed, such as 127.0.0.1:8080 or [::]:8080")
 }
 
 /// Runs until a signal or until a child ends.

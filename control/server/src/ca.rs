@@ -92,6 +92,19 @@ pub enum CaError {
         /// The key.
         key: PathBuf,
     },
+    /// The private key on disk is none.
+    #[error(
+        "{} holds no usable private key; restore it, or move it and {} away: control then makes a new authority, whose \
+         ca.pem connectors and edges must be given",
+        key.display(),
+        certificate.display()
+    )]
+    Key {
+        /// The key.
+        key: PathBuf,
+        /// Its certificate.
+        certificate: PathBuf,
+    },
     /// A key or certificate cannot be made or understood.
     #[error("a key or certificate cannot be used")]
     Certificate(#[from] rcgen::Error),
@@ -124,7 +137,10 @@ impl Ca {
         let key_pem = files::read(&key).map_err(at(&key))?;
         let signing_key = match (&root_pem, key_pem) {
             (Some(_), None) => return Err(CaError::KeyMissing { certificate, key }),
-            (_, Some(pem)) => KeyPair::from_pem(&pem)?,
+            (_, Some(pem)) => KeyPair::from_pem(&pem).map_err(|_| CaError::Key {
+                key: key.clone(),
+                certificate: certificate.clone(),
+            })?,
             (None, None) => {
                 let fresh = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
                 files::write(&key, fresh.serialize_pem().as_bytes(), Readable::Owner).map_err(at(&key))?;

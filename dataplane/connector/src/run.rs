@@ -131,7 +131,7 @@ async fn serve(
     live_log: LiveLog,
     io: adit_driver::kernel::IoMode,
 ) -> Result<(), ConnectorError> {
-    let signals = service::Signals::new().map_err(ConnectorError::Signals)?;
+    let (signals, hangup) = service::Signals::listen().map_err(ConnectorError::Signals)?;
     let mut settings = identity::settings(&config, live_log)?;
     let metrics_server = MetricsServer::bind(config.metrics.as_deref()).await?;
     if let Some(path) = &config.addresses_file {
@@ -178,7 +178,7 @@ async fn serve(
     let grace_period = config.grace_period;
     let restarts = config.has_stdin_control.then(stdin_control::listen);
     let restarts = restarts.transpose().map_err(ConnectorError::Runtime)?;
-    let reload = Reload::new(config, settings).map_err(ConnectorError::Signals)?;
+    let reload = Reload::new(config, settings, hangup);
     let service = Service {
         supervisor,
         status,

@@ -11,10 +11,11 @@ use adit_control_api::snapshot::RouteSnapshot;
 
 /// A state file could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {source}")]
+#[error("{path}: {reason}")]
 pub(crate) struct StateError {
     path: PathBuf,
-    source: io::Error,
+    /// The kernel's.
+    reason: io::Error,
 }
 
 /// Where the last snapshot is kept.
@@ -72,9 +73,9 @@ pub(crate) fn write_atomically(path: &Path, contents: &[u8], mode: u32) -> Resul
             None => Ok(()),
         }
     })();
-    written.map_err(|source| StateError {
+    written.map_err(|reason| StateError {
         path: path.to_owned(),
-        source,
+        reason,
     })
 }
 

@@ -144,6 +144,9 @@ fn lost_and_swapped_keys_are_told_plainly() {
     assert!(matches!(Ca::open(dir.path()), Err(CaError::Mismatch { .. })));
     std::fs::remove_file(dir.path().join("ca-key.pem")).unwrap();
     assert!(matches!(Ca::open(dir.path()), Err(CaError::KeyMissing { .. })));
+    std::fs::write(dir.path().join("ca-key.pem"), "-----BEGIN PRIVATE KEY-----\ncut").unwrap();
+    let told = Ca::open(dir.path()).err().unwrap().to_string();
+    assert!(told.contains("ca-key.pem holds no usable private key"), "{told}");
     std::fs::remove_file(other.path().join("ca.pem")).unwrap();
     assert!(
         Ca::open(other.path()).is_ok(),

@@ -9,10 +9,9 @@
 //! process lives. Keys other than those about rules and origins have their effect at the next start; the log
 //! names those that have changed.
 
-use std::io;
 use std::sync::Arc;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 use super::Settings;
 use super::watch::Watch;
@@ -39,15 +38,16 @@ pub(super) struct Reload {
 }
 
 impl Reload {
-    pub(super) fn new(config: Config, settings: Arc<Settings>) -> io::Result<Self> {
+    /// `hangup` is listened to from the start of the process on, so that an early one does not end it.
+    pub(super) fn new(config: Config, settings: Arc<Settings>, hangup: Signal) -> Self {
         let watched = config.file().filter(|_| config.is_watched);
-        Ok(Self {
+        Self {
             watch: watched.map(|path| Watch::new(path.to_owned())),
-            hangup: signal(SignalKind::hangup())?,
+            hangup,
             had_rules: config.has_rules,
             config,
             settings,
-        })
+        }
     }
 
     /// Waits for a reason to read the file again. Cancel safe.

@@ -48,11 +48,13 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self {
+    /// Listens from here on, also to the wish to reload, whose default would end the process.
+    pub(super) fn listen() -> io::Result<(Self, Signal)> {
+        let ours = Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-        })
+        };
+        Ok((ours, signal(SignalKind::hangup())?))
     }
 
     /// Waits for the next one and names it.
