@@ -37,7 +37,7 @@ pub(crate) const LOG_FLAGS: &[&str] = &[
 /// The whole grammar.
 pub(crate) fn command() -> Command {
     Command::new("adit")
-        .version(concat!("version ", env!("CARGO_PKG_VERSION")))
+        .version(env!("CARGO_PKG_VERSION"))
         .disable_version_flag(true)
         .about("A tunnel gateway: edge, connector and control in one executable")
         .subcommand_required(true)
@@ -86,8 +86,17 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> ArgMatches
             let _unseen = output::print(&error.render().to_string());
             std::process::exit(0);
         }
+        if error.kind() == ErrorKind::DisplayVersion {
+            let _unseen = output::print(&version_line());
+            std::process::exit(0);
+        }
         error.exit()
     })
+}
+
+/// What `version`, `--version` and `-v` print.
+pub(crate) fn version_line() -> String {
+    format!("adit version {}\n", env!("CARGO_PKG_VERSION"))
 }
 
 fn try_parse(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, clap::Error> {

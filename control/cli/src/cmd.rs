@@ -71,10 +71,9 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
 fn version(matches: &ArgMatches, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), Failure> {
     let mut flags = Lookup::new(vec![VERSION_FLAGS], environment);
     flags.add_level(matches, &[]);
-    let number = env!("CARGO_PKG_VERSION");
     if flags.switch("short")?.unwrap_or(false) {
-        output::print(&format!("{number}\n"))
+        output::print(concat!(env!("CARGO_PKG_VERSION"), "\n"))
     } else {
-        output::print(&format!("adit version {number}\n"))
+        output::print(&args::version_line())
     }
 }

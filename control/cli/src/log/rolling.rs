@@ -56,9 +56,14 @@ impl Rolling {
         let aside = self
             .path
             .with_file_name(format!("{stem}-{}{extension}", stamp(now)));
-        if std::fs::rename(&self.path, aside).is_ok() {
-            self.file = open(&self.path)?;
-            self.prune();
+        match std::fs::rename(&self.path, aside) {
+            Ok(()) => {
+                self.file = open(&self.path)?;
+                self.prune();
+            }
+            // Somebody else has put it aside.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.file = open(&self.path)?,
+            Err(_) => {}
         }
         // A directory that does not let us is asked again after as many bytes, not at every line.
         self.bytes = 0;
@@ -192,5 +197,18 @@ mod tests {
         .unwrap();
         rolling.write(b"next\n", at(1)).unwrap();
         assert!(std::fs::read(&path).unwrap().ends_with(b"xnext\n"));
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_moved_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cloudflared.log");
+        let mut rolling = Rolling::open(&path).unwrap();
+        rolling
+            .write(&vec![b'x'; FILE_BYTES_MAX as usize], at(0))
+            .unwrap();
+        std::fs::rename(&path, folder.path().join("away")).unwrap();
+        rolling.write(b"next\n", at(1)).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"next\n");
     }
 }
