@@ -1,7 +1,7 @@
 //! Things break and come back: connections, connectors, edges, the network between them.
 
 use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adit_tests::binary::{self, IoMode};
 use adit_tests::deadline;
@@ -30,7 +30,7 @@ fn a_request_moves_on_when_its_replica_dies(io: IoMode) {
     let visits: Vec<_> = (0..16)
         .map(|_| site.visit("/h").arg("--max-time").arg("30").start())
         .collect();
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     for visit in visits {
         let response = visit.finish();
         assert_eq!(response.status, 200, "{response:?}");
@@ -39,6 +39,63 @@ fn a_request_moves_on_when_its_replica_dies(io: IoMode) {
     deadline::until_true("the dead connections to be gone", deadline::STEP, || {
         (site.edge.metrics().sum("edge_tunnel_connections", &[]) - 4.0).abs() < 0.5
     });
+}
+
+/// Requests follow one another while one of two replicas is killed. Those that were sent to it move on at once, and no later
+/// one is sent there; a `POST` that comes after the first doubt is as safe.
+fn a_killed_replica_is_left_at_once(io: IoMode) {
+    let (nginx, site) = (Nginx::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let mut first = site.serve(&tunnel, &nginx.url());
+    let second = site.connector(&tunnel).service(&nginx.url()).start();
+    second.wait_connections(4);
+    let visit = || {
+        let start = Instant::now();
+        let response = site.visit("/h").arg("--max-time").arg("30").run();
+        assert_eq!(response.status, 200, "{response:?}");
+        start.elapsed()
+    };
+    for _ in 0..8 {
+        visit();
+    }
+    first.process.kill();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..32 {
+        slowest = slowest.max(visit());
+    }
+    // Four connections can be found late one after the other at most; before, each cost 5 s.
+    assert!(slowest < SILENCE_LIMIT / 4, "{slowest:?}");
+    eprintln!("slowest request after the kill: {slowest:?}");
+    assert!(site.edge.metrics().sum("edge_tunnel_doubts_total", &[]) > 0.5);
+}
+
+/// The network goes dark under a tunnel's only replica: what comes meanwhile is not sent into it, so that even what may be
+/// sent once only is answered when the path is back.
+fn requests_wait_while_every_connection_is_late(io: IoMode) {
+    let (origin, site) = (Scripted::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let relay = Relay::start(site.edge.addresses.tunnel, 29, Impairment::default());
+    let connector = site
+        .connector(&tunnel)
+        .edge(relay.address())
+        .service(&origin.url())
+        .start();
+    connector.wait_connections(4);
+    site.wait_served();
+    relay.set_dark(true);
+    let _first = site.visit("/hold?gate=first").start();
+    deadline::until_true("all connections to be doubted", deadline::STEP, || {
+        site.edge.metrics().sum("edge_tunnel_doubts_total", &[]) > 3.5
+    });
+    let waiting = site.visit("/hold?gate=waiting").post("once only").start();
+    deadline::until_true("the visitor to wait", deadline::STEP, || {
+        site.edge.metrics().sum("edge_exchanges_waiting", &[]) > 0.5
+    });
+    relay.set_dark(false);
+    origin.wait_mark("waiting", 1, deadline::STEP);
+    origin.open("waiting", 1);
+    let response = waiting.finish();
+    assert_eq!(response.text(), "held", "{response:?}");
 }
 
 /// The network to one replica goes dark while its origin holds requests: idempotent ones are asked again
@@ -164,7 +221,7 @@ fn an_idle_path_that_died_is_found_by_the_first_visitor(io: IoMode) {
     connector.wait_connections(4);
     site.wait_served();
     relay.set_dark(true);
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let failed = site.visit("/").arg("--max-time").arg("30").run();
     assert!(failed.status == 502 || failed.status == 503, "{failed:?}");
     assert!(start.elapsed() < SILENCE_LIMIT, "{:?}", start.elapsed());
@@ -308,6 +365,8 @@ fn a_connection_is_restarted_on_request(io: IoMode) {
 
 adit_tests::in_both_modes!(
     a_request_moves_on_when_its_replica_dies,
+    a_killed_replica_is_left_at_once,
+    requests_wait_while_every_connection_is_late,
     only_replayable_requests_are_asked_again,
     a_connector_comes_back_after_every_kind_of_end,
     visitors_wait_for_a_connector_that_is_restarted,

@@ -6,7 +6,7 @@
 //! them dropped, repeated and reordered.
 //!
 //! Checked after every step, on every core: the directory agrees with a naive list fed the same news; a chosen
-//! connection is not draining, serves the hostname, was not tried before and lies as near as possible; look-ups
+//! connection is neither draining nor late with an answer, serves the hostname, was not tried before and lies as near as possible; look-ups
 //! of hostnames agree with a scan of all patterns; generations never decrease. Checked when nothing is under
 //! way: every slot is held by its latest connection, or by none if that one ended, and all cores agree.
 
@@ -47,6 +47,7 @@ enum News {
     Joined(Live<u32>),
     Left(ConnectionId),
     Draining(ConnectionId),
+    Doubted(ConnectionId, bool),
     Hosts(TunnelId, ConnectorId, ServedHosts),
 }
 
@@ -86,6 +87,7 @@ impl World {
                 33..40 => self.drain(),
                 40..47 => self.tell_hosts(),
                 47..48 => self.restart(),
+                48..54 => self.doubt(),
                 _ => self.deliver(),
             }
             self.check();
@@ -117,6 +119,7 @@ impl World {
             order: self.registered,
             core: u16::try_from(core).expect("few cores"),
             is_draining: false,
+            is_doubted: false,
             carries_trailers: true,
             handle: load,
         };
@@ -134,6 +137,14 @@ impl World {
     fn drain(&mut self) {
         if let Some((core, id)) = self.any_owned() {
             self.tell(core, &News::Draining(id));
+        }
+    }
+
+    /// A connector is late with an answer, or heard again.
+    fn doubt(&mut self) {
+        let is_doubted = self.rng.random();
+        if let Some((core, id)) = self.any_owned() {
+            self.tell(core, &News::Doubted(id, is_doubted));
         }
     }
 
@@ -188,6 +199,10 @@ impl World {
             }
             News::Draining(id) => {
                 heard.directory.drain(id);
+                None
+            }
+            News::Doubted(id, is_doubted) => {
+                heard.directory.doubt(id, is_doubted);
                 None
             }
             News::Hosts(tunnel, connector, hosts) => {
@@ -256,10 +271,11 @@ impl World {
     }
 }
 
-/// Attempts of one exchange until none is left: each candidate once, the near ones first.
+/// Attempts of one exchange until none is left: each candidate once, and no late one. Those of replicas without a late
+/// connection come first, among them the near ones.
 fn check_choices(core: &Core, here: u16, tunnel: TunnelId, host: &Hostname, seed: u64) {
     let mut left = core.naive.candidates(tunnel, host);
-    let (mut tried, mut was_far) = (Tried::default(), false);
+    let (mut tried, mut last) = (Tried::default(), (false, false));
     loop {
         let ask = Ask {
             tunnel,
@@ -267,21 +283,25 @@ fn check_choices(core: &Core, here: u16, tunnel: TunnelId, host: &Hostname, seed
             core: here,
             tried: &tried,
             needs_trailers: false,
+            takes_doubted: false,
             seed,
         };
         match choose(&core.directory, &ask, |load| *load) {
             Ok(live) => {
                 assert!(left.remove(&live.id).is_some(), "{:?} is no candidate", live.id);
-                let is_far = live.core != here;
-                assert!(is_far || !was_far, "a near connection came after a far one");
-                was_far = is_far;
+                let place = (core.naive.is_suspect(live.slot), live.core != here);
+                assert!(place >= last, "{place:?} came after {last:?}");
+                last = place;
                 tried.connections.push(live.id);
             }
             Err(why) => {
                 assert!(left.is_empty(), "{why}, but {left:?} are left");
                 assert!(
                     tried.connections.is_empty()
-                        || matches!(why, NoConnection::AllTried | NoConnection::Full)
+                        || matches!(
+                            why,
+                            NoConnection::AllTried | NoConnection::Doubted | NoConnection::Full
+                        )
                 );
                 return;
             }
@@ -314,6 +334,11 @@ impl Naive {
                     live.is_draining = true;
                 }
             }
+            News::Doubted(id, is_doubted) => {
+                for live in self.slots.values_mut().filter(|live| live.id == *id) {
+                    live.is_doubted = *is_doubted;
+                }
+            }
             News::Hosts(tunnel, connector, hosts) => {
                 self.hosts.insert((*tunnel, *connector), hosts.clone());
             }
@@ -336,9 +361,16 @@ impl Naive {
         self.slots
             .values()
             .filter(|live| live.slot.tunnel == tunnel && !live.is_draining && serves(live))
-            .filter(|live| live.handle < EXCHANGES_PER_CONNECTION_MAX)
+            .filter(|live| live.handle < EXCHANGES_PER_CONNECTION_MAX && !live.is_doubted)
             .map(|live| (live.id, live.handle))
             .collect()
+    }
+
+    fn is_suspect(&self, slot: Slot) -> bool {
+        let is_of_replica = |other: &Slot| (other.tunnel, other.connector) == (slot.tunnel, slot.connector);
+        self.slots
+            .iter()
+            .any(|(other, live)| is_of_replica(other) && live.is_doubted)
     }
 }
 

@@ -276,11 +276,7 @@ impl World {
             Mood::Rejecting => self.answer(id, trip, Answer::Ended(End::Refused)),
             Mood::Flapping => {
                 self.answer(id, trip, Answer::Registered);
-                let end = if self.rng.random_bool(0.5) {
-                    End::Closed
-                } else {
-                    End::Silent
-                };
+                let end = [End::Closed, End::Silent, End::Forgotten][self.rng.random_range(0..3)];
                 self.answer(id, trip + Duration::from_secs(3), Answer::Ended(end));
             }
         }

@@ -19,11 +19,13 @@ pub mod outcome;
 pub mod window;
 pub mod stream;
 pub mod settings;
+pub mod reset;
 
 pub use connection::Connection;
 pub(crate) use connection::park;
 pub use endpoint::{DialError, Endpoint, EndpointOptions, EndpointStats, StrayPacket};
 pub use outcome::{ConnectionError, ConnectionStats, FrameCounts};
+pub use reset::ResetKey;
 pub use settings::{
     ClientConfig, ServerConfig, SettingsError, TransportSettings, client_config, server_config,
 };

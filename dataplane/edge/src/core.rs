@@ -156,6 +156,7 @@ pub(crate) struct Shared {
     pub(crate) quic: quic::ServerConfig,
     /// For what windows of streams grow by.
     pub(crate) windows: Arc<WindowBudget>,
+    pub(crate) reset_key: quic::ResetKey,
     pub(crate) tunnel_tls: TunnelTls,
     pub(crate) tls: PublicTls,
     pub(crate) log: AccessLog,
@@ -250,7 +251,10 @@ struct Listening {
 impl Listening {
     fn open(core: &Rc<Core>, sockets: Sockets, shared: &Shared) -> std::io::Result<Self> {
         let context = core.context;
-        let options = EndpointOptions::new(context);
+        let options = EndpointOptions {
+            reset_key: Some(shared.reset_key),
+            ..EndpointOptions::new(context)
+        };
         let endpoint = Endpoint::listen(sockets.tunnel, shared.quic.clone(), options)?;
         let tunnels = core.tunnels.clone();
         endpoint.set_stray_sink(move |owner, packet| tunnels.pass_stray(owner, packet));
@@ -333,6 +337,7 @@ async fn copy_gauges(core: Rc<Core>, endpoint: Endpoint, windows: Arc<WindowBudg
         metrics.handshakes_half_open.set(stats.half_open as u64);
         metrics.handshakes_refused.set(stats.refused);
         metrics.quic_retries_sent.set(stats.retries_sent);
+        metrics.quic_resets_sent.set(stats.resets_sent);
         metrics.udp_datagrams_received.set(stats.datagrams_received);
         metrics.udp_sends.set(stats.transmits_sent);
         metrics.udp_send_errors.set(stats.send_errors);

@@ -23,13 +23,14 @@ mod passing;
 
 use std::rc::Rc;
 
+use adit_driver::time::Instant;
 use adit_proto::exchange::edge::{
     Authority, BodyLength, PublicRequest, PublicResponse, RequestId, ResponseBody, TunnelRequest, Visitor,
     authority, tunnel_request,
 };
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::exchange::framed_body::FramedBody;
-use adit_proto::exchange::retry::{Attempted, Failure, Verdict, decide};
+use adit_proto::exchange::retry::{ATTEMPTS_MAX, Attempted, Failure, RETRY_DEADLINE, Verdict, decide};
 use adit_proto::shares::AddressBlock;
 use adit_proto::steering::{NoConnection, Tried};
 use adit_wire::{ConnectorId, TunnelId};
@@ -43,7 +44,7 @@ use crate::core::Core;
 use crate::error_page::{Form, render};
 use crate::management::Admitted;
 use crate::public::VisitorBody;
-use crate::tunnels::Choice;
+use crate::tunnels::{Choice, Doubted};
 use attempt::{Answer, Failed, Order, attempt};
 use body::PublicBody;
 use record::Record;
@@ -186,6 +187,7 @@ impl Sending<'_> {
         loop {
             let choice = self.next_connection(last).await?;
             record.set_attempt(&choice);
+            let may_move = self.may_move(source.as_ref(), record);
             let marked = self.sent.head_for_trailers.as_ref();
             let marked = marked.filter(|_| choice.carries_trailers);
             let order = Order {
@@ -197,7 +199,9 @@ impl Sending<'_> {
                 version: self.parts.version,
                 limit: self.core.live().response_head_timeout,
             };
-            let failed = match attempt(self.core, &choice, &order, &mut source, record.progress()).await {
+            let late = may_move.then(|| self.late_and_replaceable(&choice, record.began()));
+            let attempting = attempt(self.core, &choice, &order, &mut source, record.progress(), late);
+            let failed = match attempting.await {
                 Ok(answer) => return Ok((answer, source)),
                 Err(failed) => failed,
             };
@@ -225,15 +229,21 @@ impl Sending<'_> {
             let choice = tunnels.choose_replica(self.tunnel, connector, &self.tried);
             return choice.ok_or(ErrorCode::ManagementUnreachable);
         }
+        let (host, trailers) = (&self.authority.hostname, self.sent.trailers);
+        let choose = |doubted| tunnels.choose(self.tunnel, host, &self.tried, trailers, doubted);
         loop {
-            let (host, trailers) = (&self.authority.hostname, self.sent.trailers);
-            let none = match tunnels.choose(self.tunnel, host, &self.tried, trailers) {
+            let none = match choose(Doubted::Avoided) {
                 Ok(choice) => return Ok(choice),
                 Err(none) => none,
             };
             let is_absent = match none {
                 NoConnection::Down => true,
-                NoConnection::AllTried if last == Some(Failure::Lost) => {
+                NoConnection::Doubted => {
+                    // Those of other hostnames may be well.
+                    tunnels.expect_back(self.tunnel);
+                    true
+                }
+                NoConnection::AllTried if matches!(last, Some(Failure::Lost | Failure::Doubted)) => {
                     // The cores have yet to hear of the loss.
                     tunnels.expect_back(self.tunnel);
                     true
@@ -250,9 +260,42 @@ impl Sending<'_> {
                     is_back = tunnels.returned(self.tunnel) => is_back,
                 };
             if !is_back {
+                // Where nobody waits, a connection that may be dead is better than none.
+                if let Ok(choice) = choose(Doubted::Taken) {
+                    return Ok(choice);
+                }
                 return Err(last.map_or_else(|| code_of(none), Failure::code));
             }
             self.core.metrics.exchanges_waited.add(1);
+        }
+    }
+
+    /// Whether the exchange may be asked elsewhere before its connection is known to be lost.
+    fn may_move(&self, source: Option<&Source>, record: &Record) -> bool {
+        let is_for_origin = matches!(self.aim, Aim::Origin);
+        let is_bodiless = source.is_none() && self.sent.method.is_idempotent();
+        is_for_origin && is_bodiless && record.attempts() < ATTEMPTS_MAX
+    }
+
+    /// Waits until the connector is late with an answer and another replica could give one.
+    async fn late_and_replaceable(&self, choice: &Choice, began: Instant) {
+        let tunnels = &self.core.tunnels;
+        let mut tried = self.tried.clone();
+        tried.barred.push(choice.connector());
+        loop {
+            // Taken before the look, so that no doubt is missed.
+            let doubts = tunnels.doubts();
+            let (host, trailers) = (&self.authority.hostname, self.sent.trailers);
+            let is_replaceable = tunnels.is_doubted(choice.id)
+                && began.elapsed() < RETRY_DEADLINE
+                && self.core.retries.get().has_token()
+                && tunnels
+                    .choose(self.tunnel, host, &tried, trailers, Doubted::Avoided)
+                    .is_ok();
+            if is_replaceable {
+                return;
+            }
+            doubts.await;
         }
     }
 
@@ -272,7 +315,7 @@ impl Sending<'_> {
 
 fn code_of(none: NoConnection) -> ErrorCode {
     match none {
-        NoConnection::Down | NoConnection::NotServed | NoConnection::AllTried => {
+        NoConnection::Down | NoConnection::NotServed | NoConnection::AllTried | NoConnection::Doubted => {
             ErrorCode::TunnelNoConnection
         }
         NoConnection::NoTrailers => ErrorCode::TrailersNotCarried,

@@ -31,7 +31,7 @@ use crate::control_link::ServiceHandle;
 use crate::metrics::CoreMetrics;
 use crate::tunnel_http2;
 use crate::tunnel_http2::accept::Place;
-use crate::tunnels::connection::{Connection, Transport};
+use crate::tunnels::connection::Connection;
 use crate::tunnels::{CoreNews, Handle, LiveConnection, Tunnels};
 use control_stream::Session;
 
@@ -138,6 +138,7 @@ pub(crate) async fn serve_http2(
 /// From the registration to the end of the connection, which is then forgotten.
 async fn until_lost(session: &Rc<Session>, connection: &Connection, core: &CoreState) {
     let reason = tokio::select! {
+        biased;
         reason = connection.closed() => reason,
         never = tell_doubts(session, connection, core) => match never {},
         never = drain_leaving(session, connection) => match never {},
@@ -156,25 +157,27 @@ async fn until_lost(session: &Rc<Session>, connection: &Connection, core: &CoreS
         index: slot.index,
         connection: live.id,
     });
-    if reason.is_silence() && connection.transport() == Transport::Http2 {
-        announce_doubt(slot, core);
-    }
 }
 
-/// What kept one connection of a replica from answering may have hit the others, which nobody asks: they are
-/// asked too, so that a visitor does not find them dead one after the other.
+/// Steers exchanges away from a connection whose connector is late with an answer, until it is heard again. The replica's
+/// other connections are asked too, so that a visitor does not find them dead one after the other.
 async fn tell_doubts(session: &Session, connection: &Connection, core: &CoreState) -> Infallible {
     loop {
         connection.doubted().await;
-        if let Some(slot) = session.slot() {
-            announce_doubt(slot, core);
+        let Some((id, slot)) = session.place() else {
+            continue;
+        };
+        if connection.is_doubted() {
+            core.metrics.tunnel_doubts.add(1);
+            core.tunnels.announce(&CoreNews::Doubted(id));
+            connection.cleared().await;
+            core.tunnels.announce(&CoreNews::Cleared(id));
+        } else {
+            // Seen at a new address, or heard again before anybody was told.
+            let (tunnel, connector) = (slot.tunnel, slot.connector);
+            core.tunnels.announce(&CoreNews::Suspected { tunnel, connector });
         }
     }
-}
-
-fn announce_doubt(slot: Slot, core: &CoreState) {
-    let (tunnel, connector) = (slot.tunnel, slot.connector);
-    core.tunnels.announce(&CoreNews::Doubted { tunnel, connector });
 }
 
 /// A connector that takes no more exchanges without a word on its control stream is treated as if it had unregistered.
@@ -228,6 +231,7 @@ pub(crate) fn live_connection(
         order: REGISTRATIONS.fetch_add(1, Ordering::Relaxed),
         core: core.tunnels.context().id.0,
         is_draining: false,
+        is_doubted: false,
         carries_trailers: connection.carries_trailers(),
         handle: Handle::new(connection.transport()),
     }

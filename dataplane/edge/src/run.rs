@@ -10,6 +10,7 @@
 
 mod bind;
 mod reload;
+mod reset_key;
 mod watch;
 
 use std::io;
@@ -189,6 +190,10 @@ impl Process {
             service: handle,
             quic: quic_config(tunnel.clone(), windows.clone())?,
             windows,
+            reset_key: reset_key::obtain(&config.state_dir).map_err(|error| EdgeError::StateDir {
+                path: config.state_dir.clone(),
+                source: io::Error::other(error),
+            })?,
             tunnel_tls: TunnelTls::new(tunnel)?,
             tls: PublicTls::new(certificates.clone())?,
             log: log.clone(),

@@ -202,7 +202,22 @@ impl Connection {
 
     /// Asks for a sign of life now.
     pub(crate) fn check(&self) {
-        self.0.pulse.doubt();
+        self.0.pulse.ask();
+    }
+
+    /// Waits until the connector is late with an answer.
+    pub(crate) async fn doubted(&self) {
+        self.0.pulse.until_late(true).await;
+    }
+
+    /// Whether the connector is late with an answer.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.0.pulse.is_late()
+    }
+
+    /// Waits until the connector is not late any more. Never ends if the connection ends before.
+    pub(crate) async fn cleared(&self) {
+        self.0.pulse.until_late(false).await;
     }
 }
 

@@ -25,6 +25,8 @@ use adit_proto::directory::{Directory, Live, ServedHosts, Slot};
 use adit_proto::exchange::edge::Trailers;
 use adit_proto::steering::{Ask, NoConnection, Tried, choose};
 use adit_wire::{ConnIndex, ConnectionId, ConnectorId, Hostname, TunnelId};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::task::spawn_local;
 
 use crate::cross_core::{CoreMessage, Courier};
@@ -73,6 +75,8 @@ pub(crate) struct Tunnels {
     absences: RefCell<Absences>,
     /// Exchanges that wait for an absent tunnel.
     waiting: Cell<usize>,
+    /// Rung whenever a connection has become doubted.
+    doubts: Notify,
 }
 
 /// A connection picked for an exchange.
@@ -112,6 +116,14 @@ impl Choice {
     }
 }
 
+/// What a choice does with connections that are late with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doubted {
+    Avoided,
+    /// Taken when there is no other.
+    Taken,
+}
+
 /// A stream could not be opened; another connection may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OpenError {
@@ -138,6 +150,7 @@ impl Tunnels {
             seed: Cell::new(seed),
             absences: RefCell::new(Absences::new(reconnect_wait, now())),
             waiting: Cell::new(0),
+            doubts: Notify::new(),
         }
     }
 
@@ -146,13 +159,14 @@ impl Tunnels {
         self.routes.borrow().tunnel(host)
     }
 
-    /// Picks a connection for one attempt of an exchange.
+    /// Picks a connection for one attempt of an exchange; one that is late with an answer only if `doubted` will do.
     pub(crate) fn choose(
         &self,
         tunnel: TunnelId,
         host: &Hostname,
         tried: &Tried,
         trailers: Trailers,
+        doubted: Doubted,
     ) -> Result<Choice, NoConnection> {
         let seed = self.seed.get().wrapping_add(1);
         self.seed.set(seed);
@@ -163,6 +177,7 @@ impl Tunnels {
             core: self.context.id.0,
             tried,
             needs_trailers: trailers == Trailers::Needed,
+            takes_doubted: doubted == Doubted::Taken,
             seed,
         };
         let live = choose(&directory, &ask, |handle| {
@@ -182,8 +197,21 @@ impl Tunnels {
         let live = directory
             .of(tunnel, connector)
             .filter(|live| !live.is_draining && !tried.connections.contains(&live.id))
-            .min_by_key(|live| live.handle.in_flight.load(Ordering::Relaxed))?;
+            .min_by_key(|live| (live.is_doubted, live.handle.in_flight.load(Ordering::Relaxed)))?;
         Some(Choice::of(live))
+    }
+
+    /// Whether the peer of a connection is late with an answer.
+    pub(crate) fn is_doubted(&self, id: ConnectionId) -> bool {
+        self.directory
+            .borrow()
+            .get(id)
+            .is_some_and(|live| live.is_doubted)
+    }
+
+    /// Waits until some connection becomes doubted. Counts from the call, not from the first poll.
+    pub(crate) fn doubts(&self) -> Notified<'_> {
+        self.doubts.notified()
     }
 
     /// Waits for a tunnel that has just lost its last connection; true once it has one again, false if it is
@@ -199,7 +227,7 @@ impl Tunnels {
         timeout_at(absence.until, absence.back.notified()).await.is_ok()
     }
 
-    /// Expects a tunnel back whose last connection is lost, though the directory may not know it yet.
+    /// Expects a tunnel back whose last connection is lost or late, though the directory may not know it yet.
     pub(crate) fn expect_back(&self, tunnel: TunnelId) {
         self.absences.borrow_mut().begin(tunnel, now());
     }
@@ -305,7 +333,22 @@ impl Tunnels {
                     self.miss(slot.tunnel);
                 }
             }
-            CoreNews::Doubted { tunnel, connector } => self.check_here(tunnel, connector),
+            CoreNews::Doubted(id) => {
+                let doubted = self.directory.borrow_mut().doubt(id, true);
+                if let Some(slot) = doubted {
+                    // What keeps one connection of a replica from answering may have hit the others, which nobody asks.
+                    self.check_here(slot.tunnel, slot.connector);
+                    self.miss(slot.tunnel);
+                    self.doubts.notify_waiters();
+                }
+            }
+            CoreNews::Cleared(id) => {
+                let cleared = self.directory.borrow_mut().doubt(id, false);
+                if let Some(slot) = cleared {
+                    self.absences.borrow_mut().end(slot.tunnel);
+                }
+            }
+            CoreNews::Suspected { tunnel, connector } => self.check_here(tunnel, connector),
             CoreNews::Hosts {
                 tunnel,
                 connector,
@@ -375,7 +418,7 @@ impl Tunnels {
             .directory
             .borrow()
             .of(tunnel, None)
-            .any(|live| !live.is_draining);
+            .any(|live| !live.is_draining && !live.is_doubted);
         if !is_present {
             self.expect_back(tunnel);
         }
@@ -430,8 +473,12 @@ pub(crate) enum CoreNews {
     Joined(LiveConnection),
     Left(ConnectionId),
     Draining(ConnectionId),
-    /// One connection of the replica is late with an answer.
-    Doubted {
+    /// Its peer is late with an answer.
+    Doubted(ConnectionId),
+    /// The peer has been heard again.
+    Cleared(ConnectionId),
+    /// Something has happened to one connection of the replica that may have happened to the others.
+    Suspected {
         tunnel: TunnelId,
         connector: ConnectorId,
     },

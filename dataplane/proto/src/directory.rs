@@ -43,6 +43,8 @@ pub struct Live<T> {
     pub core: u16,
     /// Takes no new exchange.
     pub is_draining: bool,
+    /// Its peer is late with an answer, so what it is sent may be lost.
+    pub is_doubted: bool,
     /// Whether what comes after the body of an answer has a way through it.
     pub carries_trailers: bool,
     /// The caller's own.
@@ -106,6 +108,19 @@ impl ServedHosts {
 struct Replica<T> {
     hosts: ServedHosts,
     slots: BTreeMap<ConnIndex, Live<T>>,
+    /// How many of them are doubted, so that a choice need not look at all.
+    doubted: usize,
+}
+
+/// A connection as a choice sees it.
+#[derive(Debug)]
+pub struct Candidate<'a, T> {
+    /// The connection.
+    pub live: &'a Live<T>,
+    /// Whether its replica serves the hostname.
+    pub serves: bool,
+    /// Whether some connection of its replica is doubted: what has befallen that one may have befallen all.
+    pub is_suspect: bool,
 }
 
 /// All living connections of one edge.
@@ -134,6 +149,7 @@ impl<T> Directory<T> {
         let replica = replicas.entry(slot.connector).or_insert_with(|| Replica {
             hosts: ServedHosts::All,
             slots: BTreeMap::new(),
+            doubted: 0,
         });
         if replica
             .slots
@@ -143,8 +159,10 @@ impl<T> Directory<T> {
             return Some(live);
         }
         self.slots.insert(live.id, slot);
+        replica.doubted += usize::from(live.is_doubted);
         let replaced = replica.slots.insert(slot.index, live);
         if let Some(old) = &replaced {
+            replica.doubted -= usize::from(old.is_doubted);
             self.slots.remove(&old.id);
         }
         replaced
@@ -156,6 +174,7 @@ impl<T> Directory<T> {
         let replicas = self.tunnels.get_mut(&slot.tunnel)?;
         let replica = replicas.get_mut(&slot.connector)?;
         let left = replica.slots.remove(&slot.index);
+        replica.doubted -= usize::from(left.as_ref().is_some_and(|left| left.is_doubted));
         if replica.slots.is_empty() {
             replicas.remove(&slot.connector);
         }
@@ -172,6 +191,22 @@ impl<T> Directory<T> {
         let replicas = self.tunnels.get_mut(&slot.tunnel)?;
         let live = replicas.get_mut(&slot.connector)?.slots.get_mut(&slot.index)?;
         live.is_draining = true;
+        Some(slot)
+    }
+
+    /// Notes that a connection's peer is late with an answer, or was heard again. Returns its slot, if it holds one and
+    /// this is news.
+    pub fn doubt(&mut self, id: ConnectionId, is_doubted: bool) -> Option<Slot> {
+        let slot = *self.slots.get(&id)?;
+        let replica = self.tunnels.get_mut(&slot.tunnel)?.get_mut(&slot.connector)?;
+        let live = replica.slots.get_mut(&slot.index)?;
+        if std::mem::replace(&mut live.is_doubted, is_doubted) == is_doubted {
+            return None;
+        }
+        match is_doubted {
+            true => replica.doubted += 1,
+            false => replica.doubted -= 1,
+        }
         Some(slot)
     }
 
@@ -199,12 +234,12 @@ impl<T> Directory<T> {
             .get(&slot.index)
     }
 
-    /// Connections of a tunnel that are not draining, with whether their replica serves `host`.
+    /// Connections of a tunnel that are not draining, with what is known of their replica.
     pub fn candidates<'a>(
         &'a self,
         tunnel: TunnelId,
         host: &'a Hostname,
-    ) -> impl Iterator<Item = (&'a Live<T>, bool)> {
+    ) -> impl Iterator<Item = Candidate<'a, T>> {
         let mut asked: Option<(&ServedHosts, bool)> = None;
         self.tunnels
             .get(&tunnel)
@@ -216,11 +251,16 @@ impl<T> Directory<T> {
                     Some(_) | None => replica.hosts.serves(host),
                 };
                 asked = Some((&replica.hosts, serves));
+                let is_suspect = replica.doubted > 0;
                 replica
                     .slots
                     .values()
                     .filter(|live| !live.is_draining)
-                    .map(move |live| (live, serves))
+                    .map(move |live| Candidate {
+                        live,
+                        serves,
+                        is_suspect,
+                    })
             })
     }
 
@@ -279,6 +319,7 @@ mod tests {
             order,
             core: 0,
             is_draining: false,
+            is_doubted: false,
             carries_trailers: true,
             handle: (),
         }
@@ -320,9 +361,38 @@ mod tests {
         let tunnel = TunnelId(Uuid::from_u128(1));
         let ids: Vec<_> = directory
             .candidates(tunnel, &host("a.test"))
-            .map(|(live, _)| live.id)
+            .map(|candidate| candidate.live.id)
             .collect();
         assert_eq!(ids, [ConnectionId(Uuid::from_u128(101))]);
+    }
+
+    #[test]
+    fn a_doubt_makes_the_replica_suspect_until_it_is_cleared_or_the_connection_leaves() {
+        let mut directory = Directory::default();
+        let (tunnel, name) = (TunnelId(Uuid::from_u128(1)), host("a.test"));
+        let id = |number| ConnectionId(Uuid::from_u128(number));
+        directory.join(live(7, 0, 100));
+        directory.join(live(7, 1, 101));
+        directory.join(live(8, 0, 102));
+        let suspects = |directory: &Directory<()>| -> Vec<_> {
+            directory
+                .candidates(tunnel, &name)
+                .map(|candidate| candidate.is_suspect)
+                .collect()
+        };
+        assert!(directory.doubt(id(100), true).is_some());
+        assert!(directory.doubt(id(100), true).is_none(), "no news");
+        assert_eq!(suspects(&directory), [true, true, false]);
+        assert!(directory.doubt(id(100), false).is_some());
+        assert_eq!(suspects(&directory), [false; 3]);
+
+        directory.doubt(id(101), true);
+        directory.join(live(7, 1, 103));
+        assert_eq!(suspects(&directory), [false; 3], "its successor is trusted");
+        directory.doubt(id(103), true);
+        directory.leave(id(103));
+        assert_eq!(suspects(&directory), [false; 2]);
+        assert!(directory.doubt(id(103), true).is_none());
     }
 
     #[test]
@@ -336,7 +406,7 @@ mod tests {
             directory
                 .candidates(tunnel, &host(name))
                 .next()
-                .is_some_and(|(_, serves)| serves)
+                .is_some_and(|candidate| candidate.serves)
         };
         assert!(serves("a.test") && serves("x.y.b.test"));
         assert!(!serves("b.test") && !serves("c.test"));

@@ -5,7 +5,8 @@
 //! full knowledge does, and need no scan. A level whose connections are all full spills to the next.
 //!
 //! A replica on which an exchange has lost a connection comes after all others, on whatever core they are:
-//! when a process or its network dies, its connections die together, but are found dead one by one.
+//! when a process or its network dies, its connections die together, but are found dead one by one. So does a replica
+//! one of whose connections is late with an answer. The late connection itself is taken only by who asks for it.
 //!
 //! Does not: open the stream (the caller does) or retry (see `exchange`).
 
@@ -26,6 +27,9 @@ pub enum NoConnection {
     /// Replicas serve this hostname, but none over a connection that carries trailers, which the exchange needs.
     #[error("no connection of the tunnel carries trailers")]
     NoTrailers,
+    /// Every connection that is left is late with an answer.
+    #[error("every connection of the tunnel is late with an answer")]
+    Doubted,
     /// Every connection has been tried for this exchange.
     #[error("every connection of the tunnel has been tried")]
     AllTried,
@@ -64,6 +68,8 @@ pub struct Ask<'a> {
     pub tried: &'a Tried,
     /// Whether only a connection that carries trailers will do.
     pub needs_trailers: bool,
+    /// Whether a connection will do that is late with an answer, when there is no other.
+    pub takes_doubted: bool,
     /// Picks the two random choices.
     pub seed: u64,
 }
@@ -78,32 +84,36 @@ pub fn choose<'a, T>(
     load: impl Fn(&T) -> u32,
 ) -> Result<&'a Live<T>, NoConnection> {
     let mut why = NoConnection::Down;
-    let [mut near, mut far, mut avoided_near, mut avoided_far] = [(); 4].map(|()| Pick::new(ask.seed));
+    let [mut near, mut far, mut avoided_near, mut avoided_far, mut doubted] =
+        [(); 5].map(|()| Pick::new(ask.seed));
     // A chain of iterators runs faster from the inside than by a loop around it.
-    directory
-        .candidates(ask.tunnel, ask.host)
-        .for_each(|(live, serves)| {
-            let refusal = if !serves {
-                NoConnection::NotServed
-            } else if ask.needs_trailers && !live.carries_trailers {
-                NoConnection::NoTrailers
-            } else if ask.tried.excludes(live) {
-                NoConnection::AllTried
-            } else if load(&live.handle) >= EXCHANGES_PER_CONNECTION_MAX {
-                NoConnection::Full
-            } else {
-                let is_avoided = ask.tried.avoided.contains(&live.slot.connector);
-                let level = match (is_avoided, live.core == ask.core) {
-                    (false, true) => &mut near,
-                    (false, false) => &mut far,
-                    (true, true) => &mut avoided_near,
-                    (true, false) => &mut avoided_far,
-                };
-                return level.offer(live);
+    directory.candidates(ask.tunnel, ask.host).for_each(|candidate| {
+        let live = candidate.live;
+        let refusal = if !candidate.serves {
+            NoConnection::NotServed
+        } else if ask.needs_trailers && !live.carries_trailers {
+            NoConnection::NoTrailers
+        } else if ask.tried.excludes(live) {
+            NoConnection::AllTried
+        } else if load(&live.handle) >= EXCHANGES_PER_CONNECTION_MAX {
+            NoConnection::Full
+        } else if live.is_doubted && !ask.takes_doubted {
+            NoConnection::Doubted
+        } else if live.is_doubted {
+            return doubted.offer(live);
+        } else {
+            let is_avoided = candidate.is_suspect || ask.tried.avoided.contains(&live.slot.connector);
+            let level = match (is_avoided, live.core == ask.core) {
+                (false, true) => &mut near,
+                (false, false) => &mut far,
+                (true, true) => &mut avoided_near,
+                (true, false) => &mut avoided_far,
             };
-            why = more_specific(why, refusal);
-        });
-    [near, far, avoided_near, avoided_far]
+            return level.offer(live);
+        };
+        why = more_specific(why, refusal);
+    });
+    [near, far, avoided_near, avoided_far, doubted]
         .into_iter()
         .find_map(|level| level.best(&load))
         .ok_or(why)
@@ -115,7 +125,8 @@ fn more_specific(a: NoConnection, b: NoConnection) -> NoConnection {
         NoConnection::NotServed => 1,
         NoConnection::NoTrailers => 2,
         NoConnection::AllTried => 3,
-        NoConnection::Full => 4,
+        NoConnection::Doubted => 4,
+        NoConnection::Full => 5,
     };
     if rank(b) > rank(a) { b } else { a }
 }
@@ -213,6 +224,7 @@ mod tests {
             order: index as u64,
             core,
             is_draining: false,
+            is_doubted: false,
             carries_trailers: core == 0,
             handle: load,
         });
@@ -246,6 +258,7 @@ mod tests {
             core: 0,
             tried,
             needs_trailers: false,
+            takes_doubted: false,
             seed,
         };
         choose(directory, &ask, |load| *load).map(|live| live.id)
@@ -313,6 +326,47 @@ mod tests {
     }
 
     #[test]
+    fn a_late_connection_is_left_alone_and_its_replica_comes_last() {
+        // Near and idle, but late; its sister is idle as well, the other replica far and busy.
+        let mut directory = directory(&[0, 0], &[0; 2]);
+        join(&mut directory, OTHER_CONNECTOR, 2, 1, 1_000);
+        directory.doubt(id(0), true);
+        let mut tried = Tried::default();
+        for wanted in [Ok(id(2)), Ok(id(1)), Err(NoConnection::Doubted)] {
+            for seed in 0..100 {
+                assert_eq!(pick_after(&directory, &tried, seed), wanted, "{tried:?}");
+            }
+            tried.connections.extend(wanted.ok());
+        }
+        directory.doubt(id(0), false);
+        assert!((0..100).any(|seed| pick_after(&directory, &Tried::default(), seed) == Ok(id(0))));
+    }
+
+    #[test]
+    fn a_late_connection_is_taken_by_who_asks_for_it_when_no_other_is_left() {
+        let mut directory = directory(&[0, 1], &[0; 2]);
+        directory.doubt(id(0), true);
+        let host = "a.test".parse().unwrap();
+        let pick = |directory: &Directory<u32>| {
+            let ask = Ask {
+                tunnel: TUNNEL,
+                host: &host,
+                core: 0,
+                tried: &Tried::default(),
+                needs_trailers: false,
+                takes_doubted: true,
+                seed: 1,
+            };
+            choose(directory, &ask, |load| *load).map(|live| live.id)
+        };
+        assert_eq!(pick(&directory), Ok(id(1)));
+        directory.doubt(id(1), true);
+        assert!(pick(&directory).is_ok());
+        directory.leave(id(1));
+        assert_eq!(pick(&directory), Ok(id(0)));
+    }
+
+    #[test]
     fn a_barred_replica_is_never_taken_again() {
         let mut directory = directory(&[0, 0, 1], &[0; 3]);
         let tried = Tried {
@@ -334,6 +388,7 @@ mod tests {
                 core: 1,
                 tried,
                 needs_trailers: true,
+                takes_doubted: false,
                 seed,
             };
             choose(directory, &ask, |load| *load).map(|live| live.id)

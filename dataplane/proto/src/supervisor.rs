@@ -47,6 +47,9 @@ pub const PROBE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// A registration elsewhere shortens a slot's wait to at most this.
 pub const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// An edge that was started anew is dialled within this.
+pub const FORGOTTEN_WAIT_MAX: Duration = Duration::from_millis(400);
+
 /// Most connections of one replica.
 pub const SLOTS_MAX: usize = 64;
 
@@ -82,6 +85,8 @@ pub enum End {
     Refused,
     /// The edge or we closed an established connection.
     Closed,
+    /// The edge was started anew and has forgotten an established connection.
+    Forgotten,
 }
 
 /// What the driver has to do, in order.
@@ -352,7 +357,10 @@ impl Supervisor {
             Transport::Auto | Transport::Only(_) => None,
         };
         let is_reconnaissance = at == 0 && end == End::DialFailed && self.serving() == 0;
-        let cap = if has_news || switched.is_some() {
+        let cap = if end == End::Forgotten {
+            // It is there and takes us; all that a wait is for is that its connectors do not come in one moment.
+            FORGOTTEN_WAIT_MAX
+        } else if has_news || switched.is_some() {
             RECOVERY_WAIT_MAX
         } else if is_reconnaissance {
             PROBE_WAIT_MAX
@@ -363,7 +371,7 @@ impl Supervisor {
             End::DialFailed | End::Silent => {
                 self.edges.leave(at, &mut self.rng);
             }
-            End::Refused | End::Closed => {}
+            End::Refused | End::Closed | End::Forgotten => {}
         }
         let index = index_of(at);
         if let Some(slot) = self.slots.get_mut(at) {

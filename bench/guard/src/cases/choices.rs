@@ -47,6 +47,7 @@ impl Where {
                 order: u64::from(place),
                 core: u16::from(place % 2),
                 is_draining: false,
+                is_doubted: false,
                 carries_trailers: true,
                 handle: u32::from(place),
             });
@@ -73,6 +74,7 @@ impl Where {
             core: 0,
             tried: &self.tried,
             needs_trailers: false,
+            takes_doubted: false,
             seed: self.seed,
         };
         let live = choose(&self.directory, black_box(&ask), |load| *load);

@@ -28,6 +28,7 @@ use adit_driver::time::{sleep, timeout, timeout_at};
 use adit_proto::exchange::connector::http2::Kind;
 use adit_proto::exchange::reach::Reach;
 use adit_proto::limits::{HEAD_BYTES_MAX, SILENCE_MAX};
+use adit_proto::supervisor::End;
 use adit_wire::ConnIndex;
 use adit_wire::http2::{EDGE_OF_OURS, SERVER_NAME};
 use adit_wire::metadata::TRUE;
@@ -105,7 +106,7 @@ pub(super) enum Http2Error {
 #[derive(Debug, Clone)]
 pub(super) struct Lost {
     pub(super) reason: String,
-    pub(super) is_silent: bool,
+    pub(super) end: End,
 }
 
 /// A connection that is being served. Dropped, it is closed; exchanges under way fail then.
@@ -225,7 +226,7 @@ impl Http2Connection {
             if !self.shared.answers(&mut ping_pong).await {
                 self.shared.end(Lost {
                     reason: format!("timeout: the edge was silent for {PONG_TIME_MAX:?}"),
-                    is_silent: true,
+                    end: End::Silent,
                 });
                 return std::future::pending().await;
             }
@@ -341,7 +342,7 @@ impl Requests {
         };
         shared.end(Lost {
             reason,
-            is_silent: false,
+            end: End::Closed,
         });
     }
 

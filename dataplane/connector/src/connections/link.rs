@@ -5,6 +5,7 @@ use std::future::pending;
 
 use adit_driver::quic::Connection;
 use adit_driver::time::{Instant, sleep};
+use adit_proto::supervisor::End;
 use adit_wire::ConnIndex;
 
 use super::http2::{Http2Connection, Lost};
@@ -42,9 +43,16 @@ impl Link {
         match self {
             Self::Quic { connection, .. } => {
                 let reason = connection.closed().await;
+                let end = if reason.is_timeout() {
+                    End::Silent
+                } else if reason.is_reset() {
+                    End::Forgotten
+                } else {
+                    End::Closed
+                };
                 Lost {
                     reason: reason.to_string(),
-                    is_silent: reason.is_timeout(),
+                    end,
                 }
             }
             Self::Http2 { connection, .. } => connection.closed().await,

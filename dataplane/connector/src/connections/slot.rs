@@ -265,7 +265,7 @@ impl Attempt {
             return End::Closed;
         };
         tracing::warn!(connIndex = self.index.0, ip = %self.address.ip(), error = lost.reason, "Connection terminated");
-        if lost.is_silent { End::Silent } else { End::Closed }
+        lost.end
     }
 
     /// Unregisters, finishes what runs within the grace period, and closes.

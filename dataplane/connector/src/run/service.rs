@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use adit_driver::mailbox::{Receiver, Sender};
-use adit_proto::supervisor::{Output, Protocol, Supervisor};
+use adit_proto::supervisor::{End, Output, Protocol, Supervisor};
 use adit_wire::ConnIndex;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -163,6 +163,14 @@ impl Service {
         }
     }
 
+    /// Has every core ask the edges of its connections for a sign of life.
+    fn check_all(&self) {
+        for core in &self.crew.commands {
+            // A full mailbox is full of such questions.
+            let _asked_already = core.try_send(Command::Check);
+        }
+    }
+
     fn restart(&mut self, delay: Duration) {
         match self.supervisor.handle_restart(delay) {
             Some(index) => {
@@ -195,13 +203,12 @@ impl Service {
                     tracing::error!(path = %path.display(), %error, "Cannot write the pidfile");
                 }
             }
-            Event::Doubted => {
-                for core in &self.crew.commands {
-                    // A full mailbox is full of such questions.
-                    let _asked_already = core.try_send(Command::Check);
-                }
-            }
+            Event::Doubted => self.check_all(),
             Event::Ended { id, index, end } => {
+                if end == End::Forgotten {
+                    // The same edge has forgotten the others.
+                    self.check_all();
+                }
                 self.status.borrow_mut().ended(id, index);
                 self.supervisor.handle_ended(now(), id, end);
             }

@@ -25,6 +25,7 @@ use super::waiting::{Place, Queue};
 use super::watch::{Verdict, Watch};
 
 mod credit;
+mod doubt;
 mod state;
 
 pub(crate) use credit::StreamCredit;
@@ -176,17 +177,6 @@ impl Connection {
         }
     }
 
-    /// Waits until the peer is late with an answer, or sees us at a new address; its connections on other cores may have
-    /// died or moved with this one. Never ends if the connection ends before.
-    pub async fn doubted(&self) {
-        let before = self.0.state.borrow().doubts;
-        let doubted = self.until(
-            |waiters| &mut waiters.doubted,
-            |state| (state.doubts > before).then_some(()),
-        );
-        doubted.await;
-    }
-
     /// Whether the connection has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -326,6 +316,7 @@ impl ConnectionCell {
                 watch: Watch::new(Instant::now(), lasting.silence_max),
                 exchange_halves: 0,
                 doubts: 0,
+                cleared: Rc::default(),
                 turns: 0,
                 writable: Vec::new(),
                 served_floor: 0,
@@ -435,12 +426,7 @@ impl ConnectionCell {
             if state.release_held_back(stats.frame_rx.max_data + stats.frame_rx.max_stream_data) {
                 state.wake_writers();
             }
-            let is_heard = state.watch.note(now, &stats.frame_tx, &stats.frame_rx);
-            if state.watch.has_moved(&stats.frame_rx) {
-                // Its neighbours have as well, and the peer learns that only when they speak.
-                state.doubts += 1;
-                state.waiters.doubted.wake_all();
-            }
+            let is_heard = state.note(now, &stats);
             if is_heard && state.watch.is_lingering() {
                 state.give_up(now);
                 self.touch();

@@ -23,6 +23,7 @@ use super::cid::{CoreIds, ServerId};
 use super::connection::{Connection, ConnectionCell};
 use super::outcome::ConnectionError;
 use super::pump;
+use super::reset::{RESET_INTERVAL, ResetKey};
 use super::settings::{ClientConfig, Lasting, ServerConfig};
 use super::waiting::{Place, Queue};
 use crate::core::{CoreContext, CoreId};
@@ -51,6 +52,8 @@ pub struct EndpointOptions {
     pub server_id: ServerId,
     /// This process in connection ids.
     pub generation: u8,
+    /// What reset tokens are made of; random for this core alone when absent.
+    pub reset_key: Option<ResetKey>,
 }
 
 impl EndpointOptions {
@@ -61,6 +64,7 @@ impl EndpointOptions {
             context,
             server_id: ServerId::default(),
             generation: 0,
+            reset_key: None,
         }
     }
 }
@@ -91,6 +95,8 @@ pub struct EndpointStats {
     pub strays_received: u64,
     /// Retry packets sent.
     pub retries_sent: u64,
+    /// Stateless resets sent to peers of connections that nobody here knows.
+    pub resets_sent: u64,
     /// Handshakes refused at a limit.
     pub refused: u64,
     /// Batches dropped because they did not fit a receive buffer.
@@ -163,8 +169,12 @@ impl Endpoint {
 
     fn start(socket: UdpSocket, server: Option<ServerConfig>, options: EndpointOptions) -> io::Result<Self> {
         let io = Udp::new(socket, options.context.io)?;
-        let mut config = EndpointConfig::default();
+        let mut config = match options.reset_key {
+            Some(key) => EndpointConfig::new(key.hmac()),
+            None => EndpointConfig::default(),
+        };
         config
+            .min_reset_interval(RESET_INTERVAL)
             .max_udp_payload_size(UDP_PAYLOAD_BYTES_MAX)
             .expect("above the minimum of 1200");
         config.cid_generator(move || {

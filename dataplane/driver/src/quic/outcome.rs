@@ -24,6 +24,12 @@ impl ConnectionError {
         matches!(self.0, quinn_proto::ConnectionError::TimedOut)
     }
 
+    /// Whether the peer said that it does not know the connection any more: it was started anew.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        matches!(self.0, quinn_proto::ConnectionError::Reset)
+    }
+
     /// Whether we closed it.
     #[must_use]
     pub fn is_local(&self) -> bool {

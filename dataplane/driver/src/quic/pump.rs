@@ -18,6 +18,7 @@ use super::connection::ConnectionCell;
 use super::endpoint::{
     CONNECTIONS_MAX, EndpointCell, EndpointState, HALF_OPEN_MAX, HALF_OPEN_RETRY_MARK, StrayPacket,
 };
+use super::reset::is_reset_of;
 use crate::kernel::IoMode;
 use crate::time;
 use crate::udp::{Batch, Sent, Udp};
@@ -274,6 +275,7 @@ fn on_datagram(
         ecn,
         data,
     } = packet;
+    let first = data.first().copied();
     match state.proto.handle(now, from, to_ip, ecn, data, &mut answer) {
         Some(DatagramEvent::ConnectionEvent(handle, event)) => {
             if let Some(connection) = state.connection(handle) {
@@ -286,7 +288,10 @@ fn on_datagram(
                 queue(answers, transmit, answer);
             }
         }
-        Some(DatagramEvent::Response(transmit)) => queue(answers, transmit, answer),
+        Some(DatagramEvent::Response(transmit)) => {
+            cell.count(|stats| stats.resets_sent += u64::from(is_reset_of(first)));
+            queue(answers, transmit, answer);
+        }
         None => {}
     }
 }

@@ -1,11 +1,15 @@
 //! Tells a silent connection that has nothing to say from a dead one. Pure: counts and instants in, verdicts out.
 //!
 //! ```text
-//! strict    silent for `silence_max` ──────────────────────────────────────────► lost
-//! patient   asked, or an exchange waits ─► silent for a fifth: PING, again and again ─► a whole one: lost
+//! strict    asked ─► late: doubt, PING    silent for `silence_max` ───────────────────► lost
+//! patient   asked ─► late: doubt, PING, again each fifth of `silence_max` ─► a whole one: lost
+//!           an exchange waits ─► silent for a fifth: PING, which asks
 //!           neither: silence is welcome; a dialling side may PING by the clock, which asks
 //! lingering lost to its tasks, PINGs go on; heard again: the peer is told that it is over
 //! ```
+//! *Late* is measured by the round trip: the peer had the time to answer the question and QUIC's first repetitions of
+//! it. Whoever is near is doubted after a fifth of a second. Anything heard ends the doubt.
+//!
 //! A side has *asked* when it has sent a frame that the peer must acknowledge (RFC 9002 §2) and has heard
 //! nothing since. Strict is how stock connectors see it, and every connection until its peer is known.
 //!
@@ -20,6 +24,16 @@ use quinn_proto::FrameStats;
 
 /// PINGs that go unanswered before a connection is lost.
 const PROBES: u32 = 5;
+
+/// Probe timeouts (RFC 9002 §6.2.1) after which an answer is late: the question was sent twice by then, and its
+/// repetition had the time to be answered as well.
+const LATE_TIMEOUTS: u32 = 3;
+
+/// An answer is not late before: processes stop for that long on a busy machine.
+const LATE_MIN: Duration = Duration::from_millis(200);
+
+/// How long a peer may hold an acknowledgement back (RFC 9000 §18.2, the default of `max_ack_delay`).
+const ACK_DELAY: Duration = Duration::from_millis(25);
 
 /// How long the answer to a PING by the clock may take before QUIC is let look for a loss.
 ///
@@ -47,6 +61,8 @@ pub(crate) struct Watch {
     /// A PING by the clock was sent then, and nothing else is to be acknowledged.
     pinged_alone_at: Option<Instant>,
     is_in_doubt: bool,
+    /// Smoothed round trip.
+    rtt: Duration,
     /// When to look again. It stays while what it is for moves away, so that a busy connection does not
     /// move its timer with every packet.
     look_at: Option<Instant>,
@@ -65,7 +81,7 @@ pub(crate) enum Verdict {
     Nothing,
     /// Send a PING.
     Ping,
-    /// Send a PING: the first one because an answer is late.
+    /// Send a PING: an answer has become late.
     Doubt,
     /// The peer counts as gone.
     Lost,
@@ -85,6 +101,7 @@ impl Watch {
             probed_at: None,
             pinged_alone_at: None,
             is_in_doubt: false,
+            rtt: silence_max,
             look_at: None,
         }
     }
@@ -118,9 +135,21 @@ impl Watch {
         self.asked_at.is_some()
     }
 
-    /// Takes the counts after a turn, in which what was received came before what was sent. Returns whether
-    /// something was heard.
-    pub(crate) fn note(&mut self, now: Instant, sent: &FrameStats, received: &FrameStats) -> bool {
+    /// Whether the peer is late with an answer.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt
+    }
+
+    /// Takes the smoothed round trip and the counts after a turn, in which what was received came before what was sent.
+    /// Returns whether something was heard.
+    pub(crate) fn note(
+        &mut self,
+        now: Instant,
+        rtt: Duration,
+        sent: &FrameStats,
+        received: &FrameStats,
+    ) -> bool {
+        self.rtt = rtt;
         let (heard, asking) = (frames_heard(received), frames_asking(sent));
         let is_heard = std::mem::replace(&mut self.frames_heard, heard) != heard;
         if is_heard {
@@ -185,11 +214,14 @@ impl Watch {
             }
             Some(_) | None => false,
         };
+        if self.doubt_at().is_some_and(|at| at <= now) {
+            self.probed_at = Some(now);
+            self.is_in_doubt = true;
+            return Verdict::Doubt;
+        }
         if self.probe_at(has_exchange).is_some_and(|at| at <= now) {
             self.probed_at = Some(now);
-            let is_late = self.mode == Mode::Patient && self.asked_at.is_some();
-            let is_news = is_late && !std::mem::replace(&mut self.is_in_doubt, is_late);
-            return if is_news { Verdict::Doubt } else { Verdict::Ping };
+            return Verdict::Ping;
         }
         if !is_due {
             return Verdict::Nothing;
@@ -200,10 +232,15 @@ impl Watch {
 
     fn next(&self, has_exchange: bool) -> Option<Instant> {
         let rhythm = self.rhythm.map(|(next, _)| next);
-        [self.lost_at(), self.probe_at(has_exchange), rhythm]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.lost_at(),
+            self.doubt_at(),
+            self.probe_at(has_exchange),
+            rhythm,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn lost_at(&self) -> Option<Instant> {
@@ -212,9 +249,33 @@ impl Watch {
             Mode::Strict => Some(self.asked_at.unwrap_or(self.heard_at)),
             Mode::Patient => self.asked_at,
             // QUIC's idle timeout ends it.
-            Mode::Lingering => None,
+            Mode::Lingering => return None,
         };
         since.map(|since| since + self.silence_max)
+    }
+
+    /// When an answer becomes late.
+    fn doubt_at(&self) -> Option<Instant> {
+        if self.is_in_doubt || self.mode == Mode::Lingering {
+            return None;
+        }
+        let late = match self.pinged_alone_at {
+            // QUIC has not been let repeat it for that long.
+            Some(_) => self.late().max(2 * PATIENCE).min(self.silence_max / PROBES),
+            None => self.late(),
+        };
+        self.asked_at.map(|at| at + late)
+    }
+
+    /// Time for the answer to a question.
+    fn late(&self) -> Duration {
+        let longest = self.silence_max / PROBES;
+        (self.probe_timeout() * LATE_TIMEOUTS).clamp(LATE_MIN.min(longest), longest)
+    }
+
+    /// That of QUIC, with half a round trip for its variance of a steady path, and as much again to spare.
+    fn probe_timeout(&self) -> Duration {
+        self.rtt.saturating_mul(2).saturating_add(ACK_DELAY)
     }
 
     fn probe_at(&self, has_exchange: bool) -> Option<Instant> {

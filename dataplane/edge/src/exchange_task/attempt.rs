@@ -24,6 +24,9 @@ use crate::core::Core;
 use crate::tunnels::Choice;
 use crate::tunnels::stream::{InFlight, RecvError, RecvHalf, SendError, SendHalf};
 
+/// An attempt that has no answer by then looks whether its connector is late. Most have one, and need not look.
+const LOOK_AFTER: Duration = Duration::from_millis(100);
+
 /// What is to be sent, and how long we wait for the answer to begin.
 pub(super) struct Order<'a> {
     pub(super) head: &'a Bytes,
@@ -57,14 +60,15 @@ pub(super) enum Failed {
     Tunnel(Failure, String),
 }
 
-/// Sends the request on the chosen connection and waits for the response head. On failure the body is back
-/// in `source`, if it still exists.
+/// Sends the request on the chosen connection and waits for the response head, or until `late` ends. On failure the body
+/// is back in `source`, if it still exists.
 pub(super) async fn attempt(
     core: &Rc<Core>,
     choice: &Choice,
     order: &Order<'_>,
     source: &mut Option<Source>,
     progress: &Rc<Progress>,
+    late: Option<impl Future<Output = ()>>,
 ) -> Result<Answer, Failed> {
     progress.touch();
     let opened = adit_driver::time::timeout(order.limit, core.tunnels.open(choice)).await;
@@ -96,7 +100,7 @@ pub(super) async fn attempt(
         (ConnectionType::Http, Some(body)) => upload = Some(Upload::start(send, body, progress.clone())),
         (ConnectionType::Http, None) => send.finish(),
     }
-    let answered = wait(&mut recv, &mut upload, progress, order.limit)
+    let answered = wait(&mut recv, &mut upload, progress, order.limit, late)
         .await
         .and_then(|(head, rest)| {
             let response = public_response(head, order.method, order.kind, order.version);
@@ -147,10 +151,19 @@ async fn wait(
     upload: &mut Option<Upload>,
     progress: &Progress,
     limit: Duration,
+    mut late: Option<impl Future<Output = ()>>,
 ) -> Result<(ConnectResponse, Bytes), Failed> {
     let mut head = pin!(read_head(recv));
+    let look_at = Instant::now() + LOOK_AFTER;
+    // Boxed, so that the many answers that come in time keep no room for it.
+    let mut looking: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
     loop {
-        let deadline = progress.active_at() + limit;
+        let silent_at = progress.active_at() + limit;
+        let deadline = if late.is_some() {
+            silent_at.min(look_at)
+        } else {
+            silent_at
+        };
         let uploading = upload.as_mut().filter(|upload| !upload.has_ended());
         let is_uploading = uploading.is_some();
         let end: Pin<Box<dyn Future<Output = End> + '_>> = match uploading {
@@ -165,7 +178,13 @@ async fn wait(
                 End::Stalled => return Err(Failed::Visitor(ErrorCode::UploadStalled)),
                 End::Done | End::Broken => {}
             },
+            () = async { if let Some(looking) = &mut looking { looking.await } }, if looking.is_some() => {
+                return Err(Failed::Tunnel(Failure::Doubted, "the connector is late with an answer".into()));
+            }
             () = sleep_until(deadline) => {
+                if let Some(late) = late.take_if(|_| look_at <= Instant::now()) {
+                    looking = Some(Box::pin(late));
+                }
                 if progress.active_at() + limit <= Instant::now() {
                     return Err(Failed::Tunnel(Failure::Silent, format!("no response head within {limit:?}")));
                 }

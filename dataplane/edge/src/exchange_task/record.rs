@@ -159,6 +159,10 @@ impl Record {
         self.attempts
     }
 
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
     pub(super) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }

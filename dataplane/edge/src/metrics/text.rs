@@ -230,6 +230,18 @@ const PER_CORE: &[PerCore] = &[
         &m.quic_retries_sent
     }),
     (
+        "edge_quic_resets_total",
+        C,
+        "Stateless resets sent: connectors told that this edge does not know their connection, as after a restart.",
+        |m| &m.quic_resets_sent,
+    ),
+    (
+        "edge_tunnel_doubts_total",
+        C,
+        "Times a connector was late with an answer, so that its connection got no new exchange.",
+        |m| &m.tunnel_doubts,
+    ),
+    (
         "edge_udp_datagrams_received_total",
         C,
         "UDP datagrams received.",

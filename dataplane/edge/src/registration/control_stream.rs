@@ -90,6 +90,11 @@ impl Session {
         self.live.borrow().as_ref().map(|live| live.slot)
     }
 
+    /// Which connection it is and where it belongs, once it is registered.
+    pub(super) fn place(&self) -> Option<(ConnectionId, Slot)> {
+        self.live.borrow().as_ref().map(|live| (live.id, live.slot))
+    }
+
     /// Lets a registered connection finish what runs on it and closes it then; further calls change nothing.
     pub(super) fn drain(&self) {
         let live = self.live.borrow().clone();

@@ -46,7 +46,7 @@ use crate::metrics::CoreMetrics;
 use crate::state::SnapshotFile;
 use crate::tunnel_http2::accept::{self, Door, TunnelTls};
 use crate::tunnels::stream::{ExchangeStream, RecvError, SendError};
-use crate::tunnels::{Choice, Tunnels};
+use crate::tunnels::{Choice, Doubted, Tunnels};
 
 const NAME: &str = "quic.cftunnel.com";
 const CORES: usize = 2;
@@ -207,10 +207,13 @@ impl Core {
     /// Every connection in the order in which attempts would go to them.
     fn choices(&self) -> Vec<Choice> {
         let (mut choices, mut tried) = (Vec::new(), Tried::default());
-        while let Ok(choice) = self
-            .tunnels
-            .choose(TUNNEL, &host("a.test"), &tried, Trailers::Unwanted)
-        {
+        while let Ok(choice) = self.tunnels.choose(
+            TUNNEL,
+            &host("a.test"),
+            &tried,
+            Trailers::Unwanted,
+            Doubted::Avoided,
+        ) {
             tried.connections.push(choice.id);
             choices.push(choice);
         }
@@ -499,7 +502,13 @@ fn strangers_are_refused_with_a_cause_and_leave_nothing_behind() {
         let host = host("a.test");
         assert_eq!(
             core.tunnels
-                .choose(TUNNEL, &host, &Tried::default(), Trailers::Unwanted)
+                .choose(
+                    TUNNEL,
+                    &host,
+                    &Tried::default(),
+                    Trailers::Unwanted,
+                    Doubted::Avoided
+                )
                 .unwrap_err(),
             NoConnection::Down
         );
@@ -550,12 +559,24 @@ fn a_replica_gets_only_hostnames_it_told_of_and_a_bad_telling_costs_nothing() {
         until(|| core.choices().is_empty()).await;
         assert!(
             core.tunnels
-                .choose(TUNNEL, &host("x.b.test"), &Tried::default(), Trailers::Unwanted)
+                .choose(
+                    TUNNEL,
+                    &host("x.b.test"),
+                    &Tried::default(),
+                    Trailers::Unwanted,
+                    Doubted::Avoided
+                )
                 .is_ok()
         );
         let refused = core
             .tunnels
-            .choose(TUNNEL, &host("a.test"), &Tried::default(), Trailers::Unwanted)
+            .choose(
+                TUNNEL,
+                &host("a.test"),
+                &Tried::default(),
+                Trailers::Unwanted,
+                Doubted::Avoided,
+            )
             .unwrap_err();
         assert_eq!(refused, NoConnection::NotServed);
     });

@@ -1,9 +1,10 @@
 //! Notices a connector that is gone without a word: TCP alone would take a quarter of an hour.
 //!
 //! ```text
-//! heard ── silent for 15 s, for 5 s while an exchange runs, or asked ─► PING ── 10 s without a byte ─► silent
+//! heard ── silent for 15 s, for 1 s while an exchange runs, or asked ─► PING ── 1 s without a byte ─► late
+//!                                                                                └─ 10 s without a byte ─► silent
 //! ```
-//! Any byte is a sign of life, so a PING that waits behind a long body accuses nobody.
+//! One that is late gets no new exchange until it is heard again. Any byte is a sign of life, so a PING that waits behind a long body accuses nobody.
 
 use std::future::{pending, poll_fn};
 use std::time::Duration;
@@ -17,8 +18,12 @@ use super::watched::Pulse;
 /// idle connection four PINGs a minute.
 const IDLE_SILENCE: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 15_000 });
 
-/// The same while somebody waits for an answer.
-const AWAITED_SILENCE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 5_000 });
+/// The same while somebody waits for an answer: as over QUIC.
+const AWAITED_SILENCE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 1_000 });
+
+/// Time for any byte after a PING before its answer is late. TCP has sent it again by then on most paths; it says nothing
+/// of round trips here.
+const LATE_TIME: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 1_000 });
 
 /// Time for any byte after a PING.
 const ANSWER_TIME: Duration = Duration::from_millis(if cfg!(test) { 2_000 } else { 10_000 });
@@ -36,15 +41,19 @@ pub(super) async fn until_silent(pings: Option<PingPong>, pulse: &Pulse) {
             // The connection has ended, which its own future tells.
             return pending().await;
         }
-        let mut deadline = asked_at + ANSWER_TIME;
+        let mut deadline = asked_at + LATE_TIME;
         while timeout_at(deadline, poll_fn(|cx| pings.poll_pong(cx)))
             .await
             .is_err()
         {
-            if pulse.heard_at() + ANSWER_TIME <= now() {
+            let silent_since = pulse.heard_at().max(asked_at);
+            let (late_at, silent_at) = (silent_since + LATE_TIME, silent_since + ANSWER_TIME);
+            if silent_at <= now() {
                 return;
             }
-            deadline = pulse.heard_at() + ANSWER_TIME;
+            let is_late = late_at <= now();
+            pulse.set_late(is_late);
+            deadline = if is_late { silent_at } else { late_at };
         }
     }
 }
@@ -58,7 +67,7 @@ async fn wait_for_reason(pulse: &Pulse) {
             IDLE_SILENCE
         };
         let due = pulse.heard_at() + silence;
-        if pulse.take_doubt() || due <= now() {
+        if pulse.take_question() || due <= now() {
             return;
         }
         tokio::select! {

@@ -18,9 +18,13 @@ const TURN_BYTES_MAX: usize = 128 << 10;
 pub(super) struct Pulse {
     heard_at: Cell<Instant>,
     in_flight: Cell<u32>,
-    /// Somebody doubts that the connector lives.
-    is_doubted: Cell<bool>,
+    /// Somebody wants a sign of life.
+    is_wanted: Cell<bool>,
     is_asked: Notify,
+    /// The answer to a PING is late.
+    is_late: Cell<bool>,
+    /// Rung whenever that changes.
+    lateness: Notify,
     is_ending: Cell<bool>,
     reader: RefCell<Option<Waker>>,
 }
@@ -30,8 +34,10 @@ impl Default for Pulse {
         Self {
             heard_at: Cell::new(now()),
             in_flight: Cell::new(0),
-            is_doubted: Cell::new(false),
+            is_wanted: Cell::new(false),
             is_asked: Notify::new(),
+            is_late: Cell::new(false),
+            lateness: Notify::new(),
             is_ending: Cell::new(false),
             reader: RefCell::default(),
         }
@@ -55,17 +61,41 @@ impl Pulse {
     }
 
     /// Makes the keeper ask at once.
-    pub(super) fn doubt(&self) {
-        self.is_doubted.set(true);
+    pub(super) fn ask(&self) {
+        self.is_wanted.set(true);
         self.is_asked.notify_one();
     }
 
-    /// Whether somebody doubts; the question is then taken as asked.
-    pub(super) fn take_doubt(&self) -> bool {
-        self.is_doubted.take()
+    /// Whether somebody wants to know; the question is then taken as asked.
+    pub(super) fn take_question(&self) -> bool {
+        self.is_wanted.take()
     }
 
-    /// Waits for a doubt, or for the first exchange after a time without.
+    /// Whether the connector is late with an answer.
+    pub(super) fn is_late(&self) -> bool {
+        self.is_late.get()
+    }
+
+    /// Notes that the connector is late, or was heard.
+    pub(super) fn set_late(&self, is_late: bool) {
+        if self.is_late.replace(is_late) != is_late {
+            self.lateness.notify_waiters();
+        }
+    }
+
+    /// Waits until the connector is late, or is not.
+    pub(super) async fn until_late(&self, is_late: bool) {
+        loop {
+            // Taken before the look, so that no change is missed.
+            let changed = self.lateness.notified();
+            if self.is_late.get() == is_late {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits for a question, or for the first exchange after a time without.
     pub(super) async fn asked(&self) {
         self.is_asked.notified().await;
     }
@@ -136,6 +166,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         if count > 0 {
             this.turn_bytes += count;
             this.pulse.heard_at.set(now());
+            this.pulse.set_late(false);
         }
         if read.is_pending() {
             this.turn_bytes = 0;

@@ -44,16 +44,6 @@ pub(crate) enum Lost {
     Http2(tunnel_http2::Lost),
 }
 
-impl Lost {
-    /// Whether the connector was not heard for too long.
-    pub(crate) fn is_silence(&self) -> bool {
-        match self {
-            Self::Quic(error) => error.is_timeout(),
-            Self::Http2(lost) => *lost == tunnel_http2::Lost::Silent,
-        }
-    }
-}
-
 impl Connection {
     pub(crate) fn transport(&self) -> Transport {
         match self {
@@ -109,11 +99,27 @@ impl Connection {
         }
     }
 
-    /// Waits until the connector is late with an answer although the connection may live.
+    /// Waits until the connector is late with an answer although the connection may live, or seen at a new address.
     pub(crate) async fn doubted(&self) {
         match self {
             Self::Quic(connection) => connection.doubted().await,
-            Self::Http2(_) => pending().await,
+            Self::Http2(connection) => connection.doubted().await,
+        }
+    }
+
+    /// Whether the connector is late with an answer.
+    pub(crate) fn is_doubted(&self) -> bool {
+        match self {
+            Self::Quic(connection) => connection.is_doubted(),
+            Self::Http2(connection) => connection.is_doubted(),
+        }
+    }
+
+    /// Waits until the connector is not late any more. Never ends if the connection ends before.
+    pub(crate) async fn cleared(&self) {
+        match self {
+            Self::Quic(connection) => connection.cleared().await,
+            Self::Http2(connection) => connection.cleared().await,
         }
     }
 

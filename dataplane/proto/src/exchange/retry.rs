@@ -4,6 +4,7 @@
 //! never opened ────────────────► any request              ─► another connection, if possible of another replica
 //! origin not reached ──────────► any request that is held   ─► another replica: its origin may be another
 //! connection lost ─────────────► idempotent and held     ─► the same
+//! connection late ─────────────► idempotent, no body         ─► another replica that is not, at once
 //! origin at its limit ──────────► any request that is held   ─► another replica: its limit is its own
 //! failure reported, or reset ───► idempotent and held     ─► another replica: the origin is the same
 //! silent, or answer begun ──────► never
@@ -37,6 +38,8 @@ pub enum Failure {
     NotOpened,
     /// The connection was lost after the request was sent at least in part.
     Lost,
+    /// The connection is late with an answer and may be lost; no answer has begun on it.
+    Doubted,
     /// The connector says that it got no answer from the origin, or resets the stream: a reset may discard
     /// such words on their way.
     Reported,
@@ -56,7 +59,7 @@ impl Failure {
     /// What a visitor is told if this is the end.
     pub const fn code(self) -> ErrorCode {
         match self {
-            Self::NotOpened | Self::Lost => ErrorCode::TunnelLost,
+            Self::NotOpened | Self::Lost | Self::Doubted => ErrorCode::TunnelLost,
             Self::Reported | Self::Unreached => ErrorCode::OriginUnreachable,
             Self::Busy => ErrorCode::OriginBusy,
             Self::Invalid => ErrorCode::OriginBadResponse,
@@ -70,7 +73,13 @@ impl Failure {
     const fn costs(self) -> bool {
         match self {
             Self::NotOpened | Self::Unreached => false,
-            Self::Lost | Self::Reported | Self::Busy | Self::Invalid | Self::TooLarge | Self::Silent => true,
+            Self::Lost
+            | Self::Doubted
+            | Self::Reported
+            | Self::Busy
+            | Self::Invalid
+            | Self::TooLarge
+            | Self::Silent => true,
         }
     }
 }
@@ -128,6 +137,12 @@ impl Budget {
         self.tenths = (self.tenths + Self::DEPOSIT_TENTHS).min(Self::TENTHS_MAX);
     }
 
+    /// Whether a retry could be paid for.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        self.tenths >= Self::RETRY_TENTHS
+    }
+
     fn withdraw(&mut self) -> bool {
         match self.tenths.checked_sub(Self::RETRY_TENTHS) {
             Some(left) => {
@@ -155,11 +170,12 @@ pub fn decide(failure: Failure, attempted: &Attempted<'_>, budget: &mut Budget) 
     let is_replayable = attempted.held == Held::Whole && attempted.method.is_idempotent();
     let verdict = match failure {
         Failure::NotOpened if attempted.held == Held::Whole => Verdict::OtherConnection,
-        Failure::Lost if is_replayable => Verdict::OtherConnection,
+        Failure::Lost | Failure::Doubted if is_replayable => Verdict::OtherConnection,
         Failure::Reported if is_replayable => Verdict::OtherReplica,
         Failure::Unreached | Failure::Busy if attempted.held == Held::Whole => Verdict::OtherReplica,
         Failure::NotOpened
         | Failure::Lost
+        | Failure::Doubted
         | Failure::Reported
         | Failure::Unreached
         | Failure::Busy
@@ -180,7 +196,7 @@ pub fn decide(failure: Failure, attempted: &Attempted<'_>, budget: &mut Budget) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Failure::{Busy, Invalid, Lost, NotOpened, Reported, Silent, Unreached};
+    use Failure::{Busy, Doubted, Invalid, Lost, NotOpened, Reported, Silent, Unreached};
     use Held::{Gone, Whole};
     use Verdict::{GiveUp, OtherConnection, OtherReplica};
 
@@ -205,6 +221,8 @@ mod tests {
             (Lost, Method::PUT, Gone, GiveUp(ErrorCode::TunnelLost)),
             (Lost, Method::POST, Whole, GiveUp(ErrorCode::TunnelLost)),
             (Lost, Method::PATCH, Whole, GiveUp(ErrorCode::TunnelLost)),
+            (Doubted, Method::GET, Whole, OtherConnection),
+            (Doubted, Method::POST, Whole, GiveUp(ErrorCode::TunnelLost)),
             (Reported, Method::GET, Whole, OtherReplica),
             (
                 Reported,
@@ -276,7 +294,9 @@ mod tests {
         for _ in 0..5 {
             budget.deposit();
         }
+        assert!(budget.has_token());
         assert_eq!(decide(Lost, &attempted, &mut budget), OtherConnection);
+        assert!(!budget.has_token());
         assert_eq!(
             decide(Lost, &attempted, &mut budget),
             GiveUp(ErrorCode::TunnelLost)

@@ -87,7 +87,7 @@ impl Track {
     pub(super) fn on_failure(&mut self, end: End, failures_max: u32) -> Option<Protocol> {
         match end {
             End::DialFailed | End::Silent => self.failures += 1,
-            End::Refused | End::Closed => return None,
+            End::Refused | End::Closed | End::Forgotten => return None,
         }
         let limit = if self.is_alternating {
             1

@@ -3,12 +3,14 @@
 //! Does not: act on the endpoint or the pump ([`connection`](super) does).
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
 use quinn_proto::{Side, StreamEvent, StreamId, VarInt};
 use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
 
 use super::super::endpoint::EndpointState;
 use super::super::outcome::ConnectionError;
@@ -33,6 +35,8 @@ pub(crate) struct ConnectionState {
     pub(super) exchange_halves: usize,
     /// Times that the peer was late with an answer.
     pub(super) doubts: u64,
+    /// Rung when a peer that was late is heard.
+    pub(super) cleared: Rc<Notify>,
     /// Turns of the pump that had to do with this connection.
     pub(super) turns: u64,
     /// Writers that may go on, with what they were [served](StreamWaiters::served), the latest to wait first; empty

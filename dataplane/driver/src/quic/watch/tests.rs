@@ -10,6 +10,8 @@ struct Lab {
     start: Instant,
     sent: FrameStats,
     received: FrameStats,
+    /// Far away by default, so that an answer is late after the longest time.
+    rtt: Duration,
     has_exchange: bool,
 }
 
@@ -21,6 +23,7 @@ impl Lab {
             start,
             sent: FrameStats::default(),
             received: FrameStats::default(),
+            rtt: Duration::from_millis(300),
             has_exchange: false,
         }
     }
@@ -36,7 +39,8 @@ impl Lab {
     }
 
     fn turn(&mut self, seconds: f64) -> bool {
-        self.watch.note(self.at(seconds), &self.sent, &self.received)
+        let now = self.at(seconds);
+        self.watch.note(now, self.rtt, &self.sent, &self.received)
     }
 
     fn asks(&mut self, seconds: f64) {
@@ -91,6 +95,7 @@ fn a_question_extends_the_wait_of_a_strict_connection_once() {
     let mut lab = Lab::new();
     lab.asks(4.0);
     lab.asks(4.5);
+    assert_eq!(lab.verdict(), (5.0, Verdict::Doubt));
     assert_eq!(lab.verdict(), (9.0, Verdict::Lost));
 }
 
@@ -219,4 +224,39 @@ fn the_answer_to_a_lone_ping_may_take_its_time() {
     lab.asks(59.9);
     assert_eq!(lab.verdict(), (60.0, Verdict::Ping));
     assert_eq!(lab.watch.patience(false), None);
+}
+
+#[test]
+fn a_near_peer_is_doubted_sooner_than_a_far_one() {
+    for (rtt_ms, late) in [(0, 0.2), (1, 0.2), (50, 0.375), (100, 0.675), (400, 1.0)] {
+        for mut lab in [Lab::new(), Lab::patient()] {
+            lab.rtt = Duration::from_millis(rtt_ms);
+            lab.asks(10.0);
+            assert_eq!(lab.verdict(), (10.0 + late, Verdict::Doubt), "{rtt_ms} ms");
+            assert!(lab.watch.is_in_doubt());
+            lab.hears(10.9);
+            assert!(!lab.watch.is_in_doubt());
+        }
+    }
+}
+
+#[test]
+fn doubt_comes_once_and_pings_go_on_from_it() {
+    let mut lab = Lab::patient();
+    lab.rtt = Duration::ZERO;
+    lab.asks(10.0);
+    assert_eq!(lab.verdict(), (10.2, Verdict::Doubt));
+    for second in [11.2, 12.2, 13.2, 14.2] {
+        assert_eq!(lab.verdict(), (second, Verdict::Ping));
+    }
+    assert_eq!(lab.verdict(), (15.0, Verdict::Lost));
+}
+
+#[test]
+fn a_lone_ping_is_late_once_it_has_been_repeated() {
+    let mut lab = Lab::patient();
+    lab.rtt = Duration::ZERO;
+    lab.watch.ping_by_clock(lab.at(20.0), Duration::from_secs(20));
+    assert_eq!(lab.verdict(), (20.0, Verdict::Ping));
+    assert_eq!(lab.verdict(), (20.5, Verdict::Doubt));
 }

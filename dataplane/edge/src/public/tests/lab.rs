@@ -176,6 +176,7 @@ impl Lab {
             order: u64::from(number),
             core: 1,
             is_draining: false,
+            is_doubted: false,
             carries_trailers: true,
             handle: Handle::new(Transport::Quic),
         }));
