@@ -16,6 +16,7 @@ use std::time::Duration;
 use adit_driver::core::{CORES_MAX, default_count};
 use adit_driver::cpus::Cpus;
 use adit_driver::kernel::IoChoice;
+use adit_proto::flow_policy::FlowPolicy;
 use adit_proto::ingress::Ingress;
 use adit_proto::ingress::service::OriginService;
 use adit_proto::ingress::settings::OriginSettings;
@@ -35,6 +36,7 @@ pub(crate) mod duration;
 mod error;
 mod file;
 mod flags;
+mod flows;
 mod identity;
 pub mod ingress_file;
 mod keys;
@@ -87,6 +89,8 @@ pub struct Config {
     pub(crate) ingress: Ingress,
     /// Whether anybody said what `ingress` is.
     pub(crate) has_rules: bool,
+    /// What edges may have dialled by naming it.
+    pub(crate) flows: FlowPolicy,
     /// `host:port` in the given order.
     pub(crate) edges: Vec<String>,
     /// Through which they are reached.
@@ -167,11 +171,13 @@ impl Config {
         let edges = edges(&flags)?;
         let transport = transport::transport(flags.protocol.as_deref(), &mut warnings)?;
         let (proxy, transport) = proxy::find(&flags, &edges, transport, &mut warnings)?;
+        let flows = flows(file, &mut warnings, &mut slips)?;
         let ingress = ingress(file, &flags, &mut warnings, &mut slips)?;
         Ok(Self {
             identity,
             has_rules: ingress.is_some(),
             ingress: ingress.unwrap_or_else(remote::default_ingress),
+            flows,
             edges,
             proxy,
             cacert: flags.cacert.as_deref().map(file::expand),
@@ -261,6 +267,23 @@ fn check_pools(ingress: &Ingress) -> Result<(), ConfigError> {
     distinct
         .into_iter()
         .try_for_each(|pool| trust::add(&mut RootCertStore::empty(), pool))
+}
+
+/// What edges may have dialled by naming it.
+fn flows(
+    file: &File,
+    warnings: &mut Vec<String>,
+    slips: &mut Vec<String>,
+) -> Result<FlowPolicy, ConfigError> {
+    let mut ignored_keys = Vec::new();
+    let flows = flows::read(file.keys(), &mut ignored_keys).map_err(|error| file.blame(error))?;
+    note(
+        warnings,
+        slips,
+        "key of warp-routing without effect",
+        ignored_keys,
+    );
+    Ok(flows)
 }
 
 /// What is served, if anybody said it.

@@ -1,6 +1,7 @@
 //! The configuration as others read it: what an edge is told of a local one, and what `/config` shows.
 //!
-//! Durations are whole seconds, as in configurations pushed by an edge.
+//! Durations are whole seconds, as in configurations pushed by an edge. Values of headers that requests get are often
+//! credentials for the origin: only their names leave this process.
 //!
 //! Source: cloudflared `ingress/config.go`, `orchestration/orchestrator.go`.
 
@@ -17,6 +18,9 @@ use adit_proto::origin_pool::settings::{BreakerText, CheckText, PoolText};
 use serde_json::{Map, Value, json};
 
 use crate::run::settings::IngressState;
+
+/// Stands for what is not told.
+const REDACTED: &str = "[redacted]";
 
 /// The body of `updateLocalConfiguration`: rules with the settings that differ from the defaults.
 pub(crate) fn render(ingress: &Ingress, flags: &BTreeMap<&'static str, String>) -> Vec<u8> {
@@ -115,6 +119,13 @@ fn ours(settings: &OriginSettings) -> impl Iterator<Item = (&'static str, Value)
             .collect()
     };
     let headers = |text: &HeaderEditsText| json!({"set": pairs(&text.set), "add": pairs(&text.add), "remove": text.remove});
+    let hidden = |text: &HeaderEditsText| {
+        let hide = |pairs: &[(String, String)]| -> Map<String, Value> {
+            let names = pairs.iter().map(|(name, _)| name.clone());
+            names.map(|name| (name, REDACTED.into())).collect()
+        };
+        json!({"set": hide(&text.set), "add": hide(&text.add), "remove": text.remove})
+    };
     let rewrite = edits.path_rewrite.as_ref();
     [
         ("stripPrefix", edits.strip_prefix.as_deref().map(Value::from)),
@@ -122,7 +133,7 @@ fn ours(settings: &OriginSettings) -> impl Iterator<Item = (&'static str, Value)
             "pathRewrite",
             rewrite.map(|(pattern, replacement)| json!({"match": pattern, "replace": replacement})),
         ),
-        ("requestHeaders", edits.request_headers.as_deref().map(headers)),
+        ("requestHeaders", edits.request_headers.as_deref().map(hidden)),
         ("responseHeaders", edits.response_headers.as_deref().map(headers)),
         (
             "proxyProtocol",
@@ -193,6 +204,7 @@ fn ip_rule(rule: &IpRuleText) -> Value {
 #[cfg(test)]
 mod tests {
     use adit_proto::ingress::RuleText;
+    use adit_proto::ingress::edits::EditsText;
 
     use std::sync::Arc;
 
@@ -234,6 +246,45 @@ mod tests {
         assert_eq!(told, expected);
         let without: Value = serde_json::from_slice(&render(&ingress(), &BTreeMap::new())).unwrap();
         assert_eq!(without.get("__configuration_flags"), None);
+    }
+
+    #[test]
+    fn values_of_request_headers_are_told_to_nobody() {
+        let pair = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        let text = HeaderEditsText {
+            set: pair("authorization", "Bearer hush"),
+            add: pair("x-key", "hush"),
+            remove: vec!["x-old".to_owned()],
+        };
+        let visible = HeaderEditsText {
+            set: pair("x-frame-options", "DENY"),
+            ..HeaderEditsText::default()
+        };
+        let edits = EditsText {
+            request_headers: Some(text.into()),
+            response_headers: Some(visible.into()),
+            ..EditsText::default()
+        };
+        let settings = OriginSettings {
+            edits,
+            ..OriginSettings::default()
+        };
+        assert!(!format!("{settings:?}").contains("hush"), "{settings:?}");
+        let rule = RuleText {
+            hostname: String::new(),
+            path: String::new(),
+            service: "http://127.0.0.1:1".to_owned(),
+            settings,
+        };
+        let ingress = Ingress::parse(&[rule]).unwrap();
+        assert!(!format!("{ingress:?}").contains("hush"), "{ingress:?}");
+        let told = String::from_utf8(render(&ingress, &BTreeMap::new())).unwrap();
+        let shown = describe(&IngressState::local(ingress, &Groups::new(Arc::default(), 7))).to_string();
+        for text in [told, shown] {
+            assert!(!text.contains("hush"), "{text}");
+            assert!(text.contains("authorization") && text.contains("x-key") && text.contains("x-old"));
+            assert!(text.contains("DENY"), "visitors see it anyway: {text}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod ingress;
 pub mod origin_pool;
 pub mod websocket;
 pub mod socks;
+pub mod flow_policy;
 pub mod traversal;
 
 // What keeps a connector connected.

@@ -3,6 +3,7 @@
 use adit_proto::exchange::connector::{RequestError, UnknownCoding};
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::exchange::reach::{Reach, UNREACHABLE};
+use adit_proto::flow_policy::FlowRefusal;
 use adit_wire::connect::HeadError;
 
 use super::HEAD_DEADLINE;
@@ -30,6 +31,8 @@ pub(super) enum ExchangeError {
     Destination(#[from] DestinationError),
     #[error("ParseAddr({0:?}): unable to parse IP")]
     FlowAddress(String),
+    #[error(transparent)]
+    FlowRefused(#[from] FlowRefusal),
     #[error(transparent)]
     Conversation(#[from] ConversationError),
     #[error("the origin's response head cannot be passed on")]
@@ -63,7 +66,8 @@ impl ExchangeError {
             | Self::Coding(_)
             | Self::ResponseHead(_)
             | Self::Destination(_)
-            | Self::FlowAddress(_) => excuse(chain(self), Reach::Unknown),
+            | Self::FlowAddress(_)
+            | Self::FlowRefused(_) => excuse(chain(self), Reach::Unknown),
             Self::Origin(error) => excuse(format!("{UNREACHABLE}: {}", chain(error)), error.reach()),
             Self::Asked(error) => excuse(format!("{UNREACHABLE}: {}", chain(error)), Reach::Asked),
             Self::Head(_)

@@ -6,6 +6,8 @@
 //! flow:      ip:port     ─► dial ─► ack ─► relay of raw bytes
 //! ```
 
+use std::net::SocketAddr;
+
 use adit_proto::exchange::connector::RequestHead;
 use adit_proto::socks::Reply;
 use bytes::Bytes;
@@ -134,9 +136,10 @@ pub(super) async fn flow<S: ToEdge, R: FromEdge>(
     first: Bytes,
     stream: &mut Stream<'_, S, R>,
 ) -> Result<(), ExchangeError> {
-    let address = std::str::from_utf8(dest).ok().and_then(|dest| dest.parse().ok());
+    let address: Option<SocketAddr> = std::str::from_utf8(dest).ok().and_then(|dest| dest.parse().ok());
     let address =
         address.ok_or_else(|| ExchangeError::FlowAddress(String::from_utf8_lossy(dest).into_owned()))?;
+    core.settings.flows.check(address.ip())?;
     let connecting = core.metrics.connects.begin();
     let io = tokio::select! {
         biased;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use adit_driver::quic::WindowBudget;
+use adit_proto::flow_policy::FlowPolicy;
 use adit_proto::ingress::Ingress;
 use adit_wire::config_push::{ConfigApplied, ConfigUpdate, VERSION_NONE};
 use adit_wire::registration::{ClientInfo, TunnelAuth};
@@ -40,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) changes: watch::Sender<()>,
     /// Says that the local ingress was replaced.
     pub(crate) local_changes: watch::Sender<()>,
+    /// What edges may have dialled by naming it.
+    pub(crate) flows: FlowPolicy,
     /// Who may sign an edge's certificate.
     pub(crate) roots: RootCertStore,
     /// The file that some of them came from.

@@ -230,6 +230,18 @@ async fn flow(connection: &Connection) {
     let (_send, mut recv) = open("localhost:1").await;
     let head = read_head(&mut recv, &mut BytesMut::new()).await;
     assert_eq!(head.error, &b"ParseAddr(\"localhost:1\"): unable to parse IP"[..]);
+    // Of the special addresses only the one that the file names is dialled.
+    for special in [
+        "127.0.0.2:1",
+        "[::1]:1",
+        "169.254.169.254:80",
+        "[::ffff:169.254.169.254]:80",
+    ] {
+        let (_send, mut recv) = open(special).await;
+        let head = read_head(&mut recv, &mut BytesMut::new()).await;
+        let error = String::from_utf8_lossy(&head.error);
+        assert!(error.contains("warp-routing.also-allow"), "{special}: {error}");
+    }
 }
 
 async fn push(connection: &Connection) {

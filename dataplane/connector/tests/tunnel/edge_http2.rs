@@ -306,8 +306,10 @@ impl Edge {
         assert_eq!(read_some(&mut stream, b"echo".len()).await, "echo");
         sending.send_data(Bytes::new(), true).unwrap();
         assert_eq!(read(&mut stream).await.unwrap(), "");
-        let answer = self.ask(flow("localhost:1"), Bytes::new()).await;
-        assert_eq!(answer.head.status(), 502);
+        for refused in ["localhost:1", "127.0.0.2:1", "169.254.169.254:80"] {
+            let answer = self.ask(flow(refused), Bytes::new()).await;
+            assert_eq!(answer.head.status(), 502, "{refused}");
+        }
     }
 
     async fn push(&mut self) {

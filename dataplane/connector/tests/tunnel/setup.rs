@@ -35,7 +35,7 @@ pub(crate) fn write_config(dir: &Path) {
         .unwrap();
     let down = nobody.local_addr().unwrap().as_socket().unwrap();
     let text = format!(
-        "ingress:\n\
+        "warp-routing: {{enabled: true, also-allow: [127.0.0.1]}}\ningress:\n\
          - hostname: app.test\n  service: http://{plain}\n\
          - hostname: internal.test\n  service: http://{plain}\n\
          \x20 originRequest: {{httpHostHeader: inside}}\n\

@@ -5,6 +5,7 @@
 //! ```
 //! The query stays as it is. Rules are still chosen by the visitor's path. Keys of ours; cloudflared ignores them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::header::{
@@ -25,8 +26,8 @@ const TARGET_BYTES_MAX: usize = 8000;
 /// Headers that belong to a connection or to a body, or have a key of their own.
 const FORBIDDEN: [HeaderName; 6] = [HOST, CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE];
 
-/// `set`, `add` and `remove` as written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// `set`, `add` and `remove` as written. Values are often credentials, so none is printed for debugging.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct HeaderEditsText {
     /// Replaces all headers of the name.
     pub set: Vec<(String, String)>,
@@ -34,6 +35,19 @@ pub struct HeaderEditsText {
     pub add: Vec<(String, String)>,
     /// Names.
     pub remove: Vec<String>,
+}
+
+impl fmt::Debug for HeaderEditsText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |pairs: &[(String, String)]| -> Vec<String> {
+            pairs.iter().map(|(name, _)| name.clone()).collect()
+        };
+        f.debug_struct("HeaderEditsText")
+            .field("set", &names(&self.set))
+            .field("add", &names(&self.add))
+            .field("remove", &self.remove)
+            .finish()
+    }
 }
 
 /// The keys as one layer writes them; `None` where it says nothing.
@@ -181,9 +195,11 @@ impl HeaderEdits {
             Ok(name)
         };
         let line = |(of, value): &(String, String)| {
-            let checked =
-                HeaderValue::from_str(value).map_err(|_| wrong(key, value, "it is no value of a header"));
-            Ok((name(of)?, checked?))
+            // Named by its header: the value itself may be a credential, and errors are told to edges and logs.
+            let mut checked = HeaderValue::from_str(value)
+                .map_err(|_| wrong(key, of, "what it is given is no value of a header"))?;
+            checked.set_sensitive(true);
+            Ok((name(of)?, checked))
         };
         Ok(Self {
             set: text.set.iter().map(line).collect::<Result<_, _>>()?,
@@ -309,7 +325,10 @@ mod tests {
         };
         for (text, complaint) in [
             (headers("a b", "x"), "responseHeaders \"a b\": it is no name"),
-            (headers("a", "x\ny"), "responseHeaders \"x\\ny\": it is no value"),
+            (
+                headers("a", "x\ny"),
+                "responseHeaders \"a\": what it is given is no value",
+            ),
             (
                 headers("Content-Length", "1"),
                 "responseHeaders \"Content-Length\": that header",
