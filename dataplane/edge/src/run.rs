@@ -190,10 +190,7 @@ impl Process {
             service: handle,
             quic: quic_config(tunnel.clone(), windows.clone())?,
             windows,
-            reset_key: reset_key::obtain(&config.state_dir).map_err(|error| EdgeError::StateDir {
-                path: config.state_dir.clone(),
-                source: io::Error::other(error),
-            })?,
+            reset_key: obtain_reset_key(&config)?,
             tunnel_tls: TunnelTls::new(tunnel)?,
             tls: PublicTls::new(certificates.clone())?,
             log: log.clone(),
@@ -321,6 +318,14 @@ fn open_certificates(config: &Config) -> Result<Arc<Certificates>, EdgeError> {
     }
     let opened = Certificates::open(&config.certificates).map_err(unusable)?;
     Ok(Arc::new(opened))
+}
+
+fn obtain_reset_key(config: &Config) -> Result<quic::ResetKey, EdgeError> {
+    let obtained = reset_key::obtain(&config.state_dir);
+    obtained.map_err(|error| EdgeError::StateDir {
+        path: config.state_dir.clone(),
+        source: io::Error::other(error),
+    })
 }
 
 fn open_log(config: &Config) -> Result<AccessLog, EdgeError> {

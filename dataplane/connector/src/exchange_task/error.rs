@@ -100,6 +100,7 @@ impl ExchangeError {
             | Self::Asked(_)
             | Self::Destination(_)
             | Self::FlowAddress(_)
+            | Self::FlowRefused(_)
             | Self::Conversation(_)
             | Self::ResponseBody(_)
             | Self::Relay
