@@ -179,21 +179,6 @@ fn a_visitor_who_takes_nothing_is_given_up(io: IoMode) {
     // All the while nothing was there for the one who waits for an event.
     origin.open("events", 1);
     events.read_until("data: 0\n\n", deadline::STEP);
-    // Nor has he who reads slowly been given up.
-    assert_eq!(
-        site.visit("/bytes?count=4000000")
-            .arg("--limit-rate")
-            .arg("1M")
-            .run()
-            .body
-            .len(),
-        4_000_000
-    );
-    let ended = site.edge.metrics().sum("edge_exchange_errors_total", &[]);
-    assert!(
-        (ended - 2.0).abs() < 0.5,
-        "{ended} exchanges have ended in an error"
-    );
 }
 
 /// Frames of HTTP/2 (RFC 9113 §4.1), made by hand: no client asks for nothing.
