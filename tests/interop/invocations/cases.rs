@@ -41,7 +41,8 @@ const CASE: &str = "hostnames match whatever the case of their letters";
 const SCHEME: &str = "`app.test:80` and `mailto:x` are no URLs with a hostname; cloudflared takes what stands before the colon for a scheme and matches an empty hostname";
 const HELP: &str = "help texts are other texts";
 const VERSION: &str = "another program has another version";
-const TAIL: &str = "`tail` without a tunnel or a credential is an error; cloudflared logs it and ends with 0";
+const TAIL: &str =
+    "`tail` without a tunnel, a hostname or a credential is an error; cloudflared logs it and ends with 0";
 const GONE: &str = "commands that cloudflared has given up, or that need its cloud, are unknown";
 const UNDONE: &str = "a tunnel whose credentials file cannot be written is deleted again, in other words";
 const QUICK: &str = "nobody gives quick tunnels by default, so `--quick-service` is asked for";
@@ -265,8 +266,9 @@ pub(super) const CASES: &[(&str, Beside)] = &[
         "access ssh-config --hostname a.test --short-lived-cert",
         Status(1, 0, SHORT_LIVED),
     ),
-    ("tail", Status(255, 0, TAIL)),
-    ("tail {id}", Status(1, 0, TAIL)),
+    ("tail --management-hostname m.test", Status(255, 0, TAIL)),
+    ("tail --management-hostname m.test {id}", Status(1, 0, TAIL)),
+    ("tail {id}", Status(2, 0, TAIL)),
     ("tail token bad", Words(CERT)),
     ("management token {id}", Status(2, 0, REFUSED)),
     ("management token --resource bogus {id}", Alike),
