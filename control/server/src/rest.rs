@@ -28,6 +28,7 @@ mod answer;
 mod auth;
 mod input;
 mod listen;
+mod silent;
 mod tunnels;
 mod connections;
 mod routes;

@@ -114,6 +114,9 @@ fn wrong_secret_account_or_tunnel_is_unauthorized() {
         .handle_register(edge, good.clone(), &wrong, &lab.snapshot)
         .unwrap();
     assert_eq!(refusal(&verdict), "bad-secret");
+    let RegisterOutcome::Refused(with_wrong_secret) = verdict.outcome() else {
+        panic!("refused")
+    };
     let foreign = Connection {
         account: "other".parse().unwrap(),
         ..good.clone()
@@ -127,7 +130,16 @@ fn wrong_secret_account_or_tunnel_is_unauthorized() {
     };
     assert_eq!(
         (refused.cause.as_str(), refused.should_retry),
-        ("Unauthorized: Tunnel not found", false)
+        ("Unauthorized: Invalid tunnel secret", false)
+    );
+    // A stranger sees no difference; the code is for our metrics.
+    assert_eq!(
+        (refused.cause, refused.should_retry, refused.retry_after),
+        (
+            with_wrong_secret.cause,
+            with_wrong_secret.should_retry,
+            with_wrong_secret.retry_after
+        )
     );
     assert!(lab.living().is_empty());
 }

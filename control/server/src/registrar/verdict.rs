@@ -21,7 +21,7 @@ pub enum Verdict {
 /// Why a connection may not serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// No living tunnel of that account has this id. One answer for both, so that ids cannot be probed.
+    /// No living tunnel of that account has this id.
     UnknownTunnel,
     /// The secret is not the tunnel's.
     BadSecret,
@@ -73,8 +73,8 @@ impl Reason {
     /// back-off and end themselves on most others (cloudflared `connection/errors.go`).
     pub fn refused(self) -> Refused {
         let (cause, should_retry) = match self {
-            Self::UnknownTunnel => ("Unauthorized: Tunnel not found".into(), false),
-            Self::BadSecret => ("Unauthorized: Invalid tunnel secret".into(), false),
+            // One answer for both, so that ids cannot be probed.
+            Self::UnknownTunnel | Self::BadSecret => ("Unauthorized: Invalid tunnel secret".into(), false),
             Self::TooManyReplicas { replicas_max } => (
                 format!("Unauthorized: Tunnel has {replicas_max} replicas, which is the limit"),
                 true,
@@ -91,11 +91,13 @@ impl Reason {
     }
 }
 
-/// Judges account, tunnel and secret.
+/// Judges account, tunnel and secret. A secret is compared in any case, so that the time does not tell either.
 pub fn judge_secret(snapshot: &RouteSnapshot, connection: &Connection, secret: &SecretDigest) -> Verdict {
-    match owned(snapshot, connection) {
+    let entry = owned(snapshot, connection);
+    let is_right = entry.map_or(secret, |entry| &entry.secret_digest).matches(secret);
+    match entry {
         None => Verdict::Refused(Reason::UnknownTunnel),
-        Some(entry) if !entry.secret_digest.matches(secret) => Verdict::Refused(Reason::BadSecret),
+        Some(_) if !is_right => Verdict::Refused(Reason::BadSecret),
         Some(entry) => accepted(entry),
     }
 }

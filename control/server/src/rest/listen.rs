@@ -15,7 +15,10 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-/// Connections at once; beyond it callers wait in the kernel's queue.
+use super::silent::Silent;
+
+/// Connections at once. Beyond it, one that has no request under way is closed for the next, the one that is silent for
+/// longest first: half heads keep nobody out. If all have one, callers wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 512;
 
 /// Largest body: a configuration of the largest size, and its wrapping.
@@ -44,6 +47,7 @@ pub(super) async fn serve(
 ) {
     let router = router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let silent = Silent::default();
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -51,21 +55,36 @@ pub(super) async fn serve(
         .max_buf_size(HEAD_BYTES_MAX);
     let accept = async {
         loop {
-            let Ok(slot) = slots.clone().acquire_owned().await else {
-                return;
-            };
             match listener.accept().await {
                 Ok((stream, address)) => {
+                    if slots.available_permits() == 0 {
+                        silent.close_oldest();
+                    }
+                    let Ok(slot) = slots.clone().acquire_owned().await else {
+                        return;
+                    };
                     let routes = TowerToHyperService::new(router.clone());
+                    let seat = silent.seat();
+                    let talking = seat.clone();
                     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
                         request.extensions_mut().insert(Peer(address));
-                        routes.call(request)
+                        talking.speaks();
+                        let (answer, talking) = (routes.call(request), talking.clone());
+                        async move {
+                            let answer = answer.await;
+                            talking.is_silent();
+                            answer
+                        }
                     });
                     let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
                     tokio::spawn(async move {
-                        if let Err(error) = connection.await {
-                            tracing::debug!(%error, "an API connection ended badly");
+                        tokio::select! {
+                            ended = connection => if let Err(error) = ended {
+                                tracing::debug!(%error, "an API connection ended badly");
+                            },
+                            () = seat.closed() => tracing::debug!("a silent API connection made room"),
                         }
+                        seat.speaks();
                         drop(slot);
                     });
                 }

@@ -144,7 +144,7 @@ async fn a_deleted_tunnels_connections_are_closed_and_no_new_one_is_taken() {
     let RegisterOutcome::Refused(refused) = refused else {
         panic!("refused")
     };
-    assert_eq!(refused.cause, "Unauthorized: Tunnel not found");
+    assert_eq!(refused.cause, "Unauthorized: Invalid tunnel secret");
 }
 
 #[tokio::test]
