@@ -29,7 +29,7 @@ use crate::public::listen::{self, Entrance, Speech};
 use crate::public::tls::PublicTls;
 use crate::registration;
 use crate::shares::Shares;
-use crate::tunnel_http2::accept::{self, Door, TunnelTls};
+use crate::tunnel_http2::accept::{self, Door, TunnelTls, Unregistered};
 use crate::tunnels::Tunnels;
 
 /// How often gauges of the endpoint are copied.
@@ -274,6 +274,7 @@ impl Listening {
             metrics: core.metrics.clone(),
             windows: shared.windows.clone(),
             colo: core.config.location.clone(),
+            unregistered_quic: Unregistered::default(),
             grace_period: core.config.grace_period,
         });
         let door = Door::new(shared.tunnel_tls.clone(), state.clone());

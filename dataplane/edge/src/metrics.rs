@@ -75,6 +75,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) tls_handshakes_failed: Counter,
     pub(crate) proxy_headers_refused: Counter,
     pub(crate) heads_timed_out: Counter,
+    pub(crate) floods_ended: Counter,
     // Exchanges.
     pub(crate) exchanges_started: Counter,
     pub(crate) exchanges_in_flight: Counter,
@@ -103,6 +104,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) registrations_accepted: Counter,
     pub(crate) registrations_refused: Counter,
     pub(crate) registrations_timed_out: Counter,
+    pub(crate) registrations_crowded: Counter,
     pub(crate) tunnel_http2_connections_open: Counter,
     pub(crate) tunnel_http2_refused: Counter,
     pub(crate) tunnel_tls_failed: Counter,

@@ -5,7 +5,7 @@
 //!                         ├► first bytes ─► HTTP/1.1 ───────────────────────────┴► exchange_task per request
 //!                         └► raw port, or a name of passthrough ─► exchange_task::flow per connection
 //! ```
-//! Limits: visitors per core, time for a handshake and for a head, idle time, streams and resets per HTTP/2
+//! Limits: visitors per core, time for a handshake and for a head, idle time, streams, resets and idle frames per HTTP/2
 //! connection, head size. Each has a counter or an error code.
 
 pub(crate) mod tls;
@@ -15,6 +15,7 @@ mod ahead;
 mod first_bytes;
 mod io;
 mod visitor_body;
+mod calm;
 mod http1;
 mod http2;
 mod raw;

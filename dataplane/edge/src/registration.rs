@@ -30,13 +30,16 @@ use tokio::task::JoinHandle;
 use crate::control_link::ServiceHandle;
 use crate::metrics::CoreMetrics;
 use crate::tunnel_http2;
-use crate::tunnel_http2::accept::Place;
+use crate::tunnel_http2::accept::{Place, Unregistered};
 use crate::tunnels::connection::Connection;
 use crate::tunnels::{CoreNews, Handle, LiveConnection, Tunnels};
 use control_stream::Session;
 
 /// Why a connection is closed that has not registered after its time.
 const LATE: &str = "no registration in time";
+
+/// Said to connections that come while too many have not registered.
+const CROWDED: &str = "too many connections have not registered";
 
 /// Time for a refused connector to read the cause and close by itself.
 const REFUSAL_TIME: Duration = Duration::from_secs(1);
@@ -59,6 +62,8 @@ pub(crate) struct CoreState {
     pub(crate) windows: Arc<WindowBudget>,
     /// Shown by connectors as their location.
     pub(crate) colo: String,
+    /// Connections over QUIC that have not registered.
+    pub(crate) unregistered_quic: Unregistered,
     /// Longest time an unregistered connection may finish its exchanges in.
     pub(crate) grace_period: Duration,
 }
@@ -66,6 +71,10 @@ pub(crate) struct CoreState {
 /// Serves a connection over QUIC until it is closed.
 pub(crate) async fn serve(connection: quic::Connection, core: Rc<CoreState>) {
     core.metrics.tunnel_connections_accepted.add(1);
+    let Some(unregistered) = core.unregistered_quic.take() else {
+        core.metrics.registrations_crowded.add(1);
+        return Connection::Quic(connection).close(CROWDED);
+    };
     if connection.alpn().as_deref() == Some(alpn::ADIT) {
         connection.allow_silence();
     }
@@ -90,6 +99,7 @@ pub(crate) async fn serve(connection: quic::Connection, core: Rc<CoreState>) {
         rpc.abort();
         return;
     }
+    drop(unregistered);
     let streams = side::spawn_streams(connection.clone(), core.clone());
     let datagrams = side::spawn_datagrams(connection, core.clone(), session.speaks_datagrams_v3());
     until_lost(&session, &either, &core).await;

@@ -14,6 +14,7 @@ pub mod steering;
 pub mod cidr;
 pub mod proxy_protocol;
 pub mod client_hello;
+pub mod frame_watch;
 pub mod shares;
 pub mod exchange;
 pub mod ingress;

@@ -20,12 +20,18 @@ pub(super) fn decide(
     if snapshot.generation == 0 {
         return refused("no-snapshot", "this edge has not heard from control yet", true);
     }
-    let Some(tunnel) = snapshot.tunnels.get(&connection.key.tunnel) else {
-        return refused("unknown-tunnel", "Unauthorized: Tunnel not found", true);
+    // One answer for all, after the same work, so that a stranger does not learn which part was right. Control may know
+    // better soon, of the tunnel and of its secret.
+    let wrong = |code| refused(code, "Unauthorized: Invalid tunnel secret", true);
+    let known = snapshot.tunnels.get(&connection.key.tunnel);
+    let is_right = known
+        .map_or(secret, |tunnel| &tunnel.secret_digest)
+        .matches(secret);
+    let Some(tunnel) = known else {
+        return wrong("unknown-tunnel");
     };
-    // One text for both, so that a stranger does not learn which half was right.
-    if tunnel.account != connection.account || !tunnel.secret_digest.matches(secret) {
-        return refused("bad-secret", "Unauthorized: Invalid tunnel secret", false);
+    if tunnel.account != connection.account || !is_right {
+        return wrong("bad-secret");
     }
     let is_new = !replicas.contains(&connection.key.connector);
     let limit = usize::try_from(tunnel.replicas_max).unwrap_or(usize::MAX);

@@ -82,6 +82,12 @@ const PER_CORE: &[PerCore] = &[
         "Connections closed because a request head took too long.",
         |m| &m.heads_timed_out,
     ),
+    (
+        "edge_http2_floods_ended_total",
+        C,
+        "Visitors' HTTP/2 connections ended because of too many resets or idle frames.",
+        |m| &m.floods_ended,
+    ),
     ("edge_exchanges_total", C, "Exchanges started.", |m| {
         &m.exchanges_started
     }),
@@ -203,6 +209,12 @@ const PER_CORE: &[PerCore] = &[
         |m| &m.registrations_timed_out,
     ),
     (
+        "edge_registrations_crowded_total",
+        C,
+        "QUIC connections closed because too many have not registered.",
+        |m| &m.registrations_crowded,
+    ),
+    (
         "edge_side_streams_total",
         C,
         "RPC streams opened by connectors.",
@@ -307,15 +319,10 @@ fn refusals(out: &mut String, cores: &[Arc<CoreMetrics>]) {
     let name = "edge_memory_refused_total";
     head(out, name, "counter", "Exchanges refused for want of memory.");
     for (core, metrics) in cores.iter().enumerate() {
-        for (reason, counter) in [
-            ("held", &metrics.refused_for_held),
-            ("resident", &metrics.refused_for_resident),
-        ] {
-            let count = counter.get();
-            line(
-                out,
-                format_args!("{name}{{core=\"{core}\",reason=\"{reason}\"}} {count}"),
-            );
+        let (held, resident) = (&metrics.refused_for_held, &metrics.refused_for_resident);
+        for (reason, counter) in [("held", held), ("resident", resident)] {
+            let labels = format_args!("{{core=\"{core}\",reason=\"{reason}\"}}");
+            line(out, format_args!("{name}{labels} {}", counter.get()));
         }
     }
 }

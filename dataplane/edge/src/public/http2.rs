@@ -113,7 +113,7 @@ pub(super) async fn serve<S>(core: &Rc<Core>, io: PublicIo<S>, visitor: Visitor)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let activity = io.activity();
+    let (activity, flooded) = (io.activity(), io.flooded());
     let tasks = StreamTasks::new(core.config.limits.send_timeout);
     let service = {
         let (core, activity, next) = (core.clone(), activity.clone(), tasks.next.clone());
@@ -155,10 +155,18 @@ where
                 tracing::debug!(visitor = %visitor.address, %error, "visitor connection ended");
                 Poll::Ready(None)
             }
+            Poll::Pending if flooded.get().is_some() => Poll::Ready(None),
             Poll::Pending => clock.poll_expired(cx).map(Some),
         }
     })
     .await;
+    if let Some(flood) = flooded.get() {
+        core.metrics.floods_ended.add(1);
+        tracing::debug!(visitor = %visitor.address, %flood, "visitor connection ended");
+        // Until the visitor has had time to read why. What it has under way ends with the connection.
+        let _ = timeout(GOAWAY_TIME, connection).await;
+        return;
+    }
     match expired {
         None => {}
         Some(Expired::Head) => core.metrics.heads_timed_out.add(1),

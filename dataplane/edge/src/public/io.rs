@@ -23,6 +23,8 @@ use adit_proto::limits::HEAD_DEADLINE;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::calm::{Calm, Flooded, poll_hushed};
+
 /// Silence after which a connection dozes. Entering HTTP again costs some microseconds, which only visitors pay
 /// who pause this long; buffers and state of HTTP are 20 KiB, which all who pause longer do not hold.
 const DOZE_AFTER: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 250 });
@@ -218,6 +220,8 @@ pub(super) struct PublicIo<S> {
     ahead: Bytes,
     activity: Rc<Activity>,
     patience: Patience,
+    /// For HTTP/2.
+    calm: Option<Box<Calm>>,
 }
 
 impl<S> PublicIo<S> {
@@ -239,6 +243,7 @@ impl<S> PublicIo<S> {
             ahead,
             activity: Rc::new(activity),
             patience: Patience::new(send_timeout),
+            calm: (heads == Heads::First).then(|| Box::new(Calm::new())),
         }
     }
 
@@ -255,6 +260,24 @@ impl<S> PublicIo<S> {
 
     pub(super) fn activity(&self) -> Rc<Activity> {
         self.activity.clone()
+    }
+
+    /// A flood has ended the connection: nothing more is sent.
+    fn is_hushed(&self) -> bool {
+        self.calm.as_ref().is_some_and(|calm| calm.is_hushed())
+    }
+
+    fn note_sent(&mut self, offered: usize, taken: &Poll<io::Result<usize>>) {
+        if let (Some(calm), Poll::Ready(Ok(count))) = (&mut self.calm, taken) {
+            calm.on_sent(offered, *count);
+        }
+    }
+
+    /// Tells of a flood of frames.
+    pub(super) fn flooded(&self) -> Flooded {
+        self.calm
+            .as_ref()
+            .map_or_else(Flooded::default, |calm| calm.flooded())
     }
 
     /// Takes back what HTTP has read and not used.
@@ -290,7 +313,7 @@ impl<S: AsyncRead + Unpin> PublicIo<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for PublicIo<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PublicIo<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -299,9 +322,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for PublicIo<S> {
         let this = self.get_mut();
         if !this.ahead.is_empty() {
             let count = this.ahead.len().min(buffer.remaining());
-            buffer.put_slice(&this.ahead.split_to(count));
+            let bytes = this.ahead.split_to(count);
+            if let Some(calm) = &mut this.calm {
+                // No more than the preface and what came with it: not yet a flood.
+                calm.on_read(cx, &mut this.stream, &bytes);
+            }
+            buffer.put_slice(&bytes);
             this.activity.on_bytes();
             return Poll::Ready(Ok(()));
+        }
+        if this.is_hushed() {
+            return poll_hushed(cx, &mut this.stream);
         }
         if this.activity.half_close.silent_since.get().is_some() {
             // The stream has ended, and need not say so again.
@@ -312,8 +343,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for PublicIo<S> {
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() {
             this.activity.on_bytes();
+            if let Some(calm) = &mut this.calm
+                && calm.on_read(cx, &mut this.stream, came)
+            {
+                buffer.set_filled(before);
+                return poll_hushed(cx, &mut this.stream);
+            }
         } else if matches!(read, Poll::Ready(Ok(()))) && this.activity.holds_end_back(cx) {
             return Poll::Pending;
         }
@@ -325,10 +363,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.activity.is_flushed.set(false);
+        if this.is_hushed() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let taken = Pin::new(&mut this.stream).poll_write(cx, bytes);
         if taken.is_ready() {
             this.activity.on_sent();
         }
+        this.note_sent(bytes.len(), &taken);
         this.poll_taken(cx, taken)
     }
 
@@ -339,10 +381,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.activity.is_flushed.set(false);
+        let offered = slices.iter().map(|slice| slice.len()).sum();
+        if this.is_hushed() {
+            return Poll::Ready(Ok(offered));
+        }
         let taken = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
         if taken.is_ready() {
             this.activity.on_sent();
         }
+        this.note_sent(offered, &taken);
         this.poll_taken(cx, taken)
     }
 

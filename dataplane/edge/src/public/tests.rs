@@ -2,6 +2,7 @@
 //! the exchange goes the way of one whose connection lives on another core.
 
 mod errors;
+mod floods;
 mod lab;
 mod shares;
 mod trailers;

@@ -155,6 +155,7 @@ impl Core {
             metrics: metrics.clone(),
             windows: quic::WindowBudget::new(0),
             colo: "LAB".into(),
+            unregistered_quic: Default::default(),
             grace_period: Duration::from_secs(5),
         });
         let listener = Listener::from_std(listener, context.io).unwrap();

@@ -24,7 +24,7 @@ use tokio_rustls::server::TlsStream;
 use super::Connection;
 use crate::registration::{self, CoreState};
 
-/// Connections of one core that have not registered; more are closed on arrival.
+/// Connections of one core over each transport that have not registered; more are closed on arrival.
 const UNREGISTERED_MAX: usize = 2_048;
 
 /// Connections of one core; more are closed on arrival. Each takes a descriptor.
@@ -75,6 +75,16 @@ impl Places {
     fn take(&self) -> Option<(Place, Place)> {
         let is_free = self.taken.get() < CONNECTIONS_MAX && self.unregistered.get() < UNREGISTERED_MAX;
         is_free.then(|| (Place::of(&self.taken), Place::of(&self.unregistered)))
+    }
+}
+
+/// The places for connections of one core over QUIC that have not registered.
+#[derive(Default)]
+pub(crate) struct Unregistered(Rc<Cell<usize>>);
+
+impl Unregistered {
+    pub(crate) fn take(&self) -> Option<Place> {
+        (self.0.get() < UNREGISTERED_MAX).then(|| Place::of(&self.0))
     }
 }
 
@@ -175,4 +185,19 @@ async fn serve<S>(
         Err(error) => tracing::debug!(%remote, %error, "connector left at once"),
     }
     drop(place);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_connections_over_quic_may_be_without_registration() {
+        let unregistered = Unregistered::default();
+        let mut places: Vec<_> = (0..UNREGISTERED_MAX).map_while(|_| unregistered.take()).collect();
+        assert_eq!(places.len(), UNREGISTERED_MAX);
+        assert!(unregistered.take().is_none());
+        places.pop();
+        assert!(unregistered.take().is_some());
+    }
 }

@@ -1,0 +1,103 @@
+//! Ends an HTTP/2 connection whose visitor floods it with frames.
+//!
+//! ```text
+//! watching ─flood─► GOAWAY(ENHANCE_YOUR_CALM) ─► hushed: what comes is thrown away, what goes is not sent
+//! ```
+//! The bytes of both directions pass through here in clear, below hyper, which has no hook for it. GOAWAY is written
+//! between two of hyper's writes. These end with a frame unless the visitor does not read, and then GOAWAY would not
+//! reach it either: it is left out. Throwing away what still comes keeps the kernel from resetting the
+//! connection before GOAWAY is read; the caller bounds the time of it.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use adit_driver::time::now;
+use adit_proto::frame_watch::{Flood, FrameWatch};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes thrown away in one turn of the core.
+const HUSHED_BYTES_PER_TURN: usize = 64 << 10;
+
+/// Tells whoever serves the connection.
+pub(super) type Flooded = Rc<Cell<Option<Flood>>>;
+
+/// The watch over one visitor's connection.
+#[derive(Debug)]
+pub(super) struct Calm {
+    frames: FrameWatch,
+    flooded: Flooded,
+    /// hyper's last write was taken whole.
+    is_between_frames: bool,
+}
+
+impl Calm {
+    pub(super) fn new() -> Self {
+        Self {
+            frames: FrameWatch::new(now()),
+            flooded: Flooded::default(),
+            is_between_frames: true,
+        }
+    }
+
+    pub(super) fn flooded(&self) -> Flooded {
+        self.flooded.clone()
+    }
+
+    pub(super) fn is_hushed(&self) -> bool {
+        self.flooded.get().is_some()
+    }
+
+    /// Notes that of `offered` bytes the stream took `taken`.
+    pub(super) fn on_sent(&mut self, offered: usize, taken: usize) {
+        self.is_between_frames = offered == taken;
+        self.frames.handle_sent(taken);
+    }
+
+    /// Looks at what was read; true when it is the beginning of the end.
+    pub(super) fn on_read<S>(&mut self, cx: &mut Context<'_>, stream: &mut S, read: &[u8]) -> bool
+    where
+        S: AsyncWrite + Unpin,
+    {
+        let Err(flood) = self.frames.handle_bytes(now(), read) else {
+            return false;
+        };
+        self.flooded.set(Some(flood));
+        if self.is_between_frames {
+            let goaway = goaway(self.frames.last_stream());
+            // A socket that takes nothing has a visitor that reads nothing.
+            if let Poll::Ready(Ok(_)) = Pin::new(&mut *stream).poll_write(cx, &goaway) {
+                let _ = Pin::new(stream).poll_flush(cx);
+            }
+        }
+        true
+    }
+}
+
+/// GOAWAY with ENHANCE_YOUR_CALM (RFC 9113 §6.8, §7).
+fn goaway(last_stream: u32) -> [u8; 17] {
+    const ENHANCE_YOUR_CALM: u32 = 0xb;
+    let mut frame = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    frame[9..13].copy_from_slice(&last_stream.to_be_bytes());
+    frame[13..].copy_from_slice(&ENHANCE_YOUR_CALM.to_be_bytes());
+    frame
+}
+
+/// Throws away what comes; ready at the end of the stream.
+pub(super) fn poll_hushed<S: AsyncRead + Unpin>(
+    cx: &mut Context<'_>,
+    stream: &mut S,
+) -> Poll<io::Result<()>> {
+    let mut memory = [0; 4_096];
+    for _ in 0..HUSHED_BYTES_PER_TURN / memory.len() {
+        let mut scratch = ReadBuf::new(&mut memory);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut scratch))?;
+        if scratch.filled().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
