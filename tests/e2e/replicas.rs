@@ -1,9 +1,11 @@
 //! Two replicas of one tunnel, each with an origin of its own, one of which dies.
 
+use adit_proto::exchange::error_code::ErrorCode;
 use adit_tests::binary::IoMode;
+use adit_tests::deadline;
 use adit_tests::origin::nginx::Nginx;
 use adit_tests::site::connector::Connector;
-use adit_tests::site::{Site, SiteSettings};
+use adit_tests::site::{Site, SiteSettings, error_code};
 
 /// Requests of one kind in one story.
 const REQUESTS: u32 = 1_000;
@@ -16,7 +18,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn start(settings: SiteSettings, protocol: &str, keys: &str) -> Self {
+    fn start(settings: SiteSettings, protocol: &str) -> Self {
         let origins = [Nginx::start(), Nginx::start()];
         for (number, origin) in origins.iter().enumerate() {
             std::fs::write(origin.root().join("who"), number.to_string()).expect("a fresh file");
@@ -24,11 +26,7 @@ impl Pair {
         let site = settings.start();
         let tunnel = site.tunnel("lab");
         let connectors = [0, 1].map(|number: usize| {
-            let rule = format!(
-                "  - service: {}\n    originRequest: {keys}\n",
-                origins[number].url()
-            );
-            let connector = site.connector(&tunnel).ingress(&rule);
+            let connector = site.connector(&tunnel).service(&origins[number].url());
             let connector = connector.run_flags(["--protocol", protocol]).start();
             connector.wait_connections(4);
             connector
@@ -53,6 +51,11 @@ impl Pair {
         counts
     }
 
+    /// A counter of the edge, over all cores and labels.
+    fn edge(&self, name: &str) -> f64 {
+        self.site.edge.metrics().sum(name, &[])
+    }
+
     /// Requests over several connections; none may fail.
     fn load(&self) {
         let form = self.site.write("form", "some=form&of=a+few&bytes");
@@ -71,15 +74,41 @@ impl Pair {
     }
 }
 
-/// No request reaches the dead origin, so all of them go to the other replica, whatever their method.
+/// No request reaches the dead origin, so all of them go to the other replica, whatever their method; soon none asks the
+/// dead one any more, but for one that tries it now and then, and by which it comes back.
 fn no_request_fails_for_a_dead_origin(io: IoMode, protocol: &str) {
-    let mut pair = Pair::start(SiteSettings::new(io).cores(2), protocol, "{}");
+    let settings = SiteSettings::new(io).cores(2);
+    let settings = settings.edge_lines("ejection: {time: 500ms, time-max: 2s, slow-start: 1s}\n");
+    let mut pair = Pair::start(settings, protocol);
     let counts = pair.asked(40);
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
     pair.origins[0].kill();
     pair.load();
     assert_eq!(pair.asked(10), [0, 10]);
-    assert!(pair.site.edge.metrics().sum("edge_exchange_retries_total", &[]) >= 1.0);
+    let (ejected, retried) = (
+        pair.edge("edge_ejections_total"),
+        pair.edge("edge_exchange_retries_total"),
+    );
+    assert!(ejected >= 1.0 && retried >= 1.0);
+    // Every core may have had five failures before it heard of the other's, and as many under way.
+    assert!(
+        retried <= 100.0,
+        "{retried} of {} requests were asked twice",
+        2 * REQUESTS
+    );
+    // The gauge is a second old at most.
+    deadline::until_true("one replica to be left out", deadline::STEP, || {
+        pair.edge("edge_replicas_ejected") > 0.5
+    });
+
+    pair.origins[0].start_again();
+    deadline::until_true("the replica to get its share", deadline::STEP, || {
+        pair.asked(20)[0] >= 5
+    });
+    deadline::until_true("nobody to be left out", deadline::STEP, || {
+        pair.edge("edge_replicas_ejected") < 0.5
+    });
+    pair.load();
 }
 
 fn over_quic(io: IoMode) {
@@ -90,4 +119,31 @@ fn over_http2(io: IoMode) {
     no_request_fails_for_a_dead_origin(io, "http2");
 }
 
-adit_tests::in_both_modes!(over_quic, over_http2);
+/// With every origin dead all replicas are asked as before: an edge never leaves out the last one.
+fn replicas_without_any_origin_are_asked_all_the_same(io: IoMode) {
+    let settings = SiteSettings::new(io).cores(2);
+    let settings = settings.edge_lines("ejection: {time: 500ms, time-max: 2s, slow-start: 1s}\n");
+    let mut pair = Pair::start(settings, "quic");
+    pair.origins.iter_mut().for_each(Nginx::kill);
+    for _ in 0..40 {
+        let answer = pair.site.visit("/who").run();
+        assert_eq!(
+            error_code(&answer),
+            Some(ErrorCode::OriginUnreachable),
+            "{answer:?}"
+        );
+    }
+    assert!(pair.edge("edge_ejections_withheld_total") >= 1.0);
+    pair.origins[1].start_again();
+    // The one that is left out is a second choice, and the only one whose origin may live.
+    for _ in 0..10 {
+        let answer = pair.site.visit("/who").run();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "1"), "{answer:?}");
+    }
+}
+
+adit_tests::in_both_modes!(
+    over_quic,
+    over_http2,
+    replicas_without_any_origin_are_asked_all_the_same,
+);

@@ -284,6 +284,7 @@ fn check_choices(core: &Core, here: u16, tunnel: TunnelId, host: &Hostname, seed
             tried: &tried,
             needs_trailers: false,
             takes_doubted: false,
+            known: None,
             seed,
         };
         match choose(&core.directory, &ask, |load| *load) {

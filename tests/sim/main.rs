@@ -8,5 +8,6 @@ mod seeds;
 mod planner;
 mod registrar;
 mod directory;
+mod ejection;
 mod supervisor;
 mod origin_pool;

@@ -3,6 +3,7 @@
 //! Every error names the file, the key and what would be right; an unknown key names the nearest known
 //! one. `docs/configuration-edge.md` describes each key.
 
+mod ejection;
 mod file;
 mod listeners;
 mod live;
@@ -20,6 +21,7 @@ use std::time::{Duration, SystemTime};
 use adit_driver::core::{CORES_MAX, default_count};
 use adit_driver::cpus::Cpus;
 use adit_driver::kernel::IoChoice;
+use adit_proto::ejection::Settings as Ejection;
 use adit_proto::exchange::edge::Cidr;
 use adit_proto::proxy_protocol::Version;
 use adit_wire::Hostname;
@@ -58,6 +60,8 @@ pub struct Config {
     pub(crate) control: ControlAddress,
     pub(crate) state_dir: PathBuf,
     pub(crate) limits: Limits,
+    /// When replicas whose origins fail are left out.
+    pub(crate) ejection: Ejection,
     /// Where the management service of connectors is reached.
     pub(crate) management: Names,
     /// Names whose TLS ends at their origins.
@@ -297,6 +301,7 @@ impl fmt::Display for Config {
             writeln!(f, "cpus: \"{cpus}\"")?;
         }
         self.fmt_limits(f)?;
+        ejection::show(f, &self.ejection)?;
         writeln!(f, "management:")?;
         if let Some(hostname) = &self.management.hostname {
             writeln!(f, "  hostname: \"{hostname}\"")?;

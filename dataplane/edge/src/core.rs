@@ -184,6 +184,7 @@ pub(crate) async fn run(context: CoreContext, seed: Seed, shared: Shared) {
         shared.mailboxes.clone(),
         rand::random(),
         shared.live.start().limits.reconnect_wait,
+        shared.live.start().ejection,
     ));
     let core = Core::new(
         context,
@@ -335,6 +336,7 @@ async fn copy_gauges(core: Rc<Core>, endpoint: Endpoint, windows: Arc<WindowBudg
             .set(core.tunnels.count_here() as u64);
         metrics.exchanges_waiting.set(core.tunnels.waiting() as u64);
         metrics.shares_entries.set(core.shares.entries() as u64);
+        metrics.replicas_ejected.set(core.tunnels.look_at_health() as u64);
         metrics.handshakes_half_open.set(stats.half_open as u64);
         metrics.handshakes_refused.set(stats.refused);
         metrics.quic_retries_sent.set(stats.retries_sent);

@@ -23,14 +23,15 @@ mod passing;
 
 use std::rc::Rc;
 
-use adit_driver::time::Instant;
+use adit_driver::time::{Instant, now};
+use adit_proto::ejection::{Outcome, Trier};
 use adit_proto::exchange::edge::{
     Authority, BodyLength, PublicRequest, PublicResponse, RequestId, ResponseBody, TunnelRequest, Visitor,
     authority, tunnel_request,
 };
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::exchange::framed_body::FramedBody;
-use adit_proto::exchange::retry::{ATTEMPTS_MAX, Attempted, Failure, RETRY_DEADLINE, Verdict, decide};
+use adit_proto::exchange::retry::{ATTEMPTS_MAX, Attempted, Failure, Held, RETRY_DEADLINE, Verdict, decide};
 use adit_proto::shares::AddressBlock;
 use adit_proto::steering::{NoConnection, Tried};
 use adit_wire::{ConnectorId, TunnelId};
@@ -185,7 +186,7 @@ impl Sending<'_> {
         self.core.retries.set(retries);
         let mut last = None;
         loop {
-            let choice = self.next_connection(last).await?;
+            let choice = self.next_connection(last, source.as_ref()).await?;
             record.set_attempt(&choice);
             let may_move = self.may_move(source.as_ref(), record);
             let marked = self.sent.head_for_trailers.as_ref();
@@ -200,9 +201,13 @@ impl Sending<'_> {
                 limit: self.core.live().response_head_timeout,
             };
             let late = may_move.then(|| self.late_and_replaceable(&choice, record.began()));
+            let sent = now();
             let attempting = attempt(self.core, &choice, &order, &mut source, record.progress(), late);
             let failed = match attempting.await {
-                Ok(answer) => return Ok((answer, source)),
+                Ok(answer) => {
+                    self.judge(&choice, Outcome::Answered, sent);
+                    return Ok((answer, source));
+                }
                 Err(failed) => failed,
             };
             let (failure, reason) = match failed {
@@ -211,6 +216,9 @@ impl Sending<'_> {
             };
             tracing::debug!(request_id = %record.id(), tunnel = %self.tunnel, replica = %choice.connector(),
                 conn_index = choice.index().0, ?failure, reason, "attempt failed");
+            if let Some(outcome) = Outcome::of(failure) {
+                self.judge(&choice, outcome, sent);
+            }
             match self.verdict(failure, source.as_ref(), record) {
                 Verdict::GiveUp(code) => return Err(code),
                 Verdict::OtherConnection => self.tried.avoided.push(choice.connector()),
@@ -223,14 +231,19 @@ impl Sending<'_> {
     }
 
     /// A connection that has not seen the request. Waits for one when the tunnel has just lost its last.
-    async fn next_connection(&self, last: Option<Failure>) -> Result<Choice, ErrorCode> {
+    async fn next_connection(
+        &self,
+        last: Option<Failure>,
+        source: Option<&Source>,
+    ) -> Result<Choice, ErrorCode> {
         let tunnels = &self.core.tunnels;
         if let Aim::Management(connector) = self.aim {
             let choice = tunnels.choose_replica(self.tunnel, connector, &self.tried);
             return choice.ok_or(ErrorCode::ManagementUnreachable);
         }
         let (host, trailers) = (&self.authority.hostname, self.sent.trailers);
-        let choose = |doubted| tunnels.choose(self.tunnel, host, &self.tried, trailers, doubted);
+        let trier = self.trier(last, source);
+        let choose = |doubted| tunnels.choose(self.tunnel, host, &self.tried, trailers, doubted, trier);
         loop {
             let none = match choose(Doubted::Avoided) {
                 Ok(choice) => return Ok(choice),
@@ -290,12 +303,33 @@ impl Sending<'_> {
                 && began.elapsed() < RETRY_DEADLINE
                 && self.core.retries.get().has_token()
                 && tunnels
-                    .choose(self.tunnel, host, &tried, trailers, Doubted::Avoided)
+                    .choose(self.tunnel, host, &tried, trailers, Doubted::Avoided, Trier::No)
                     .is_ok();
             if is_replaceable {
                 return;
             }
             doubts.await;
+        }
+    }
+
+    /// Whether the next attempt may show that a replica that was left out is well again.
+    fn trier(&self, last: Option<Failure>, source: Option<&Source>) -> Trier {
+        if last.is_some() {
+            Trier::No
+        } else if self.sent.method.is_idempotent() && Source::held(source) == Held::Whole {
+            Trier::Repeatable
+        } else {
+            Trier::Once
+        }
+    }
+
+    /// Says what an attempt has shown of the replica's origin.
+    fn judge(&self, choice: &Choice, outcome: Outcome, sent: Instant) {
+        if matches!(self.aim, Aim::Origin) {
+            let (host, metrics) = (&self.authority.hostname, &self.core.metrics);
+            self.core
+                .tunnels
+                .judge(self.tunnel, host, choice, (outcome, sent), metrics);
         }
     }
 

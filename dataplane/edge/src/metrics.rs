@@ -8,6 +8,7 @@ mod text;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use adit_proto::ejection::Reason;
 use adit_proto::exchange::error_code::ErrorCode;
 
 pub(crate) use text::{Scrape, render};
@@ -94,6 +95,11 @@ pub(crate) struct CoreMetrics {
     /// By first digit of the status, 1 to 5; the rest at 0.
     pub(crate) statuses: [Counter; 6],
     pub(crate) retries: Counter,
+    /// By [`Reason`] in its order.
+    pub(crate) ejections: [Counter; Reason::COUNT],
+    pub(crate) ejections_withheld: Counter,
+    pub(crate) ejections_forgone: Counter,
+    pub(crate) replicas_ejected: Counter,
     pub(crate) bytes_from_visitors: Counter,
     pub(crate) bytes_to_visitors: Counter,
     pub(crate) durations: Histogram,

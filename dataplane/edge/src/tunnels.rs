@@ -6,7 +6,9 @@
 //! [`cross_core`](crate::cross_core)).
 
 mod absence;
+pub(crate) mod health;
 pub(crate) mod connection;
+mod news;
 pub(crate) mod routes;
 pub(crate) mod stream;
 
@@ -21,7 +23,8 @@ use adit_driver::mailbox;
 use adit_driver::pipe::{PipeReader, PipeWriter, pipe};
 use adit_driver::quic;
 use adit_driver::time::{now, timeout_at};
-use adit_proto::directory::{Directory, Live, ServedHosts, Slot};
+use adit_proto::directory::{Directory, Live, Slot};
+use adit_proto::ejection::{self, Ejections, Standing, Trier};
 use adit_proto::exchange::edge::Trailers;
 use adit_proto::steering::{Ask, NoConnection, Tried, choose};
 use adit_wire::{ConnIndex, ConnectionId, ConnectorId, Hostname, TunnelId};
@@ -33,6 +36,7 @@ use crate::cross_core::{CoreMessage, Courier};
 use crate::tunnel_http2;
 use absence::{Absences, WAITING_MAX};
 use connection::{Connection, Transport};
+pub(crate) use news::CoreNews;
 use routes::Routes;
 use stream::{ExchangeStream, InFlight, RecvHalf, SendHalf};
 
@@ -72,6 +76,7 @@ pub(crate) struct Tunnels {
     /// Ways to all cores by index, this one included.
     cores: Vec<Courier>,
     seed: Cell<u64>,
+    ejections: RefCell<Ejections>,
     absences: RefCell<Absences>,
     /// Exchanges that wait for an absent tunnel.
     waiting: Cell<usize>,
@@ -140,6 +145,7 @@ impl Tunnels {
         cores: Vec<mailbox::Sender<CoreMessage>>,
         seed: u64,
         reconnect_wait: Duration,
+        ejection: ejection::Settings,
     ) -> Self {
         Self {
             context,
@@ -148,6 +154,7 @@ impl Tunnels {
             here: RefCell::default(),
             cores: cores.into_iter().map(Courier::new).collect(),
             seed: Cell::new(seed),
+            ejections: RefCell::new(Ejections::new(ejection)),
             absences: RefCell::new(Absences::new(reconnect_wait, now())),
             waiting: Cell::new(0),
             doubts: Notify::new(),
@@ -159,7 +166,8 @@ impl Tunnels {
         self.routes.borrow().tunnel(host)
     }
 
-    /// Picks a connection for one attempt of an exchange; one that is late with an answer only if `doubted` will do.
+    /// Picks a connection for one attempt of an exchange; one that is late with an answer only if `doubted` will do. The
+    /// attempt may be a `trier` of a replica that was left out.
     pub(crate) fn choose(
         &self,
         tunnel: TunnelId,
@@ -167,10 +175,13 @@ impl Tunnels {
         tried: &Tried,
         trailers: Trailers,
         doubted: Doubted,
+        trier: Trier,
     ) -> Result<Choice, NoConnection> {
         let seed = self.seed.get().wrapping_add(1);
         self.seed.set(seed);
         let directory = self.directory.borrow();
+        let ejections = self.ejections.borrow();
+        let known = ejections.known(tunnel, host, seed, trier, now());
         let ask = Ask {
             tunnel,
             host,
@@ -178,12 +189,19 @@ impl Tunnels {
             tried,
             needs_trailers: trailers == Trailers::Needed,
             takes_doubted: doubted == Doubted::Taken,
+            known,
             seed,
         };
         let live = choose(&directory, &ask, |handle| {
             handle.in_flight.load(Ordering::Relaxed)
         })?;
-        Ok(Choice::of(live))
+        let choice = Choice::of(live);
+        let is_trial = known.is_some_and(|known| known.standing(choice.connector()) == Standing::Trial);
+        drop(ejections);
+        if is_trial {
+            self.begin_trial(tunnel, host, &choice);
+        }
+        Ok(choice)
     }
 
     /// Picks a connection of one replica, or of any, whatever hostnames they serve.
@@ -303,6 +321,11 @@ impl Tunnels {
     /// Tells every core, this one at once.
     pub(crate) fn announce(&self, news: &CoreNews) {
         self.on_news(news.clone());
+        self.tell_others(news);
+    }
+
+    /// Tells every core but this one.
+    fn tell_others(&self, news: &CoreNews) {
         for (index, core) in self.cores.iter().enumerate() {
             if index != usize::from(self.context.id.0) {
                 core.send(CoreMessage::News(news.clone()));
@@ -325,6 +348,7 @@ impl Tunnels {
                 let left = self.directory.borrow_mut().leave(id);
                 if let Some(left) = left {
                     self.miss(left.slot.tunnel);
+                    self.forget_health(&left.slot);
                 }
             }
             CoreNews::Draining(id) => {
@@ -356,6 +380,7 @@ impl Tunnels {
             } => {
                 self.directory.borrow_mut().set_hosts(tunnel, connector, hosts);
             }
+            CoreNews::Health(news) => self.hear_health(&news),
         }
     }
 
@@ -465,26 +490,4 @@ fn piped(guard: InFlight) -> (ExchangeStream, PipeReader, PipeWriter) {
         guard,
     };
     (stream, request_there, response_there)
-}
-
-/// What every core must know about a connection.
-#[derive(Clone, Debug)]
-pub(crate) enum CoreNews {
-    Joined(LiveConnection),
-    Left(ConnectionId),
-    Draining(ConnectionId),
-    /// Its peer is late with an answer.
-    Doubted(ConnectionId),
-    /// The peer has been heard again.
-    Cleared(ConnectionId),
-    /// Something has happened to one connection of the replica that may have happened to the others.
-    Suspected {
-        tunnel: TunnelId,
-        connector: ConnectorId,
-    },
-    Hosts {
-        tunnel: TunnelId,
-        connector: ConnectorId,
-        hosts: ServedHosts,
-    },
 }

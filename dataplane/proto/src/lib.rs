@@ -10,6 +10,7 @@
 pub mod limits;
 pub mod host_map;
 pub mod directory;
+pub mod ejection;
 pub mod steering;
 pub mod cidr;
 pub mod proxy_protocol;

@@ -4,6 +4,10 @@
 //! before, not full, and the less loaded of two random choices. Two choices spread load nearly as well as
 //! full knowledge does, and need no scan. A level whose connections are all full spills to the next.
 //!
+//! A replica that is left out for the hostname comes after all that are not, and one that has just come back gets a part
+//! of the exchanges at first (see [`ejection`](crate::ejection)). One exchange at a time goes first to a replica that is
+//! to be tried again.
+//!
 //! A replica on which an exchange has lost a connection comes after all others, on whatever core they are:
 //! when a process or its network dies, its connections die together, but are found dead one by one. So does a replica
 //! one of whose connections is late with an answer. The late connection itself is taken only by who asks for it.
@@ -12,7 +16,8 @@
 
 use adit_wire::{ConnectionId, ConnectorId, Hostname, TunnelId};
 
-use crate::directory::{Directory, Live};
+use crate::directory::{Candidate, Directory, Live};
+use crate::ejection::{Known, Standing};
 use crate::limits::EXCHANGES_PER_CONNECTION_MAX;
 
 /// Why no connection can take an exchange.
@@ -70,8 +75,52 @@ pub struct Ask<'a> {
     pub needs_trailers: bool,
     /// Whether a connection will do that is late with an answer, when there is no other.
     pub takes_doubted: bool,
+    /// What is known of the replicas' origins, if anything is.
+    pub known: Option<Known<'a>>,
     /// Picks the two random choices.
     pub seed: u64,
+}
+
+/// Where a connection stands in the order of preference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    /// Its replica is to be tried again.
+    Trial,
+    Near,
+    Far,
+    /// Its replica is back, and gets little at first.
+    HeldBack,
+    /// Its replica is left out.
+    Out,
+    AvoidedNear,
+    AvoidedFar,
+    /// It is late with an answer itself.
+    Doubted,
+}
+
+impl Level {
+    fn of<T>(ask: &Ask<'_>, candidate: &Candidate<'_, T>) -> Self {
+        let live = candidate.live;
+        let is_near = live.core == ask.core;
+        if live.is_doubted {
+            return Self::Doubted;
+        }
+        if candidate.is_suspect || ask.tried.avoided.contains(&live.slot.connector) {
+            return if is_near {
+                Self::AvoidedNear
+            } else {
+                Self::AvoidedFar
+            };
+        }
+        let known = ask.known.as_ref();
+        match known.map_or(Standing::In, |known| known.standing(live.slot.connector)) {
+            Standing::In if is_near => Self::Near,
+            Standing::In => Self::Far,
+            Standing::HeldBack => Self::HeldBack,
+            Standing::Out => Self::Out,
+            Standing::Trial => Self::Trial,
+        }
+    }
 }
 
 /// Picks a connection; `load` tells the exchanges in flight on one.
@@ -84,8 +133,7 @@ pub fn choose<'a, T>(
     load: impl Fn(&T) -> u32,
 ) -> Result<&'a Live<T>, NoConnection> {
     let mut why = NoConnection::Down;
-    let [mut near, mut far, mut avoided_near, mut avoided_far, mut doubted] =
-        [(); 5].map(|()| Pick::new(ask.seed));
+    let mut best = (Level::Doubted, Pick::new(ask.seed));
     // A chain of iterators runs faster from the inside than by a loop around it.
     directory.candidates(ask.tunnel, ask.host).for_each(|candidate| {
         let live = candidate.live;
@@ -99,24 +147,22 @@ pub fn choose<'a, T>(
             NoConnection::Full
         } else if live.is_doubted && !ask.takes_doubted {
             NoConnection::Doubted
-        } else if live.is_doubted {
-            return doubted.offer(live);
         } else {
-            let is_avoided = candidate.is_suspect || ask.tried.avoided.contains(&live.slot.connector);
-            let level = match (is_avoided, live.core == ask.core) {
-                (false, true) => &mut near,
-                (false, false) => &mut far,
-                (true, true) => &mut avoided_near,
-                (true, false) => &mut avoided_far,
-            };
-            return level.offer(live);
+            return offer(&mut best, Level::of(ask, &candidate), live, ask.seed);
         };
         why = more_specific(why, refusal);
     });
-    [near, far, avoided_near, avoided_far, doubted]
-        .into_iter()
-        .find_map(|level| level.best(&load))
-        .ok_or(why)
+    best.1.best(&load).ok_or(why)
+}
+
+/// Takes a candidate of the best level so far into the choice; one of a better level begins it anew.
+fn offer<'a, T>(best: &mut (Level, Pick<'a, T>), level: Level, live: &'a Live<T>, seed: u64) {
+    if level < best.0 {
+        *best = (level, Pick::new(seed));
+    }
+    if level == best.0 {
+        best.1.offer(live);
+    }
 }
 
 fn more_specific(a: NoConnection, b: NoConnection) -> NoConnection {
@@ -196,8 +242,10 @@ impl<'a, T> Pick<'a, T> {
 mod tests {
     use super::*;
     use crate::directory::{ServedHosts, Slot};
+    use crate::ejection::{Ejections, Outcome, Settings, Told, Trier};
     use adit_wire::ConnIndex;
     use std::collections::BTreeMap;
+    use std::time::Instant;
     use uuid::Uuid;
 
     const TUNNEL: TunnelId = TunnelId(Uuid::from_u128(1));
@@ -259,6 +307,7 @@ mod tests {
             tried,
             needs_trailers: false,
             takes_doubted: false,
+            known: None,
             seed,
         };
         choose(directory, &ask, |load| *load).map(|live| live.id)
@@ -355,6 +404,7 @@ mod tests {
                 tried: &Tried::default(),
                 needs_trailers: false,
                 takes_doubted: true,
+                known: None,
                 seed: 1,
             };
             choose(directory, &ask, |load| *load).map(|live| live.id)
@@ -379,6 +429,60 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "any beginning of time will do")]
+    fn a_replica_that_is_left_out_comes_last_and_is_tried_by_one_exchange() {
+        // The failing replica is near, the other one far and busy.
+        let mut directory = directory(&[0, 0], &[0; 2]);
+        join(&mut directory, OTHER_CONNECTOR, 3, 1, 1_000);
+        let (host, mut now) = ("a.test".parse().unwrap(), Instant::now());
+        let mut ejections = Ejections::new(Settings::default());
+        for _ in 0..5 {
+            let told = Told {
+                tunnel: TUNNEL,
+                host: &host,
+                connector: CONNECTOR,
+                outcome: Outcome::Failed,
+                sent: now,
+            };
+            ejections.report(&told, 2, now);
+        }
+        let pick = |ejections: &Ejections, tried: &Tried, trier, now| {
+            let ask = Ask {
+                tunnel: TUNNEL,
+                host: &host,
+                core: 0,
+                tried,
+                takes_doubted: false,
+                needs_trailers: false,
+                known: ejections.known(TUNNEL, &host, 1, trier, now),
+                seed: 1,
+            };
+            choose(&directory, &ask, |load| *load).map(|live| live.slot.connector)
+        };
+        let none = Tried::default();
+        let tried = Tried {
+            barred: vec![OTHER_CONNECTOR],
+            ..Tried::default()
+        };
+        assert_eq!(
+            pick(&ejections, &none, Trier::Repeatable, now),
+            Ok(OTHER_CONNECTOR)
+        );
+        assert_eq!(
+            pick(&ejections, &tried, Trier::No, now),
+            Ok(CONNECTOR),
+            "better than none"
+        );
+        now += Settings::default().time;
+        assert_eq!(pick(&ejections, &none, Trier::Repeatable, now), Ok(CONNECTOR));
+        ejections.begin_trial(TUNNEL, &host, CONNECTOR, now);
+        assert_eq!(
+            pick(&ejections, &none, Trier::Repeatable, now),
+            Ok(OTHER_CONNECTOR)
+        );
+    }
+
+    #[test]
     fn what_needs_trailers_goes_only_where_they_are_carried() {
         let host = "a.test".parse().unwrap();
         let pick = |directory: &Directory<u32>, tried: &Tried, seed| {
@@ -389,6 +493,7 @@ mod tests {
                 tried,
                 needs_trailers: true,
                 takes_doubted: false,
+                known: None,
                 seed,
             };
             choose(directory, &ask, |load| *load).map(|live| live.id)

@@ -75,6 +75,7 @@ impl Where {
             tried: &self.tried,
             needs_trailers: false,
             takes_doubted: false,
+            known: None,
             seed: self.seed,
         };
         let live = choose(&self.directory, black_box(&ask), |load| *load);

@@ -61,13 +61,11 @@ impl ExchangeError {
     pub(super) fn excuse(&self) -> Option<Excuse> {
         let excuse = |text, reach| Some(Excuse { text, reach });
         match self {
-            Self::Request(_)
-            | Self::Unasked
-            | Self::Coding(_)
-            | Self::ResponseHead(_)
-            | Self::Destination(_)
-            | Self::FlowAddress(_)
-            | Self::FlowRefused(_) => excuse(chain(self), Reach::Unknown),
+            Self::Unasked | Self::Coding(_) | Self::ResponseHead(_) => excuse(chain(self), Reach::Unknown),
+            // The visitor's doing, so it tells nothing of an origin.
+            Self::Request(_) | Self::Destination(_) | Self::FlowAddress(_) | Self::FlowRefused(_) => {
+                excuse(chain(self), Reach::Asked)
+            }
             Self::Origin(error) => excuse(format!("{UNREACHABLE}: {}", chain(error)), error.reach()),
             Self::Asked(error) => excuse(format!("{UNREACHABLE}: {}", chain(error)), Reach::Asked),
             Self::Head(_)

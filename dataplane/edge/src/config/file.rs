@@ -25,6 +25,7 @@ pub(super) struct File {
     pub(super) cpus: Option<Cpus>,
     pub(super) io: Option<String>,
     pub(super) limits: Option<Limits>,
+    pub(super) ejection: Option<Ejection>,
     pub(super) management: Option<Management>,
     pub(super) passthrough: Option<Vec<Passthrough>>,
     pub(super) tunnels_on_https: Option<bool>,
@@ -166,6 +167,18 @@ pub(super) struct Limits {
     pub(super) streams_per_connection: Option<u32>,
     pub(super) address_share: Option<u8>,
     pub(super) tunnel_share: Option<u8>,
+}
+
+/// `ejection:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Ejection {
+    pub(super) failures_in_a_row: Option<u32>,
+    pub(super) failure_percent: Option<u32>,
+    pub(super) share_percent: Option<u32>,
+    pub(super) time: Option<String>,
+    pub(super) time_max: Option<String>,
+    pub(super) slow_start: Option<String>,
 }
 
 /// Reads the text of a file; an empty one is valid.

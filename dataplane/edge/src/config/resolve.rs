@@ -115,6 +115,7 @@ pub(super) fn resolve(file: &Path, written: file::File) -> Result<Config, Config
         control: at.control(written.control.unwrap_or_default())?,
         state_dir: at.path(&state_dir),
         limits: at.limits(&written.limits.unwrap_or_default())?,
+        ejection: at.ejection(&written.ejection.unwrap_or_default())?,
         management: at.management(written.management.unwrap_or_default())?,
         passthrough,
         tunnels_on_https: written.tunnels_on_https.unwrap_or(false),
@@ -275,7 +276,7 @@ impl Resolver<'_> {
         })
     }
 
-    fn duration(
+    pub(super) fn duration(
         &self,
         key: &'static str,
         text: &str,

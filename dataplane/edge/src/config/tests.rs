@@ -40,6 +40,7 @@ limits:
   streams-per-connection: 9
   address-share: 10
   tunnel-share: 100
+ejection: {failures-in-a-row: 3, share-percent: 30, time: 2s, time-max: 1m, slow-start: 0s}
 passthrough: [mail.example.com, {hostname: "*.x.example.com", send-proxy: v1}]
 trusted-proxies: ["10.0.0.0/8", "2001:db8::/32"]
 access-log: access.log
@@ -94,6 +95,14 @@ fn every_key_is_understood_and_paths_count_from_the_file() {
         (10, 100)
     );
     assert_eq!(config.location, "Frankfurt");
+    let expected = Ejection {
+        failures_in_a_row: 3,
+        share_percent: 30,
+        time: Duration::from_secs(2),
+        slow_start: Duration::ZERO,
+        ..Ejection::default()
+    };
+    assert_eq!(config.ejection, expected);
 }
 
 #[test]
@@ -227,6 +236,14 @@ fn mistakes_name_the_file_the_key_and_the_fix() {
         (
             "control: {socket: s}\nlimits: {address-share: 101}",
             "limits.address-share: 101 is not a share",
+        ),
+        (
+            "control: {socket: s}\nejection: {share-percent: 101}",
+            "ejection.share-percent: 101 is not between 0 and 100",
+        ),
+        (
+            "control: {socket: s}\nejection: {time: 2m, time-max: 1m}",
+            "ejection.time-max: 60s is shorter than ejection.time, 120s",
         ),
         ("control: [", "/etc/adit/edge.yml"),
         ("- 1", "/etc/adit/edge.yml"),

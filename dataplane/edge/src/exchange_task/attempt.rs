@@ -137,7 +137,8 @@ pub(super) async fn attempt(
 fn refused(error: ResponseError) -> Failed {
     let failure = match error {
         ResponseError::Connector(_, Reach::Unknown) => Failure::Reported,
-        ResponseError::Connector(_, Reach::Nowhere | Reach::Asked) => Failure::Unreached,
+        ResponseError::Connector(_, Reach::Nowhere) => Failure::Unreached,
+        ResponseError::Connector(_, Reach::Asked) => Failure::Astray,
         ResponseError::Busy => Failure::Busy,
         ResponseError::Unfit(ErrorCode::OriginHeadTooLarge) => Failure::TooLarge,
         ResponseError::Unfit(_) | ResponseError::Invalid(_) => Failure::Invalid,

@@ -1,5 +1,8 @@
 //! Writes the counters of all cores in the Prometheus text format.
 
+mod ejections;
+mod strays;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -285,34 +288,14 @@ pub(crate) fn render(scrape: &Scrape<'_>) -> String {
             );
         }
     }
-    strays(&mut out, scrape.cores);
+    strays::render(&mut out, scrape.cores);
     refusals(&mut out, scrape.cores);
     errors(&mut out, scrape.cores);
+    ejections::render(&mut out, scrape.cores);
     statuses(&mut out, scrape.cores);
     durations(&mut out, scrape.cores);
     service(&mut out, scrape);
     out
-}
-
-fn strays(out: &mut String, cores: &[Arc<CoreMetrics>]) {
-    let name = "edge_stray_datagrams_total";
-    head(
-        out,
-        name,
-        "counter",
-        "UDP datagrams handed from one core to another.",
-    );
-    for (core, metrics) in cores.iter().enumerate() {
-        let (sent, received) = (metrics.strays_sent.get(), metrics.strays_received.get());
-        line(
-            out,
-            format_args!("{name}{{core=\"{core}\",direction=\"sent\"}} {sent}"),
-        );
-        line(
-            out,
-            format_args!("{name}{{core=\"{core}\",direction=\"received\"}} {received}"),
-        );
-    }
 }
 
 fn refusals(out: &mut String, cores: &[Arc<CoreMetrics>]) {

@@ -23,6 +23,7 @@ use adit_driver::quic::{
 };
 use adit_driver::tcp::{self, Listener};
 use adit_driver::udp;
+use adit_proto::ejection::{self, Trier};
 use adit_proto::exchange::edge::Trailers;
 use adit_proto::steering::{NoConnection, Tried};
 use adit_wire::framing::RPC_READER_OPTIONS;
@@ -144,7 +145,13 @@ impl Core {
         let index = usize::from(context.id.0);
         let (socket, listener, inbox) = rig.parts.lock().unwrap()[index].take().unwrap();
         let endpoint = Endpoint::listen(socket, rig.server.clone(), EndpointOptions::new(context)).unwrap();
-        let tunnels = Rc::new(Tunnels::new(context, rig.senders.clone(), 1, Duration::ZERO));
+        let tunnels = Rc::new(Tunnels::new(
+            context,
+            rig.senders.clone(),
+            1,
+            Duration::ZERO,
+            ejection::Settings::default(),
+        ));
         let strays = tunnels.clone();
         endpoint.set_stray_sink(move |core, packet| strays.pass_stray(core, packet));
         spawn_local(cross_core::run(inbox, tunnels.clone(), endpoint.clone(), || {}));
@@ -214,6 +221,7 @@ impl Core {
             &tried,
             Trailers::Unwanted,
             Doubted::Avoided,
+            Trier::No,
         ) {
             tried.connections.push(choice.id);
             choices.push(choice);
@@ -508,7 +516,8 @@ fn strangers_are_refused_with_a_cause_and_leave_nothing_behind() {
                     &host,
                     &Tried::default(),
                     Trailers::Unwanted,
-                    Doubted::Avoided
+                    Doubted::Avoided,
+                    Trier::No,
                 )
                 .unwrap_err(),
             NoConnection::Down
@@ -565,7 +574,8 @@ fn a_replica_gets_only_hostnames_it_told_of_and_a_bad_telling_costs_nothing() {
                     &host("x.b.test"),
                     &Tried::default(),
                     Trailers::Unwanted,
-                    Doubted::Avoided
+                    Doubted::Avoided,
+                    Trier::No,
                 )
                 .is_ok()
         );
@@ -577,6 +587,7 @@ fn a_replica_gets_only_hostnames_it_told_of_and_a_bad_telling_costs_nothing() {
                 &Tried::default(),
                 Trailers::Unwanted,
                 Doubted::Avoided,
+                Trier::No,
             )
             .unwrap_err();
         assert_eq!(refused, NoConnection::NotServed);

@@ -45,6 +45,8 @@ pub enum Failure {
     Reported,
     /// The connector says that there was no connection to the origin: it has seen nothing.
     Unreached,
+    /// The same of a destination that the visitor named.
+    Astray,
     /// The connector says that the origin is at its limit, and that it has not seen the request.
     Busy,
     /// The answer is not HTTP.
@@ -60,7 +62,7 @@ impl Failure {
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::NotOpened | Self::Lost | Self::Doubted => ErrorCode::TunnelLost,
-            Self::Reported | Self::Unreached => ErrorCode::OriginUnreachable,
+            Self::Reported | Self::Unreached | Self::Astray => ErrorCode::OriginUnreachable,
             Self::Busy => ErrorCode::OriginBusy,
             Self::Invalid => ErrorCode::OriginBadResponse,
             Self::TooLarge => ErrorCode::OriginHeadTooLarge,
@@ -72,7 +74,7 @@ impl Failure {
     /// queue.
     const fn costs(self) -> bool {
         match self {
-            Self::NotOpened | Self::Unreached => false,
+            Self::NotOpened | Self::Unreached | Self::Astray => false,
             Self::Lost
             | Self::Doubted
             | Self::Reported
@@ -172,12 +174,15 @@ pub fn decide(failure: Failure, attempted: &Attempted<'_>, budget: &mut Budget) 
         Failure::NotOpened if attempted.held == Held::Whole => Verdict::OtherConnection,
         Failure::Lost | Failure::Doubted if is_replayable => Verdict::OtherConnection,
         Failure::Reported if is_replayable => Verdict::OtherReplica,
-        Failure::Unreached | Failure::Busy if attempted.held == Held::Whole => Verdict::OtherReplica,
+        Failure::Unreached | Failure::Astray | Failure::Busy if attempted.held == Held::Whole => {
+            Verdict::OtherReplica
+        }
         Failure::NotOpened
         | Failure::Lost
         | Failure::Doubted
         | Failure::Reported
         | Failure::Unreached
+        | Failure::Astray
         | Failure::Busy
         | Failure::Invalid
         | Failure::TooLarge
@@ -262,7 +267,13 @@ mod tests {
 
     #[test]
     fn what_no_origin_has_seen_costs_nothing() {
-        for (failure, is_free) in [(NotOpened, true), (Unreached, true), (Busy, false), (Lost, false)] {
+        for (failure, is_free) in [
+            (NotOpened, true),
+            (Unreached, true),
+            (Failure::Astray, true),
+            (Busy, false),
+            (Lost, false),
+        ] {
             let mut empty = Budget { tenths: 0 };
             let attempted = Attempted {
                 method: &Method::GET,

@@ -13,6 +13,7 @@ use adit_driver::kernel::IoMode;
 use adit_driver::mailbox;
 use adit_driver::pipe::{PipeReader, PipeWriter};
 use adit_proto::directory::{Live, Slot};
+use adit_proto::ejection;
 use adit_proto::exchange::edge::{Scheme, Visitor};
 use adit_wire::connect::{ConnectRequest, ConnectResponse, ConnectionType, decode_request};
 use adit_wire::{ConnIndex, ConnectionId, ConnectorId, TunnelId};
@@ -103,7 +104,13 @@ impl Lab {
             count: 2,
             io: IoMode::Portable,
         };
-        let tunnels = Rc::new(Tunnels::new(context, mailboxes, 7, reconnect_wait));
+        let tunnels = Rc::new(Tunnels::new(
+            context,
+            mailboxes,
+            7,
+            reconnect_wait,
+            ejection::Settings::default(),
+        ));
         let mut snapshot = RouteSnapshot {
             generation: 1,
             ..Default::default()

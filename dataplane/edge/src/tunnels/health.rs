@@ -1,0 +1,108 @@
+//! What exchanges show of the origins behind replicas, on one core: which replicas are left out, and for how long.
+//!
+//! The table itself is [`adit_proto::ejection`]. Each core has its own and judges by its own exchanges, so a request takes
+//! no lock; what one core decides, all hear by mailbox. An exchange of a hostname without trouble costs a look at an
+//! empty map when it is sent and one when it is answered. A decision costs one message to each other core, at most one
+//! per pair of replica and hostname within the shortest ejection.
+
+use adit_driver::time::{Instant, now};
+use adit_proto::directory::Slot;
+use adit_proto::ejection::{Event, News, Outcome, Report, Told};
+use adit_wire::{Hostname, TunnelId};
+
+use super::{Choice, CoreNews, Tunnels};
+use crate::metrics::CoreMetrics;
+
+impl Tunnels {
+    /// An exchange that was sent at `sent` has shown something of the origin behind `choice`.
+    pub(crate) fn judge(
+        &self,
+        tunnel: TunnelId,
+        host: &Hostname,
+        choice: &Choice,
+        (outcome, sent): (Outcome, Instant),
+        metrics: &CoreMetrics,
+    ) {
+        if outcome == Outcome::Answered && self.ejections.borrow().is_empty() {
+            return;
+        }
+        let told = Told {
+            tunnel,
+            host,
+            connector: choice.connector(),
+            outcome,
+            sent,
+        };
+        let replicas = self.serving(tunnel, host);
+        let report = self.ejections.borrow_mut().report(&told, replicas, now());
+        match report {
+            Report::Noted => {}
+            Report::Withheld => metrics.ejections_withheld.add(1),
+            Report::Overflow => metrics.ejections_forgone.add(1),
+            Report::News(news) => {
+                note(&news, metrics);
+                self.tell_others(&CoreNews::Health(Box::new(news)));
+            }
+        }
+    }
+
+    /// Drops what is no longer worth knowing, and says how many replicas are left out, each counted once per hostname.
+    pub(crate) fn look_at_health(&self) -> usize {
+        let mut ejections = self.ejections.borrow_mut();
+        if !ejections.is_empty() {
+            ejections.expire(now());
+        }
+        ejections.out()
+    }
+
+    pub(super) fn begin_trial(&self, tunnel: TunnelId, host: &Hostname, choice: &Choice) {
+        let mut ejections = self.ejections.borrow_mut();
+        ejections.begin_trial(tunnel, host, choice.connector(), now());
+    }
+
+    pub(super) fn hear_health(&self, news: &News) {
+        self.ejections.borrow_mut().hear(news, now());
+    }
+
+    /// A connection has left; a replica without any is forgotten.
+    pub(super) fn forget_health(&self, slot: &Slot) {
+        let is_gone = self
+            .directory
+            .borrow()
+            .of(slot.tunnel, Some(slot.connector))
+            .next()
+            .is_none();
+        if is_gone {
+            self.ejections.borrow_mut().forget(slot.tunnel, slot.connector);
+        }
+    }
+
+    /// Replicas that take exchanges for the hostname.
+    fn serving(&self, tunnel: TunnelId, host: &Hostname) -> usize {
+        let directory = self.directory.borrow();
+        let serving = directory
+            .candidates(tunnel, host)
+            .filter(|candidate| candidate.serves);
+        let mut replicas: Vec<_> = serving.map(|candidate| candidate.live.slot.connector).collect();
+        // They come replica by replica.
+        replicas.dedup();
+        replicas.len()
+    }
+}
+
+fn note(news: &News, metrics: &CoreMetrics) {
+    let (pair, host) = (&news.pair, news.pair.host.as_str());
+    match news.event {
+        Event::Ejected { reason, until, .. } => {
+            if let Some(counter) = metrics.ejections.get(reason as usize) {
+                counter.add(1);
+            }
+            let length = until.saturating_duration_since(now());
+            tracing::warn!(tunnel = %pair.tunnel, replica = %pair.connector, host, reason = reason.as_str(),
+                length = ?length, "exchanges with a replica's origin fail; the replica is left out");
+        }
+        Event::Returned { .. } => {
+            tracing::info!(tunnel = %pair.tunnel, replica = %pair.connector, host, "a replica's origin answers again");
+        }
+    }
+}
