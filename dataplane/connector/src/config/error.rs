@@ -95,7 +95,7 @@ pub enum ConfigError {
     #[error(transparent)]
     Ingress(#[from] IngressError),
     /// The origin that `--url`, its variable or its key names is not valid.
-    #[error("Error validating origin URL")]
+    #[error("Error validating origin URL: invalid value for url")]
     OriginUrl(#[source] UrlFlagError),
     /// The origin that another flag or key outside the rules names is not valid.
     #[error("{key} cannot be used")]

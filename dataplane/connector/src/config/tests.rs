@@ -297,7 +297,10 @@ fn what_is_wrong_is_told() {
 fn a_wrong_origin_is_told_with_its_flag() {
     let folder = Folder::new("url: ftp://localhost:80\n");
     let told = error(complete(&folder));
-    assert!(told.starts_with("Error validating origin URL: "), "{told}");
+    assert!(
+        told.starts_with("Error validating origin URL: invalid value for url: "),
+        "{told}"
+    );
     assert!(told.contains("does not support ftp protocol"), "{told}");
     let folder = Folder::new("unix-socket: \"\"\n");
     let told = error(complete(&folder));
