@@ -62,11 +62,11 @@ fn an_operator_follows_the_log(io: IoMode) {
         .split("\"requestID\":\"")
         .nth(1)
         .and_then(|rest| rest.get(..32));
-    let access_log = std::fs::read_to_string(site.edge.folder().join("access.log")).expect("an access log");
-    assert!(
-        named.is_some_and(|id| access_log.contains(id)),
-        "{line} {access_log}"
-    );
+    let named = named.unwrap_or_else(|| panic!("no id: {line}"));
+    let log = site.edge.folder().join("access.log");
+    deadline::until_true("the same name in the access log", deadline::STEP, || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains(named))
+    });
     assert!(line.contains("\"ingressRule\":0"), "{line}");
 
     // Who goes away in the middle of an upload is no error of anybody's here.
@@ -212,12 +212,13 @@ fn no_route_leads_around_the_gate(io: IoMode) {
     }
     let told = ask(&site, &format!("/host_details?access_token={details}")).run();
     assert_eq!(told.status, 200);
-    let log = std::fs::read_to_string(site.edge.folder().join("access.log"));
-    let said = log.expect("an access log") + &connector.process.log() + &site.edge.process.log();
-    assert!(
-        said.contains("\"/host_details\"") && !said.contains("access_token"),
-        "{said}"
-    );
+    let log = site.edge.folder().join("access.log");
+    let logged = || std::fs::read_to_string(&log).expect("an access log");
+    deadline::until_true("the request's line", deadline::STEP, || {
+        logged().contains("\"/host_details\"")
+    });
+    let said = logged() + &connector.process.log() + &site.edge.process.log();
+    assert!(!said.contains("access_token"), "{said}");
 
     // A deleted tunnel's tokens are worth nothing.
     drop(connector);
