@@ -23,7 +23,8 @@ use adit_wire::TunnelId;
 use crate::core::Core;
 use crate::tunnels::Load;
 
-/// Bytes that any exchange costs: its head, its tasks, its streams on both sides. Measured: 10 to 13 KiB over HTTP/2.
+/// Bytes that any exchange costs: its head, its tasks, its streams on both sides. An estimate, on the safe side; what
+/// it leaves out is seen in the process's resident memory, which bounds admission as well.
 pub(crate) const EXCHANGE_BYTES: u64 = 16 << 10;
 
 /// What one address, one tunnel and one connection may take of an edge, or of a core.
@@ -100,8 +101,14 @@ impl<K: Copy + Eq + Hash> Table<K> {
 
     /// Forgets a holder for whom nothing is counted any more.
     fn leave(&self, key: K, holding: &Holding) {
-        if holding.exchanges.get() == 0 && holding.connections.get() == 0 {
-            self.0.borrow_mut().remove(&key);
+        let is_empty = holding.exchanges.get() == 0 && holding.connections.get() == 0;
+        let mut holders = self.0.borrow_mut();
+        if is_empty
+            && holders
+                .get(&key)
+                .is_some_and(|kept| std::ptr::eq(&raw const **kept, holding))
+        {
+            holders.remove(&key);
         }
     }
 }
@@ -121,6 +128,10 @@ impl Holding {
 
     fn shrink(&self, bytes: u64) {
         self.bytes.set(self.bytes.get().saturating_sub(bytes));
+    }
+
+    fn end_exchange(&self) {
+        self.exchanges.set(self.exchanges.get().saturating_sub(1));
     }
 
     /// How near it is to its share of the memory.
@@ -173,6 +184,7 @@ pub(crate) struct Account {
     tunnel: OnceCell<(TunnelId, Rc<Holding>)>,
     /// The tunnel connection of the last attempt.
     load: RefCell<Option<Load>>,
+    has_given_way: Cell<bool>,
 }
 
 impl Account {
@@ -186,6 +198,7 @@ impl Account {
             visitor: OnceCell::new(),
             tunnel: OnceCell::new(),
             load: RefCell::default(),
+            has_given_way: Cell::new(false),
         })
     }
 
@@ -278,6 +291,16 @@ impl Account {
         scarcity
     }
 
+    /// Counts no more among its address's exchanges, because it is being ended to make room for others. Of many that
+    /// are late at once, no more are ended than room is needed for. What it holds stays accounted until it is gone.
+    pub(crate) fn give_way(&self) {
+        if !self.has_given_way.replace(true)
+            && let Some((_, visitor)) = self.visitor.get()
+        {
+            visitor.end_exchange();
+        }
+    }
+
     fn each(&self, change: impl Fn(&Holding)) {
         if let Some((_, holding)) = self.visitor.get() {
             change(holding);
@@ -292,15 +315,14 @@ impl Drop for Account {
     fn drop(&mut self) {
         let bytes = self.bytes.get();
         self.core.release(bytes);
-        self.each(|holding| {
-            holding.shrink(bytes);
-            holding.exchanges.set(holding.exchanges.get().saturating_sub(1));
-        });
+        self.give_way();
+        self.each(|holding| holding.shrink(bytes));
         let shares = &self.core.shares;
         if let Some((block, holding)) = self.visitor.get() {
             shares.visitors.leave(*block, holding);
         }
         if let Some((tunnel, holding)) = self.tunnel.get() {
+            holding.end_exchange();
             shares.tunnels.leave(*tunnel, holding);
         }
     }

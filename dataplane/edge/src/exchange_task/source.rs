@@ -140,6 +140,7 @@ impl Source {
             let mut limit = allowed.saturating_sub(began.elapsed());
             if limit.is_zero() {
                 if self.pace().is_held_to(self.account.scarcity()) {
+                    self.account.give_way();
                     return Err(ErrorCode::BodyTooSlow);
                 }
                 limit = LATE_INTERVAL;
