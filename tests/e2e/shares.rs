@@ -92,10 +92,8 @@ fn slow_bodies_take_no_more_than_the_share_of_their_address(io: IoMode) {
     let metrics = site.edge.metrics();
     let too_slow = metrics.sum("edge_exchange_errors_total", &[("code", "body-too-slow")]);
     assert!(was_ended || too_slow >= 1.0, "{ended}");
-    assert!(
-        too_slow <= 100.0,
-        "{too_slow} were ended, and 100 are half of the share"
-    );
+    // Half of the share is 100; requests of this test beside them take room as well.
+    assert!(too_slow <= 110.0, "{too_slow} were ended");
     assert!(metrics.sum("edge_exchange_errors_total", &[("code", "visitor-share")]) >= 1.0);
 }
 
