@@ -23,6 +23,9 @@ const LOG_LINES_MAX: usize = 20_000;
 /// Lines printed when the test that owns the process fails.
 const LOG_LINES_SHOWN: usize = 150;
 
+/// Time after the end of a process for its last words to be read. Longer only where a child of its own has its outputs.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Time between SIGTERM and SIGKILL when a handle drops.
 const DROP_GRACE: Duration = Duration::from_millis(500);
 
@@ -47,6 +50,8 @@ struct Lines {
     kept: VecDeque<String>,
     /// Index of `kept[0]` among all lines ever written.
     first: usize,
+    /// Output streams that have not ended.
+    open: usize,
 }
 
 /// Resident memory, read from the kernel.
@@ -187,7 +192,9 @@ impl Process {
     #[track_caller]
     pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
         let name = self.name.clone();
-        deadline::until(&format!("{name} to end"), limit, || self.exited())
+        let status = deadline::until(&format!("{name} to end"), limit, || self.exited());
+        self.log.wait_end(Instant::now() + LAST_WORDS);
+        status
     }
 
     /// Ends it at once, as a crash or an out-of-memory kill would.
@@ -289,6 +296,7 @@ impl Log {
     fn follow(self: &Arc<Self>, stream: Option<impl Read + Send + 'static>) {
         let Some(stream) = stream else { return };
         let log = Arc::clone(self);
+        log.lock().open += 1;
         std::thread::spawn(move || {
             let mut reader = BufReader::new(stream);
             let mut line = Vec::new();
@@ -296,7 +304,25 @@ impl Log {
                 log.push(String::from_utf8_lossy(&line).trim_end());
                 line.clear();
             }
+            log.lock().open -= 1;
+            log.grown.notify_all();
         });
+    }
+
+    /// Waits until all that was written has been read, until `end` at most.
+    fn wait_end(&self, end: Instant) {
+        let mut lines = self.lock();
+        while lines.open > 0 {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            lines = self
+                .grown
+                .wait_timeout(lines, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
     }
 
     fn push(&self, text: &str) {
