@@ -1,11 +1,14 @@
 //! Two replicas of one tunnel, each with an origin of its own, one of which dies.
 
+use std::path::PathBuf;
+
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_tests::binary::IoMode;
 use adit_tests::deadline;
 use adit_tests::origin::nginx::Nginx;
 use adit_tests::site::connector::Connector;
 use adit_tests::site::{Site, SiteSettings, error_code};
+use adit_tests::visitor::curl::Curl;
 
 /// Requests of one kind in one story.
 const REQUESTS: u32 = 1_000;
@@ -14,20 +17,31 @@ const REQUESTS: u32 = 1_000;
 struct Pair {
     origins: [Nginx; 2],
     site: Site,
-    _connectors: [Connector; 2],
+    connectors: [Connector; 2],
 }
 
 impl Pair {
     fn start(settings: SiteSettings, protocol: &str) -> Self {
+        Self::with_keys(settings, protocol, "{}")
+    }
+
+    /// The same with `keys` in the `originRequest` of each connector.
+    fn with_keys(settings: SiteSettings, protocol: &str, keys: &str) -> Self {
         let origins = [Nginx::start(), Nginx::start()];
         for (number, origin) in origins.iter().enumerate() {
             std::fs::write(origin.root().join("who"), number.to_string()).expect("a fresh file");
+            std::fs::write(sign(origin), "").expect("a fresh file");
         }
         let site = settings.start();
         let tunnel = site.tunnel("lab");
         let connectors = [0, 1].map(|number: usize| {
-            let connector = site.connector(&tunnel).service(&origins[number].url());
-            let connector = connector.run_flags(["--protocol", protocol]).start();
+            let url = origins[number].url();
+            let connector = site
+                .connector(&tunnel)
+                .ingress(&format!("  - service: {url}\n    originRequest: {keys}\n"));
+            let connector = connector
+                .run_flags(["--protocol", protocol, "--idle-ping-interval", "2s"])
+                .start();
             connector.wait_connections(4);
             connector
         });
@@ -35,7 +49,7 @@ impl Pair {
         Self {
             origins,
             site,
-            _connectors: connectors,
+            connectors,
         }
     }
 
@@ -72,6 +86,18 @@ impl Pair {
             );
         }
     }
+}
+
+/// What the checks of an origin ask for.
+fn sign(origin: &Nginx) -> PathBuf {
+    origin.root().join("up")
+}
+
+/// `/ready` of a connector: its status and what it says is down.
+fn ready(connector: &Connector, query: &str) -> (u16, serde_json::Value) {
+    let answer = Curl::get(&format!("http://{}/ready{query}", connector.metrics_address())).run();
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+    (answer.status, body["originsDown"].clone())
 }
 
 /// No request reaches the dead origin, so all of them go to the other replica, whatever their method; soon none asks the
@@ -142,7 +168,64 @@ fn replicas_without_any_origin_are_asked_all_the_same(io: IoMode) {
     }
 }
 
+/// Its checks fail before any exchange does: the replica says so and is asked no more, on any core and also by an edge that
+/// starts anew, until it says that all is well. When both say so, both are asked as before.
+fn a_replica_whose_checks_fail_is_left_out(io: IoMode, protocol: &str) {
+    let keys = "{healthCheck: {path: /up, interval: 200ms, timeout: 2s, expectedStatus: 200}}";
+    let settings = SiteSettings::new(io).cores(2);
+    let mut pair = Pair::with_keys(settings, protocol, keys);
+    let told_down = |pair: &Pair, count: f64| {
+        deadline::until_true(&format!("{count} to be told down"), deadline::STEP, || {
+            pair.edge("edge_replicas_told_down") == count
+        });
+    };
+    assert_eq!(ready(&pair.connectors[0], ""), (200, serde_json::Value::Null));
+    std::fs::remove_file(sign(&pair.origins[0])).expect("the sign");
+    told_down(&pair, 1.0);
+    assert_eq!(pair.asked(30), [0, 30]);
+    let (status, down) = ready(&pair.connectors[0], "");
+    assert_eq!(
+        (status, down[0]["service"].as_str()),
+        (503, Some(pair.origins[0].url().as_str())),
+        "{down}"
+    );
+    assert_eq!(ready(&pair.connectors[0], "?origins=ignore").0, 200);
+    assert_eq!(ready(&pair.connectors[1], "").0, 200);
+
+    pair.site.edge.process.kill();
+    pair.site.edge.start_again();
+    // Connectors notice by their next PING, or as soon as they send anything.
+    deadline::until_true("all connections to be back", deadline::STEP, || {
+        pair.edge("edge_tunnel_connections") == 8.0
+    });
+    told_down(&pair, 1.0);
+    assert_eq!(pair.asked(30), [0, 30]);
+    assert_eq!(pair.edge("edge_ejections_total"), 0.0);
+
+    std::fs::remove_file(sign(&pair.origins[1])).expect("the sign");
+    told_down(&pair, 2.0);
+    let counts = pair.asked(40);
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    for origin in &pair.origins {
+        std::fs::write(sign(origin), "").expect("the sign");
+    }
+    told_down(&pair, 0.0);
+    let counts = pair.asked(40);
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    pair.load();
+}
+
+fn checks_over_quic(io: IoMode) {
+    a_replica_whose_checks_fail_is_left_out(io, "quic");
+}
+
+fn checks_over_http2(io: IoMode) {
+    a_replica_whose_checks_fail_is_left_out(io, "http2");
+}
+
 adit_tests::in_both_modes!(
+    checks_over_quic,
+    checks_over_http2,
     over_quic,
     over_http2,
     replicas_without_any_origin_are_asked_all_the_same,

@@ -12,9 +12,11 @@ use adit_driver::quic;
 use adit_driver::time::timeout;
 use adit_wire::framing::RPC_READER_OPTIONS;
 use adit_wire::registration::{
-    CAUSE_DUPLICATE, ConnectionDetails, ConnectionError, RegisterRequest, RegisterResponse, RegistrationError,
+    CAUSE_DUPLICATE, ConnectionDetails, ConnectionError, OriginHealth, RegisterRequest, RegisterResponse,
+    RegistrationError,
 };
-use adit_wire::tunnelrpc_capnp::registration_server;
+use adit_wire::tunnelrpc_capnp::{origin_health_server, registration_server};
+use capnp::capability::FromClientHook as _;
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{RpcSystem, twoparty};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -126,6 +128,17 @@ impl ControlStream {
         self.metrics.config_pushes.add(1);
         self.metrics.config_push_errors.add(u64::from(told.is_err()));
         told
+    }
+
+    /// Tells an edge of ours which origins are down.
+    pub(crate) async fn update_origin_health(&self, health: &OriginHealth) -> Result<(), ControlError> {
+        let server: origin_health_server::Client = self.server.clone().cast_to();
+        let mut call = server.update_origin_health_request();
+        health.write(call.get());
+        let answering = within(self.limit, call.send().promise);
+        self.counted(RpcMethod::UpdateOriginHealth, answering)
+            .await
+            .map(drop)
     }
 
     /// Asks the edge for no further exchanges.

@@ -73,7 +73,8 @@ fn told_rule(rule: &Rule) -> Value {
     told.into()
 }
 
-fn hostname(rule: &Rule) -> String {
+/// The name that edges know a rule by; empty for every name.
+pub(crate) fn hostname(rule: &Rule) -> String {
     match &rule.hostname {
         HostFilter::Any => String::new(),
         filter @ (HostFilter::Exact { .. } | HostFilter::Below { .. }) => filter.to_string(),

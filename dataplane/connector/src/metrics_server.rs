@@ -2,7 +2,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/ready` | 200 with one registered connection or more, else 503 |
+//! | `/ready` | 200 with one registered connection or more and no rule whose origin is down by its checks, else 503 |
 //! | `/healthcheck` | `OK` |
 //! | `/metrics` | counters in Prometheus' text format ([`exposition`]) |
 //! | `/config` | the ingress in force, as JSON |
@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adit_proto::ingress::Rule;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -129,7 +130,11 @@ async fn bind_default() -> io::Result<TcpListener> {
 
 async fn answer(stream: TcpStream, view: Rc<View>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = respond(&view, request.method(), request.uri().path());
+        let target = request
+            .uri()
+            .path_and_query()
+            .map_or("/", |target| target.as_str());
+        let response = respond(&view, request.method(), target);
         async move { Ok::<_, Infallible>(response) }
     });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -139,12 +144,13 @@ async fn answer(stream: TcpStream, view: Rc<View>) {
     }
 }
 
-fn respond(view: &View, method: &Method, path: &str) -> Response<Full<Bytes>> {
+fn respond(view: &View, method: &Method, target: &str) -> Response<Full<Bytes>> {
     if method != Method::GET && method != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
     }
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     match path {
-        "/ready" => ready(view),
+        "/ready" => ready(view, query),
         "/healthcheck" => text(StatusCode::OK, "OK\n"),
         "/metrics" => {
             let mut response = text(StatusCode::OK, exposition::render(view));
@@ -167,7 +173,8 @@ fn respond(view: &View, method: &Method, path: &str) -> Response<Full<Bytes>> {
     }
 }
 
-fn ready(view: &View) -> Response<Full<Bytes>> {
+/// Ready with the connections that are wanted and while no rule's origin is down; `origins=ignore` looks at connections alone.
+fn ready(view: &View, query: &str) -> Response<Full<Bytes>> {
     let status = view.status.borrow();
     let count = status.ready_count();
     let locations: BTreeSet<&str> = status
@@ -175,17 +182,32 @@ fn ready(view: &View) -> Response<Full<Bytes>> {
         .map(|(_, connection)| connection.location.as_str())
         .collect();
     let wanted = view.settings.readiness;
-    let status = if count >= wanted.connections && locations.len() >= wanted.locations {
+    let is_connected = count >= wanted.connections && locations.len() >= wanted.locations;
+    let are_origins_ignored = query.split('&').any(|pair| pair == "origins=ignore");
+    let down: Vec<_> = view.settings.ingress.load().down().map(rule_name).collect();
+    let status = if is_connected && (are_origins_ignored || down.is_empty()) {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let body = serde_json::json!({
+    let mut body = serde_json::json!({
         "status": status.as_u16(),
         "readyConnections": count,
         "connectorId": view.settings.client.connector_id,
     });
+    if !down.is_empty() {
+        body["originsDown"] = down.into();
+    }
     json(status, &body)
+}
+
+/// What a person finds a rule by in the configuration.
+fn rule_name(rule: &Rule) -> serde_json::Value {
+    serde_json::json!({
+        "hostname": local_configuration::hostname(rule),
+        "path": rule.path.as_ref().map(|path| path.as_str()),
+        "service": rule.service.to_string(),
+    })
 }
 
 fn json(status: StatusCode, body: &serde_json::Value) -> Response<Full<Bytes>> {

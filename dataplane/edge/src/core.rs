@@ -337,6 +337,7 @@ async fn copy_gauges(core: Rc<Core>, endpoint: Endpoint, windows: Arc<WindowBudg
         metrics.exchanges_waiting.set(core.tunnels.waiting() as u64);
         metrics.shares_entries.set(core.shares.entries() as u64);
         metrics.replicas_ejected.set(core.tunnels.look_at_health() as u64);
+        metrics.replicas_told_down.set(core.tunnels.told_down() as u64);
         metrics.handshakes_half_open.set(stats.half_open as u64);
         metrics.handshakes_refused.set(stats.refused);
         metrics.quic_retries_sent.set(stats.retries_sent);

@@ -100,6 +100,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) ejections_withheld: Counter,
     pub(crate) ejections_forgone: Counter,
     pub(crate) replicas_ejected: Counter,
+    pub(crate) replicas_told_down: Counter,
     pub(crate) bytes_from_visitors: Counter,
     pub(crate) bytes_to_visitors: Counter,
     pub(crate) durations: Histogram,

@@ -380,6 +380,13 @@ impl Tunnels {
             } => {
                 self.directory.borrow_mut().set_hosts(tunnel, connector, hosts);
             }
+            CoreNews::ToldHealth {
+                tunnel,
+                connector,
+                health,
+            } => {
+                self.directory.borrow_mut().set_health(tunnel, connector, health);
+            }
             CoreNews::Health(news) => self.hear_health(&news),
         }
     }

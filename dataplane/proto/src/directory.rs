@@ -11,6 +11,8 @@
 //!
 //! Does not: choose among connections (see [`steering`](crate::steering)) or know routes, which are control's.
 
+mod told_health;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ use adit_wire::{ConnIndex, ConnectionId, ConnectorId, HostPattern, Hostname, Tun
 
 use crate::host_map::HostMap;
 use crate::limits::SERVED_HOSTS_MAX;
+pub use told_health::ToldHealth;
 
 /// Where a connection belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,6 +110,8 @@ impl ServedHosts {
 #[derive(Clone, Debug)]
 struct Replica<T> {
     hosts: ServedHosts,
+    /// What it says of its own origins.
+    health: ToldHealth,
     slots: BTreeMap<ConnIndex, Live<T>>,
     /// How many of them are doubted, so that a choice need not look at all.
     doubted: usize,
@@ -121,6 +126,8 @@ pub struct Candidate<'a, T> {
     pub serves: bool,
     /// Whether some connection of its replica is doubted: what has befallen that one may have befallen all.
     pub is_suspect: bool,
+    /// Whether its replica says that the hostname's origin is down.
+    pub is_told_down: bool,
 }
 
 /// All living connections of one edge.
@@ -148,6 +155,7 @@ impl<T> Directory<T> {
         let replicas = self.tunnels.entry(slot.tunnel).or_default();
         let replica = replicas.entry(slot.connector).or_insert_with(|| Replica {
             hosts: ServedHosts::All,
+            health: ToldHealth::default(),
             slots: BTreeMap::new(),
             doubted: 0,
         });
@@ -223,6 +231,26 @@ impl<T> Directory<T> {
         }
     }
 
+    /// Takes over what a replica says of its origins; whether that is news. Ignored for a replica that is not connected.
+    pub fn set_health(&mut self, tunnel: TunnelId, connector: ConnectorId, health: ToldHealth) -> bool {
+        let replica = self
+            .tunnels
+            .get_mut(&tunnel)
+            .and_then(|replicas| replicas.get_mut(&connector));
+        let Some(replica) = replica.filter(|replica| health.follows(&replica.health)) else {
+            return false;
+        };
+        replica.health = health;
+        true
+    }
+
+    /// How many replicas say that an origin of theirs is down. Looks at every replica.
+    #[must_use]
+    pub fn told_down(&self) -> usize {
+        let replicas = self.tunnels.values().flat_map(|replicas| replicas.values());
+        replicas.filter(|replica| !replica.health.is_all_well()).count()
+    }
+
     /// The connection with this id.
     #[must_use]
     pub fn get(&self, id: ConnectionId) -> Option<&Live<T>> {
@@ -252,6 +280,7 @@ impl<T> Directory<T> {
                 };
                 asked = Some((&replica.hosts, serves));
                 let is_suspect = replica.doubted > 0;
+                let is_told_down = replica.health.is_down(host);
                 replica
                     .slots
                     .values()
@@ -260,6 +289,7 @@ impl<T> Directory<T> {
                         live,
                         serves,
                         is_suspect,
+                        is_told_down,
                     })
             })
     }
@@ -393,6 +423,34 @@ mod tests {
         directory.leave(id(103));
         assert_eq!(suspects(&directory), [false; 2]);
         assert!(directory.doubt(id(103), true).is_none());
+    }
+
+    #[test]
+    fn what_a_replica_says_of_its_origins_holds_until_it_says_something_newer_or_leaves() {
+        let mut directory = Directory::default();
+        let (tunnel, name) = (TunnelId(Uuid::from_u128(1)), host("a.test"));
+        let replica = ConnectorId(Uuid::from_u128(7));
+        directory.join(live(7, 0, 100));
+        let down = |revision| ToldHealth::new(revision, [("a.test", false, true)]);
+        let is_down = |directory: &Directory<()>| {
+            let mut candidates = directory.candidates(tunnel, &name);
+            candidates.next().is_some_and(|candidate| candidate.is_told_down)
+        };
+        assert!(!is_down(&directory));
+        assert!(directory.set_health(tunnel, replica, down(2)));
+        assert!(is_down(&directory) && directory.told_down() == 1);
+        assert!(
+            !directory.set_health(tunnel, replica, ToldHealth::new(1, [])),
+            "old"
+        );
+        assert!(is_down(&directory));
+        assert!(directory.set_health(tunnel, replica, ToldHealth::new(3, [])));
+        assert!(!is_down(&directory) && directory.told_down() == 0);
+        assert!(directory.set_health(tunnel, replica, down(4)));
+        directory.leave(ConnectionId(Uuid::from_u128(100)));
+        directory.join(live(7, 0, 101));
+        assert!(!is_down(&directory));
+        assert!(!directory.set_health(tunnel, ConnectorId(Uuid::from_u128(8)), down(9)));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! before, not full, and the less loaded of two random choices. Two choices spread load nearly as well as
 //! full knowledge does, and need no scan. A level whose connections are all full spills to the next.
 //!
-//! A replica that is left out for the hostname comes after all that are not, and one that has just come back gets a part
+//! A replica that is left out for the hostname, or says itself that its origin is down, comes after all others, and one that has just come back gets a part
 //! of the exchanges at first (see [`ejection`](crate::ejection)). One exchange at a time goes first to a replica that is
 //! to be tried again.
 //!
@@ -90,7 +90,7 @@ enum Level {
     Far,
     /// Its replica is back, and gets little at first.
     HeldBack,
-    /// Its replica is left out.
+    /// Its replica is left out, or says that its origin is down.
     Out,
     AvoidedNear,
     AvoidedFar,
@@ -111,6 +111,9 @@ impl Level {
             } else {
                 Self::AvoidedFar
             };
+        }
+        if candidate.is_told_down {
+            return Self::Out;
         }
         let known = ask.known.as_ref();
         match known.map_or(Standing::In, |known| known.standing(live.slot.connector)) {
@@ -241,7 +244,7 @@ impl<'a, T> Pick<'a, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::{ServedHosts, Slot};
+    use crate::directory::{ServedHosts, Slot, ToldHealth};
     use crate::ejection::{Ejections, Outcome, Settings, Told, Trier};
     use adit_wire::ConnIndex;
     use std::collections::BTreeMap;
@@ -372,6 +375,23 @@ mod tests {
             barred: vec![],
         };
         assert_eq!(pick_after(&directory, &tried, 1), Ok(id(1)));
+    }
+
+    #[test]
+    fn a_replica_that_says_its_origin_is_down_is_asked_when_no_other_is_left() {
+        // It is near and idle, the other one far and busy.
+        let mut directory = directory(&[0], &[0]);
+        join(&mut directory, OTHER_CONNECTOR, 1, 1, 1_000);
+        let down = |revision| ToldHealth::new(revision, [("a.test", false, true)]);
+        assert!(directory.set_health(TUNNEL, CONNECTOR, down(1)));
+        assert!((0..100).all(|seed| pick(&directory, &[], seed) == Ok(id(1))));
+        assert_eq!(pick(&directory, &[id(1)], 1), Ok(id(0)));
+        // With every origin down it is as if none was.
+        assert!(directory.set_health(TUNNEL, OTHER_CONNECTOR, down(1)));
+        assert!((0..100).any(|seed| pick(&directory, &[], seed) == Ok(id(0))));
+        assert!(directory.set_health(TUNNEL, OTHER_CONNECTOR, ToldHealth::new(2, [])));
+        assert!(directory.set_health(TUNNEL, CONNECTOR, ToldHealth::new(2, [])));
+        assert_eq!(pick(&directory, &[], 1), Ok(id(0)));
     }
 
     #[test]

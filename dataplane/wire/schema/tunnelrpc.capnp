@@ -2,7 +2,7 @@
 # configuration on streams of their own.
 #
 # Compatible with cloudflared: file, type and interface ids, ordinals and sizes are those of its
-# tunnelrpc/proto/tunnelrpc.capnp; they are wire format and never change here.
+# tunnelrpc/proto/tunnelrpc.capnp; they are wire format and never change here. What is ours says so.
 @0xdb8274f9144abc7e;
 
 # ---- Registration -------------------------------------------------------------------------------
@@ -58,6 +58,22 @@ interface RegistrationServer @0xf71695ec7fe85497 {
   unregisterConnection @1 () -> ();
   # JSON of the configuration that the connector runs with.
   updateLocalConfiguration @2 (config :Data) -> ();
+}
+
+# ---- Ours: served by an edge of ours beside RegistrationServer, on the same capability -------------
+
+struct RuleHealth @0xb590f5243e54d39a {
+  # As in the rule; empty for every name.
+  hostname @0 :Text;
+  # Whether the rule takes only some paths of the name.
+  hasPath @1 :Bool;
+  # Whether checks of every address of its origin fail.
+  isDown @2 :Bool;
+}
+
+interface OriginHealthServer @0xcd818d64d83c2b75 extends (RegistrationServer) {
+  # Rules in the order of the ingress, up to the last one that is down; a revision that is not above the last is old.
+  updateOriginHealth @0 (revision :UInt64, rules :List(RuleHealth)) -> ();
 }
 
 # ---- UDP sessions (datagram v2) and remote configuration ----------------------------------------

@@ -13,6 +13,10 @@ use crate::ids::{AccountTag, ConnIndex, ConnectionId, ConnectorId, IdError, Tunn
 use crate::secret::TunnelSecret;
 use crate::tunnelrpc_capnp as schema;
 
+mod origin_health;
+
+pub use origin_health::{HEALTH_RULES_MAX, OriginHealth, RuleHealth};
+
 /// Longest feature, version, architecture or location name.
 pub const LABEL_BYTES_MAX: usize = 256;
 

@@ -22,6 +22,7 @@ use super::tether::Tether;
 use super::{Core, Event};
 use crate::config::remote::chain;
 use crate::control_stream::{ControlError, ControlStream};
+use crate::edge_stream::EdgeKind;
 use crate::metrics::{CoreMetrics, Sampler};
 use crate::run::trust;
 use crate::status::Registered;
@@ -31,6 +32,9 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long a drained connection still takes exchanges that an edge sent off before it knew.
 const SETTLE_TIME: Duration = Duration::from_millis(500);
+
+/// An edge hears of origins no more often.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Code and reason of our closes: the protocol knows no others (protocol/transport-quic.md §6).
 pub(super) const CLOSE_CODE: u32 = 0;
@@ -250,10 +254,12 @@ impl Attempt {
             }
             pending::<Infallible>().await
         };
+        let telling_health = tell_origin_health(core, self.index, link, control);
         let mut sampler = Sampler::default();
         let ended = tokio::select! {
             lost = link.closed() => Some(lost),
             never = telling => match never {},
+            never = telling_health => match never {},
             never = link.attend(core, self.index, &mut sampler) => match never {},
             () = self.tether.drained() => {
                 self.leave(core, link, control).await;
@@ -296,6 +302,36 @@ impl Attempt {
             _ = link.closed() => {}
         }
         link.close().await;
+    }
+}
+
+/// Tells an edge of ours which origins are down, as checks find them; over each connection, as each may lead to another edge.
+async fn tell_origin_health(
+    core: &Core,
+    index: ConnIndex,
+    link: &Link,
+    control: &ControlStream,
+) -> Infallible {
+    if link.edge() == EdgeKind::Stock {
+        return pending().await;
+    }
+    let mut changes = core.settings.origin_health.subscribe();
+    loop {
+        let health = changes.borrow_and_update().clone();
+        // Before the first change there is nothing to say: an edge takes origins for well.
+        if health.revision > 0
+            && let Err(error) = control.update_origin_health(&health).await
+        {
+            tracing::warn!(
+                connIndex = index.0,
+                error = chain(&error),
+                "cannot tell the edge how origins are"
+            );
+        }
+        sleep(HEALTH_INTERVAL).await;
+        if changes.changed().await.is_err() {
+            return pending().await;
+        }
     }
 }
 

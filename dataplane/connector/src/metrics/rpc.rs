@@ -13,6 +13,7 @@ pub(crate) enum RpcMethod {
     RegisterConnection,
     UnregisterConnection,
     UpdateLocalConfiguration,
+    UpdateOriginHealth,
     UpdateConfiguration,
     RegisterUdpSession,
     UnregisterUdpSession,
@@ -20,10 +21,11 @@ pub(crate) enum RpcMethod {
 
 impl RpcMethod {
     /// All of them; [`Self::place`] is the position here.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::RegisterConnection,
         Self::UnregisterConnection,
         Self::UpdateLocalConfiguration,
+        Self::UpdateOriginHealth,
         Self::UpdateConfiguration,
         Self::RegisterUdpSession,
         Self::UnregisterUdpSession,
@@ -32,9 +34,10 @@ impl RpcMethod {
     /// Who makes the call.
     pub(crate) const fn side(self) -> &'static str {
         match self {
-            Self::RegisterConnection | Self::UnregisterConnection | Self::UpdateLocalConfiguration => {
-                "client"
-            }
+            Self::RegisterConnection
+            | Self::UnregisterConnection
+            | Self::UpdateLocalConfiguration
+            | Self::UpdateOriginHealth => "client",
             Self::UpdateConfiguration | Self::RegisterUdpSession | Self::UnregisterUdpSession => "server",
         }
     }
@@ -45,6 +48,7 @@ impl RpcMethod {
             Self::RegisterConnection => ("registration", "register_connection"),
             Self::UnregisterConnection => ("registration", "unregister_connection"),
             Self::UpdateLocalConfiguration => ("registration", "update_local_configuration"),
+            Self::UpdateOriginHealth => ("registration", "update_origin_health"),
             Self::UpdateConfiguration => ("config", "update_configuration"),
             Self::RegisterUdpSession => ("session", "register_udp_session"),
             Self::UnregisterUdpSession => ("session", "unregister_udp_session"),

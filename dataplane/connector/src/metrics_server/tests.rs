@@ -39,6 +39,7 @@ fn view() -> View {
         groups,
         replacing: std::sync::Mutex::default(),
         changes: tokio::sync::watch::Sender::default(),
+        origin_health: tokio::sync::watch::Sender::default(),
         flows: adit_proto::flow_policy::FlowPolicy::default(),
         roots: rustls::RootCertStore::empty(),
         cacert: None,

@@ -90,7 +90,9 @@ impl Watch {
                     false
                 }
             };
-            self.group.checked(member, is_well);
+            if self.group.checked(member, is_well) {
+                self.core.settings.look_at_origins();
+            }
             sleep(self.check.interval).await;
         }
     }

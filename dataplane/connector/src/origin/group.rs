@@ -223,8 +223,8 @@ impl Group {
         why
     }
 
-    /// What a check of an address has found.
-    pub(crate) fn checked(&self, member: MemberId, is_well: bool) {
+    /// What a check of an address has found; whether that changes anything.
+    pub(crate) fn checked(&self, member: MemberId, is_well: bool) -> bool {
         let result = if is_well {
             &self.metrics.checks_ok
         } else {
@@ -236,7 +236,15 @@ impl Group {
         let change = shared.pool.checked(member, is_well, now);
         shared.hand_out(now);
         drop(shared);
+        let is_news = change.is_some();
         self.tell(change);
+        is_news
+    }
+
+    /// Whether checks of all of its addresses fail.
+    pub(crate) fn is_down(&self) -> bool {
+        let counts = self.counts();
+        counts.down > 0 && counts.up + counts.ejected == 0
     }
 
     /// How addresses are to be checked, and which there are.

@@ -45,6 +45,7 @@ pub(super) fn settings(config: &Config, live_log: LiveLog) -> Result<Settings, C
         replacing: Mutex::default(),
         changes: watch::Sender::default(),
         local_changes: watch::Sender::default(),
+        origin_health: watch::Sender::default(),
         flows: config.flows.clone(),
         roots: config.roots()?,
         cacert: config.cacert.clone(),

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use adit_driver::quic::WindowBudget;
 use adit_proto::flow_policy::FlowPolicy;
-use adit_proto::ingress::Ingress;
+use adit_proto::ingress::{Ingress, Rule};
 use adit_wire::config_push::{ConfigApplied, ConfigUpdate, VERSION_NONE};
-use adit_wire::registration::{ClientInfo, TunnelAuth};
+use adit_wire::registration::{ClientInfo, HEALTH_RULES_MAX, OriginHealth, RuleHealth, TunnelAuth};
 use adit_wire::{ConnIndex, TunnelId};
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) changes: watch::Sender<()>,
     /// Says that the local ingress was replaced.
     pub(crate) local_changes: watch::Sender<()>,
+    /// Which origins are down, as edges of ours are told.
+    pub(crate) origin_health: watch::Sender<OriginHealth>,
     /// What edges may have dialled by naming it.
     pub(crate) flows: FlowPolicy,
     /// Who may sign an edge's certificate.
@@ -139,7 +141,21 @@ impl Settings {
             groups,
         }));
         self.changes.send_replace(());
+        self.look_at_origins();
         true
+    }
+
+    /// Tells edges of ours which origins are down, if that has changed.
+    pub(crate) fn look_at_origins(&self) {
+        self.origin_health.send_if_modified(|told| {
+            let rules = self.ingress.load().health();
+            if rules == told.rules {
+                return false;
+            }
+            let revision = told.revision + 1;
+            *told = OriginHealth { revision, rules };
+            true
+        });
     }
 
     /// Puts other local rules in force, unless those in force are an edge's; whether it did.
@@ -172,6 +188,30 @@ impl IngressState {
     /// The addresses of the rule at `place`, if there are several or limits.
     pub(crate) fn group(&self, place: usize) -> Option<&Arc<Group>> {
         self.groups.get(place)?.as_ref()
+    }
+
+    /// The rules whose origin is down: all of its addresses, by the checks of `healthCheck`.
+    pub(crate) fn down(&self) -> impl Iterator<Item = &Rule> {
+        let rules = self.ingress.rules().iter().zip(&self.groups);
+        let down = rules.filter(|(_, group)| group.as_ref().is_some_and(|group| group.is_down()));
+        down.map(|(rule, _)| rule)
+    }
+
+    /// What edges of ours are told: the rules up to the last one that is down.
+    fn health(&self) -> Vec<RuleHealth> {
+        let rules = self.ingress.rules().iter().zip(&self.groups);
+        let told = rules.take(HEALTH_RULES_MAX).map(|(rule, group)| RuleHealth {
+            hostname: local_configuration::hostname(rule),
+            has_path: rule.path.is_some(),
+            is_down: group.as_ref().is_some_and(|group| group.is_down()),
+        });
+        let mut told: Vec<_> = told.collect();
+        let count = told
+            .iter()
+            .rposition(|rule| rule.is_down)
+            .map_or(0, |last| last + 1);
+        told.truncate(count);
+        told
     }
 
     /// Every such group.

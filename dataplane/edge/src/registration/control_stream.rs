@@ -9,13 +9,13 @@ use std::time::{Duration, SystemTime};
 
 use adit_control_api::digest::SecretDigest;
 use adit_control_api::edge_link::{self, ConnectionKey, RegisterOutcome};
-use adit_proto::directory::Slot;
+use adit_proto::directory::{Slot, ToldHealth};
 use adit_wire::ConnectionId;
 use adit_wire::framing::{FrameGate, MESSAGE_BYTES_MAX, RPC_READER_OPTIONS, UNREGISTERED_MESSAGE_BYTES_MAX};
 use adit_wire::registration::{
-    ConnectionDetails, ConnectionError, RegisterRequest, RegisterResponse, feature,
+    ConnectionDetails, ConnectionError, OriginHealth, RegisterRequest, RegisterResponse, feature,
 };
-use adit_wire::tunnelrpc_capnp::registration_server;
+use adit_wire::tunnelrpc_capnp::{origin_health_server, registration_server};
 use capnp_rpc::rpc_twoparty_capnp::Side;
 use capnp_rpc::{RpcSystem, twoparty};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -126,7 +126,7 @@ where
         Side::Server,
         RPC_READER_OPTIONS,
     );
-    let server: registration_server::Client = capnp_rpc::new_client(Server {
+    let server: origin_health_server::Client = capnp_rpc::new_client(Server {
         session: session.clone(),
     });
     let system = RpcSystem::new(Box::new(network), Some(server.client));
@@ -183,6 +183,24 @@ impl registration_server::Server for Server {
         });
         core.service
             .local_configuration(slot.tunnel, slot.connector, config.to_vec());
+        Ok(())
+    }
+}
+
+impl origin_health_server::Server for Server {
+    async fn update_origin_health(
+        self: Rc<Self>,
+        params: origin_health_server::UpdateOriginHealthParams,
+        _: origin_health_server::UpdateOriginHealthResults,
+    ) -> Result<(), capnp::Error> {
+        let Some(slot) = self.session.slot() else {
+            return Err(capnp::Error::failed("register the connection first".into()));
+        };
+        let told = OriginHealth::read(params.get()?).map_err(failed)?;
+        let rules = told.rules.iter();
+        let rules = rules.map(|rule| (rule.hostname.as_str(), rule.has_path, rule.is_down));
+        let health = ToldHealth::new(told.revision, rules);
+        self.session.core.tunnels.tell_health(&slot, health);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@
 //! per pair of replica and hostname within the shortest ejection.
 
 use adit_driver::time::{Instant, now};
-use adit_proto::directory::Slot;
+use adit_proto::directory::{Slot, ToldHealth};
 use adit_proto::ejection::{Event, News, Outcome, Report, Told};
 use adit_wire::{Hostname, TunnelId};
 
@@ -53,6 +53,36 @@ impl Tunnels {
             ejections.expire(now());
         }
         ejections.out()
+    }
+
+    /// Takes over what a replica says of its origins, and tells the other cores.
+    pub(crate) fn tell_health(&self, slot: &Slot, health: ToldHealth) {
+        let (tunnel, connector) = (slot.tunnel, slot.connector);
+        let is_all_well = health.is_all_well();
+        let is_news = self
+            .directory
+            .borrow_mut()
+            .set_health(tunnel, connector, health.clone());
+        // A replica tells on each of its connections.
+        if !is_news {
+            return;
+        }
+        if is_all_well {
+            tracing::info!(%tunnel, replica = %connector, "a replica says that its origins work");
+        } else {
+            tracing::warn!(%tunnel, replica = %connector, hosts = %health,
+                "a replica says that checks of its origins fail; others are preferred for these hostnames");
+        }
+        self.tell_others(&CoreNews::ToldHealth {
+            tunnel,
+            connector,
+            health,
+        });
+    }
+
+    /// Replicas that say that an origin of theirs is down.
+    pub(crate) fn told_down(&self) -> usize {
+        self.directory.borrow().told_down()
     }
 
     pub(super) fn begin_trial(&self, tunnel: TunnelId, host: &Hostname, choice: &Choice) {

@@ -1,6 +1,6 @@
 //! What cores of one edge tell each other about connections and replicas.
 
-use adit_proto::directory::ServedHosts;
+use adit_proto::directory::{ServedHosts, ToldHealth};
 use adit_proto::ejection;
 use adit_wire::{ConnectionId, ConnectorId, TunnelId};
 
@@ -25,6 +25,12 @@ pub(crate) enum CoreNews {
         tunnel: TunnelId,
         connector: ConnectorId,
         hosts: ServedHosts,
+    },
+    /// What a replica says of its own origins.
+    ToldHealth {
+        tunnel: TunnelId,
+        connector: ConnectorId,
+        health: ToldHealth,
     },
     /// A replica is left out for a hostname, or back. Boxed: rare, and larger than the rest.
     Health(Box<ejection::News>),

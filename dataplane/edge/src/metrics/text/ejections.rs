@@ -24,6 +24,20 @@ const BESIDE: [Beside; 2] = [
     ),
 ];
 
+/// How many there are now, as each core knows.
+const NOW: [Beside; 2] = [
+    (
+        "edge_replicas_ejected",
+        "Replicas left out, each counted once per hostname.",
+        |m| &m.replicas_ejected,
+    ),
+    (
+        "edge_replicas_told_down",
+        "Replicas that say that checks of an origin of theirs fail.",
+        |m| &m.replicas_told_down,
+    ),
+];
+
 pub(super) fn render(out: &mut String, cores: &[Arc<CoreMetrics>]) {
     let name = "edge_ejections_total";
     head(
@@ -47,14 +61,10 @@ pub(super) fn render(out: &mut String, cores: &[Arc<CoreMetrics>]) {
             line(out, format_args!("{name}{{core=\"{core}\"}} {count}"));
         }
     }
-    let name = "edge_replicas_ejected";
-    head(
-        out,
-        name,
-        "gauge",
-        "Replicas left out, each counted once per hostname.",
-    );
-    // Every core knows of all, a moment sooner or later.
-    let count = cores.iter().map(|core| core.replicas_ejected.get()).max();
-    line(out, format_args!("{name} {}", count.unwrap_or(0)));
+    for (name, help, of) in NOW {
+        head(out, name, "gauge", help);
+        // Every core knows of all, a moment sooner or later.
+        let count = cores.iter().map(|core| of(core).get()).max();
+        line(out, format_args!("{name} {}", count.unwrap_or(0)));
+    }
 }
