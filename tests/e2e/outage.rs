@@ -234,6 +234,28 @@ fn an_idle_path_that_died_is_found_by_the_first_visitor(io: IoMode) {
     });
 }
 
+/// Nobody asks for anything, so the connector would say nothing to the new edge for up to 50 s: the edge tells it.
+fn an_edge_that_was_killed_tells_its_idle_connectors(io: IoMode) {
+    let (nginx, mut site) = (Nginx::start(), Site::start(io));
+    let tunnel = site.tunnel("lab");
+    let connector = site.connector(&tunnel).service(&nginx.url());
+    let connector = connector.lines("ha-connections: 1\n").start();
+    connector.wait_connections(1);
+    site.wait_served();
+    let list = site.edge.folder().join("peers.json");
+    deadline::until_true("the connector to be on disk", deadline::STEP, || {
+        std::fs::read_to_string(&list).is_ok_and(|text| text.contains("127.0.0.1"))
+    });
+    site.edge.process.kill();
+    site.edge.start_again();
+    deadline::until_true("the connection to be back", deadline::STEP, || {
+        (site.edge.metrics().sum("edge_tunnel_connections", &[]) - 1.0).abs() < 0.5
+    });
+    assert_eq!(site.visit("/h").run().status, 200);
+    site.edge.process.terminate(deadline::STEP);
+    assert!(!list.exists(), "an edge that ends properly leaves nobody to tell");
+}
+
 /// A translator gives the connector new ports while nobody speaks. One PING tells the edge of one connection, and the
 /// edge's challenge tells the connector to speak on the others.
 fn an_idle_connector_that_moved_is_found_by_one_ping(io: IoMode) {
@@ -363,6 +385,7 @@ fn a_connection_is_restarted_on_request(io: IoMode) {
 }
 
 adit_tests::in_both_modes!(
+    an_edge_that_was_killed_tells_its_idle_connectors,
     a_request_moves_on_when_its_replica_dies,
     a_killed_replica_is_left_at_once,
     requests_wait_while_every_connection_is_late,

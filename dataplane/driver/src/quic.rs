@@ -25,7 +25,7 @@ pub use connection::Connection;
 pub(crate) use connection::park;
 pub use endpoint::{DialError, Endpoint, EndpointOptions, EndpointStats, StrayPacket};
 pub use outcome::{ConnectionError, ConnectionStats, FrameCounts};
-pub use reset::ResetKey;
+pub use reset::{ResetId, ResetKey};
 pub use settings::{
     ClientConfig, ServerConfig, SettingsError, TransportSettings, client_config, server_config,
 };

@@ -25,6 +25,7 @@ use crate::drain::Drain;
 use crate::management::Management;
 use crate::memory::{Memory, Shortage};
 use crate::metrics::CoreMetrics;
+use crate::peers::Peers;
 use crate::public::listen::{self, Entrance, Speech};
 use crate::public::tls::PublicTls;
 use crate::registration;
@@ -157,6 +158,7 @@ pub(crate) struct Shared {
     /// For what windows of streams grow by.
     pub(crate) windows: Arc<WindowBudget>,
     pub(crate) reset_key: quic::ResetKey,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) tunnel_tls: TunnelTls,
     pub(crate) tls: PublicTls,
     pub(crate) log: AccessLog,
@@ -274,6 +276,7 @@ impl Listening {
             service: shared.service.clone(),
             metrics: core.metrics.clone(),
             windows: shared.windows.clone(),
+            peers: shared.peers.clone(),
             colo: core.config.location.clone(),
             unregistered_quic: Unregistered::default(),
             grace_period: core.config.grace_period,

@@ -23,6 +23,7 @@ mod tunnel_http2;
 mod registration;
 mod control_link;
 mod state;
+mod peers;
 mod access_log;
 mod management;
 mod validity;

@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 
 use crate::control_link::ServiceHandle;
 use crate::metrics::CoreMetrics;
+use crate::peers::{Known, Peers};
 use crate::tunnel_http2;
 use crate::tunnel_http2::accept::{Place, Unregistered};
 use crate::tunnels::connection::Connection;
@@ -60,6 +61,8 @@ pub(crate) struct CoreState {
     pub(crate) metrics: Arc<CoreMetrics>,
     /// For what windows of streams grow by.
     pub(crate) windows: Arc<WindowBudget>,
+    /// Who must be told when this edge is killed and starts anew.
+    pub(crate) peers: Arc<Peers>,
     /// Shown by connectors as their location.
     pub(crate) colo: String,
     /// Connections over QUIC that have not registered.
@@ -147,10 +150,15 @@ pub(crate) async fn serve_http2(
 
 /// From the registration to the end of the connection, which is then forgotten.
 async fn until_lost(session: &Rc<Session>, connection: &Connection, core: &CoreState) {
+    let known = match connection {
+        Connection::Quic(quic) => core.peers.enter(quic.remote_address(), quic.reset_id()),
+        // The kernel tells a connector that comes over TCP.
+        Connection::Http2(_) => None,
+    };
     let reason = tokio::select! {
         biased;
         reason = connection.closed() => reason,
-        never = tell_doubts(session, connection, core) => match never {},
+        never = tell_doubts(session, connection, core, known.as_ref()) => match never {},
         never = drain_leaving(session, connection) => match never {},
     };
     let Some(live) = session.take_live() else { return };
@@ -171,9 +179,17 @@ async fn until_lost(session: &Rc<Session>, connection: &Connection, core: &CoreS
 
 /// Steers exchanges away from a connection whose connector is late with an answer, until it is heard again. The replica's
 /// other connections are asked too, so that a visitor does not find them dead one after the other.
-async fn tell_doubts(session: &Session, connection: &Connection, core: &CoreState) -> Infallible {
+async fn tell_doubts(
+    session: &Session,
+    connection: &Connection,
+    core: &CoreState,
+    known: Option<&Known>,
+) -> Infallible {
     loop {
         connection.doubted().await;
+        if let Some(known) = known {
+            known.moved(connection.remote_address());
+        }
         let Some((id, slot)) = session.place() else {
             continue;
         };

@@ -43,6 +43,7 @@ use crate::core::{self, Report, Seed, Shared};
 use crate::cross_core::{CoreMessage, MAILBOX_MESSAGES_MAX};
 use crate::memory::give_back;
 use crate::metrics::CoreMetrics;
+use crate::peers::{self, Forgotten, Peers};
 use crate::public::tls::{Certificates, PublicTls};
 use crate::state::{SnapshotFile, write_atomically};
 use crate::tunnel_http2::accept::TunnelTls;
@@ -183,6 +184,7 @@ impl Process {
         let metrics: Vec<_> = inboxes.iter().map(|_| Arc::<CoreMetrics>::default()).collect();
         let (report, reports) = mpsc::channel(2 * config.core_count());
         let (may_close, closing) = phase::channel(false);
+        let (reset_key, peers) = (obtain_reset_key(&config)?, Arc::<Peers>::default());
         let live = LiveConfig::new(config.clone());
         let shared = Shared {
             live: live.clone(),
@@ -190,7 +192,8 @@ impl Process {
             service: handle,
             quic: quic_config(tunnel.clone(), windows.clone())?,
             windows,
-            reset_key: obtain_reset_key(&config)?,
+            reset_key,
+            peers: peers.clone(),
             tunnel_tls: TunnelTls::new(tunnel)?,
             tls: PublicTls::new(certificates.clone())?,
             log: log.clone(),
@@ -199,8 +202,10 @@ impl Process {
         };
         let admin = Rc::new(Admin::new(&config, &metrics, &service, &log, validities));
         let addresses = bound.addresses();
+        let reset_socket = bound.tunnel_socket().map_err(EdgeError::Sockets)?;
         let (seeds, admin_listener) = bound.split(inboxes, metrics);
         spawn_local(admin::run(admin.clone(), admin_listener));
+        let resets = Forgotten::load(&config.state_dir).reset(reset_key, reset_socket);
         let cores = spawn(&config, &cpus, probe.mode, seeds, shared)?;
         let reload = Reload::new(live, &certificates, &log, &service);
         let process = Self {
@@ -216,11 +221,16 @@ impl Process {
             interrupt,
             hang_up,
         };
-        process.watch(&cores, &addresses).await
+        process.watch(&cores, &addresses, (peers, resets)).await
     }
 
     /// From the first core that listens to the last that has ended.
-    async fn watch(mut self, cores: &Cores, addresses: &bind::Addresses) -> Result<(), EdgeError> {
+    async fn watch(
+        mut self,
+        cores: &Cores,
+        addresses: &bind::Addresses,
+        (peers, resets): (Arc<Peers>, impl Future<Output = ()> + 'static),
+    ) -> Result<(), EdgeError> {
         for _ in 0..self.config.core_count() {
             match self.reports.recv().await {
                 Some(Report::Listening | Report::Drained) => {}
@@ -239,7 +249,9 @@ impl Process {
             http = ?addresses.http, https = ?addresses.https, tcp = ?addresses.tcp, admin = %addresses.admin,
             "edge serves");
         tell_manager(NotifyState::Ready);
-        // Both end with the process.
+        // These end with the process.
+        spawn_local(resets);
+        spawn_local(peers.keep(self.config.state_dir.clone()));
         spawn_local(watch::certificates(self.certificates.clone()));
         spawn_local(give_back::run(self.config.limits.memory_bytes));
         loop {
@@ -275,6 +287,7 @@ impl Process {
             _ = self.terminate.recv() => Ok(()),
             _ = self.interrupt.recv() => Ok(()),
         };
+        peers::remove(&self.config.state_dir);
         self.log.flush();
         tracing::info!("edge stopped");
         Ok(ended?)

@@ -19,6 +19,7 @@ use rustc_hash::FxHashMap;
 
 use super::endpoint::{ACCEPT_QUEUE_MAX, EndpointCell, EndpointState};
 use super::outcome::{ConnectionError, ConnectionStats};
+use super::reset::ResetId;
 use super::settings::Lasting;
 use super::stream::{RecvStream, SendStream};
 use super::waiting::{Place, Queue};
@@ -61,6 +62,12 @@ impl Connection {
     #[must_use]
     pub fn remote_address(&self) -> SocketAddr {
         self.0.state.borrow().proto.remote_address()
+    }
+
+    /// What a listener that starts anew needs to reset this connection: the id whose token a dialling peer was given.
+    #[must_use]
+    pub fn reset_id(&self) -> ResetId {
+        ResetId::new(self.0.state.borrow().proto.handshake_cid())
     }
 
     /// The protocol agreed on by ALPN.

@@ -12,11 +12,43 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+use quinn_proto::ConnectionId;
 use quinn_proto::crypto::HmacKey;
+
+use super::cid::CID_BYTES;
 
 /// Least time between resets of one core. A restart is asked by thousands of peers at once, and each asks again after a
 /// second at the latest; a reset is smaller than what it answers, so it amplifies nothing.
 pub(crate) const RESET_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Length of a reset that answers nothing, bytes: more than the longest header and the least payload.
+pub const RESET_BYTES: usize = 48;
+
+/// Length of a token, bytes (RFC 9000 §10.3).
+const TOKEN_BYTES: usize = 16;
+
+/// A connection as [`ResetKey::reset`] must know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ResetId([u8; CID_BYTES]);
+
+impl ResetId {
+    pub(crate) fn new(id: ConnectionId) -> Self {
+        // All ids that a listener gives have this length.
+        Self(<[u8; CID_BYTES]>::try_from(&*id).unwrap_or_default())
+    }
+
+    /// What [`Self::from_bytes`] reads.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; CID_BYTES] {
+        self.0
+    }
+
+    /// The id that was written as these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; CID_BYTES]) -> Self {
+        Self(bytes)
+    }
+}
 
 /// From what all reset tokens of a listener are made. Whoever knows it can end its connections.
 #[derive(Clone, Copy)]
@@ -33,7 +65,25 @@ impl ResetKey {
     }
 
     pub(crate) fn hmac(&self) -> Arc<dyn HmacKey> {
-        Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &self.0))
+        Arc::new(self.signer())
+    }
+
+    fn signer(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &self.0)
+    }
+
+    /// The datagram that ends the connection whose listener gave the id `id` under this key. To everybody but its peer it
+    /// looks like a packet of that connection (RFC 9000 §10.3, figure 10).
+    #[must_use]
+    pub fn reset(&self, id: &ResetId) -> [u8; RESET_BYTES] {
+        let mut datagram = [0; RESET_BYTES];
+        let (padding, token) = datagram.split_at_mut(RESET_BYTES - TOKEN_BYTES);
+        // Without randomness of the system nothing in QUIC is safe; quinn-proto takes the same stance.
+        getrandom::fill(padding).expect("the system's random source answers");
+        padding[0] = 0x40 | (padding[0] >> 2);
+        let tag = hmac::sign(&self.signer(), &id.0);
+        token.copy_from_slice(&tag.as_ref()[..TOKEN_BYTES]);
+        datagram
     }
 }
 

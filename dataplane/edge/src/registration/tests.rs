@@ -161,6 +161,7 @@ impl Core {
             service: rig.service.clone(),
             metrics: metrics.clone(),
             windows: quic::WindowBudget::new(0),
+            peers: Arc::default(),
             colo: "LAB".into(),
             unregistered_quic: Default::default(),
             grace_period: Duration::from_secs(5),

@@ -126,6 +126,12 @@ impl Bound {
         }
     }
 
+    /// A further handle on a socket of the tunnel port, to send from.
+    pub(super) fn tunnel_socket(&self) -> io::Result<UdpSocket> {
+        let socket = self.tunnel.first().ok_or(io::ErrorKind::NotFound)?;
+        socket.try_clone()
+    }
+
     /// Deals the sockets out to the cores.
     pub(super) fn split(
         self,

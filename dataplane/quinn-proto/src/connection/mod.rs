@@ -1381,6 +1381,13 @@ impl Connection {
         self.side.side()
     }
 
+    /// The connection id that this side took during the handshake
+    ///
+    /// A client that has not changed ids since knows the stateless reset token of this one.
+    pub fn handshake_cid(&self) -> ConnectionId {
+        self.handshake_cid
+    }
+
     /// The latest socket address for this connection's peer
     pub fn remote_address(&self) -> SocketAddr {
         self.path.remote
