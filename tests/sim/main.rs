@@ -11,3 +11,4 @@ mod directory;
 mod ejection;
 mod supervisor;
 mod origin_pool;
+mod world;

@@ -3,15 +3,33 @@
 /// Replays one seed alone when set.
 const SEED: &str = "ADIT_SIM_SEED";
 
-/// Runs `simulate` for the seeds below `count`, or for the one in `ADIT_SIM_SEED`.
+/// How many seeds, in place of what a simulation runs by itself.
+const SEEDS: &str = "ADIT_SIM_SEEDS";
+
+/// Runs `simulate` for the seeds below `count` or `ADIT_SIM_SEEDS`, or for the one in `ADIT_SIM_SEED`.
 pub(crate) fn for_seeds(count: u64, simulate: impl Fn(u64)) {
-    let only = std::env::var(SEED).ok().and_then(|text| text.parse().ok());
-    let seeds = only.map_or(0..count, |seed: u64| seed..seed + 1);
+    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let count = number(SEEDS).unwrap_or(count);
+    let seeds = number(SEED).map_or(0..count, |seed: u64| seed..seed + 1);
     for seed in seeds {
         let guard = Named(seed);
         simulate(seed);
         drop(guard);
     }
+}
+
+/// Runs `simulate` for seeds below `count` until one fails with these words, which one must: there is a fault
+/// in it, put in on purpose.
+pub(crate) fn must_find(count: u64, words: &str, simulate: impl Fn(u64) + std::panic::RefUnwindSafe) {
+    let is_found = (0..count).any(|seed| {
+        let found = std::panic::catch_unwind(|| simulate(seed));
+        found.is_err_and(|panic| {
+            let text = panic.downcast_ref::<String>().map_or("", String::as_str);
+            assert!(text.contains(words), "seed {seed} finds something else: {text}");
+            true
+        })
+    });
+    assert!(is_found, "no seed below {count} finds that {words:?}");
 }
 
 /// Prints its seed when a panic passes.

@@ -14,7 +14,7 @@ pub(crate) mod pump;
 pub mod endpoint;
 pub mod connection;
 mod waiting;
-mod watch;
+pub mod watch;
 pub mod outcome;
 pub mod window;
 pub mod stream;
@@ -23,7 +23,7 @@ pub mod reset;
 
 pub use connection::Connection;
 pub(crate) use connection::park;
-pub use endpoint::{DialError, Endpoint, EndpointOptions, EndpointStats, StrayPacket};
+pub use endpoint::{DialError, Endpoint, EndpointOptions, EndpointStats, StrayPacket, endpoint_config};
 pub use outcome::{ConnectionError, ConnectionStats, FrameCounts};
 pub use reset::{ResetId, ResetKey};
 pub use settings::{

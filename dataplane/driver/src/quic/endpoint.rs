@@ -169,24 +169,9 @@ impl Endpoint {
 
     fn start(socket: UdpSocket, server: Option<ServerConfig>, options: EndpointOptions) -> io::Result<Self> {
         let io = Udp::new(socket, options.context.io)?;
-        let mut config = match options.reset_key {
-            Some(key) => EndpointConfig::new(key.hmac()),
-            None => EndpointConfig::default(),
-        };
-        config
-            .min_reset_interval(RESET_INTERVAL)
-            .max_udp_payload_size(UDP_PAYLOAD_BYTES_MAX)
-            .expect("above the minimum of 1200");
-        config.cid_generator(move || {
-            Box::new(CoreIds {
-                core: options.context.id,
-                server: options.server_id,
-                generation: options.generation,
-            })
-        });
         let is_listening = server.is_some();
         let proto = quinn_proto::Endpoint::new(
-            Arc::new(config),
+            Arc::new(endpoint_config(&options)),
             server.as_ref().map(ServerConfig::usual),
             !io.may_fragment(),
             None,
@@ -314,6 +299,34 @@ impl Endpoint {
             ..self.0.stats.get()
         }
     }
+}
+
+/// What quinn-proto's endpoint is told of this one: its connection ids, its key for resets, and what it receives.
+#[must_use]
+pub fn endpoint_config(options: &EndpointOptions) -> EndpointConfig {
+    let mut config = match options.reset_key {
+        Some(key) => EndpointConfig::new(key.hmac()),
+        None => EndpointConfig::default(),
+    };
+    config
+        .min_reset_interval(RESET_INTERVAL)
+        .max_udp_payload_size(UDP_PAYLOAD_BYTES_MAX)
+        .expect("above the minimum of 1200");
+    let EndpointOptions {
+        context,
+        server_id: server,
+        generation,
+        ..
+    } = *options;
+    let core = context.id;
+    config.cid_generator(move || {
+        Box::new(CoreIds {
+            core,
+            server,
+            generation,
+        })
+    });
+    config
 }
 
 impl EndpointCell {

@@ -156,8 +156,9 @@ impl<C: Clone> ByRoute<C> {
 }
 
 impl ServerConfig {
-    /// What the endpoint starts with.
-    pub(crate) fn usual(&self) -> Arc<quinn_proto::ServerConfig> {
+    /// What an endpoint starts with, and what a connection uses on a route that takes no jumbo frames.
+    #[must_use]
+    pub fn usual(&self) -> Arc<quinn_proto::ServerConfig> {
         Arc::clone(&self.0.usual)
     }
 
@@ -173,6 +174,12 @@ impl ServerConfig {
 }
 
 impl ClientConfig {
+    /// What a connection uses on a route that takes no jumbo frames.
+    #[must_use]
+    pub fn usual(&self) -> quinn_proto::ClientConfig {
+        self.0.usual.clone()
+    }
+
     /// What holds for a connection as long as it lives.
     pub(crate) fn lasting(&self) -> Lasting {
         self.0.lasting.clone()

@@ -46,7 +46,7 @@ const RHYTHM_MIN: Duration = Duration::from_secs(10);
 
 /// How one connection is watched, and what has been seen of it.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub struct Watch {
     silence_max: Duration,
     mode: Mode,
     /// Next PING by the clock and the interval of those that follow.
@@ -77,7 +77,8 @@ enum Mode {
 
 /// What is to be done about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
+    /// Nothing.
     Nothing,
     /// Send a PING.
     Ping,
@@ -88,7 +89,8 @@ pub(crate) enum Verdict {
 }
 
 impl Watch {
-    pub(crate) fn new(now: Instant, silence_max: Duration) -> Self {
+    /// Watches a connection that begins `now`, strictly.
+    pub fn new(now: Instant, silence_max: Duration) -> Self {
         Self {
             silence_max,
             mode: Mode::Strict,
@@ -107,17 +109,17 @@ impl Watch {
     }
 
     /// Silence is welcome from here on while nobody waits for anything.
-    pub(crate) fn be_patient(&mut self) {
+    pub fn be_patient(&mut self) {
         self.mode = Mode::Patient;
     }
 
     /// PINGs at `first` and every `interval` after it, whatever else is said.
-    pub(crate) fn ping_by_clock(&mut self, first: Instant, interval: Duration) {
+    pub fn ping_by_clock(&mut self, first: Instant, interval: Duration) {
         self.rhythm = Some((first, interval));
     }
 
     /// Goes on asking after a lost connection. Returns false for one that is not worth it.
-    pub(crate) fn linger(&mut self) -> bool {
+    pub fn linger(&mut self) -> bool {
         let is_patient = self.mode == Mode::Patient;
         if is_patient {
             self.mode = Mode::Lingering;
@@ -126,29 +128,24 @@ impl Watch {
         is_patient
     }
 
-    pub(crate) fn is_lingering(&self) -> bool {
+    /// Whether the connection is lost to its tasks and its peer is to be told.
+    pub fn is_lingering(&self) -> bool {
         self.mode == Mode::Lingering
     }
 
     /// Whether an answer is outstanding.
-    pub(crate) fn has_asked(&self) -> bool {
+    pub fn has_asked(&self) -> bool {
         self.asked_at.is_some()
     }
 
     /// Whether the peer is late with an answer.
-    pub(crate) fn is_in_doubt(&self) -> bool {
+    pub fn is_in_doubt(&self) -> bool {
         self.is_in_doubt
     }
 
     /// Takes the smoothed round trip and the counts after a turn, in which what was received came before what was sent.
     /// Returns whether something was heard.
-    pub(crate) fn note(
-        &mut self,
-        now: Instant,
-        rtt: Duration,
-        sent: &FrameStats,
-        received: &FrameStats,
-    ) -> bool {
+    pub fn note(&mut self, now: Instant, rtt: Duration, sent: &FrameStats, received: &FrameStats) -> bool {
         self.rtt = rtt;
         let (heard, asking) = (frames_heard(received), frames_asking(sent));
         let is_heard = std::mem::replace(&mut self.frames_heard, heard) != heard;
@@ -169,7 +166,7 @@ impl Watch {
     }
 
     /// Until when QUIC's own timers are not worth a wake-up: all that they wait for is the answer to a lone PING.
-    pub(crate) fn patience(&self, has_exchange: bool) -> Option<Instant> {
+    pub fn patience(&self, has_exchange: bool) -> Option<Instant> {
         let is_welcome = self.mode == Mode::Patient && !has_exchange;
         let pinged_at = self.pinged_alone_at.filter(|_| is_welcome);
         pinged_at.map(|at| at + PATIENCE)
@@ -177,7 +174,7 @@ impl Watch {
 
     /// Whether the peer has just seen a side with a rhythm at a new address: it challenges the path then (RFC 9000 §9.1).
     /// Something on the way forgets addresses sooner than we spoke, so the rhythm becomes twice as fast.
-    pub(crate) fn has_moved(&mut self, received: &FrameStats) -> bool {
+    pub fn has_moved(&mut self, received: &FrameStats) -> bool {
         let challenges = received.path_challenge;
         let is_news = std::mem::replace(&mut self.challenges, challenges) != challenges;
         let Some((_, interval)) = &mut self.rhythm else {
@@ -190,7 +187,7 @@ impl Watch {
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
-    pub(crate) fn poll_timeout(&mut self, has_exchange: bool) -> Option<Instant> {
+    pub fn poll_timeout(&mut self, has_exchange: bool) -> Option<Instant> {
         let next = self.next(has_exchange);
         let is_soon_enough = self.look_at.zip(next).is_some_and(|(look, next)| look <= next);
         if !is_soon_enough {
@@ -199,7 +196,8 @@ impl Watch {
         self.look_at
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant, has_exchange: bool) -> Verdict {
+    /// What is to be done, if it is time for something.
+    pub fn handle_timeout(&mut self, now: Instant, has_exchange: bool) -> Verdict {
         if self.look_at.is_none_or(|look| look > now) {
             return Verdict::Nothing;
         }

@@ -1,0 +1,367 @@
+//! An edge: which connection takes an exchange, whether it is sent again and what the visitor is told is
+//! decided by `proto`, as in `adit_edge::exchange_task`; this only does what it says, in virtual time.
+//!
+//! One core. Visitors ask by a call, without a network between.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use adit_driver::quic::ResetKey;
+use adit_proto::directory::{Directory, Live, ServedHosts, Slot};
+use adit_proto::ejection::{Ejections, Settings};
+use adit_proto::exchange::edge::Policy;
+use adit_proto::exchange::retry::{Budget, Failure};
+use adit_proto::host_map::HostMap;
+use adit_proto::limits::REGISTRATION_DEADLINE;
+use adit_wire::{ConnIndex, ConnectionId, TunnelId, alpn};
+use bytes::{Bytes, BytesMut};
+use quinn_proto::{Side, StreamId};
+use uuid::Uuid;
+
+use super::clock::{earlier, ms};
+use super::connector::take_line;
+use super::fault::Fault;
+use super::host::{Event, Host, LinkId};
+use super::ledger::{Ledger, Outcome};
+use exchanges::{Exchange, State};
+
+mod choice;
+mod exchanges;
+
+/// As the product looks first whether a connector is late.
+const LOOK_AFTER: Duration = ms(100);
+
+/// How long an answer may take to begin; shorter than by default, so that worlds are.
+pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long exchanges wait for a tunnel that has just lost its last connection.
+pub(super) const RECONNECT_WAIT: Duration = Duration::from_secs(10);
+
+/// Time for the answer to a call to arrive before an idle connection is closed.
+const UNREGISTER_ANSWER_TIME: Duration = ms(200);
+
+/// Longest time an unregistered connection may finish its exchanges in.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// One process.
+pub(super) struct Edge {
+    pub(super) host: Host,
+    pub(super) directory: Directory<LinkId>,
+    pub(super) routes: HostMap<TunnelId>,
+    sessions: BTreeMap<LinkId, Session>,
+    exchanges: BTreeMap<u64, Exchange>,
+    absent: BTreeMap<TunnelId, Instant>,
+    started: Instant,
+    ejections: Ejections,
+    budget: Budget,
+    policy: Policy,
+    /// Registrations so far.
+    order: u64,
+    run: u64,
+    seed: u64,
+    fault: Option<Fault>,
+}
+
+/// One accepted connection.
+struct Session {
+    control: Option<StreamId>,
+    heard: BytesMut,
+    place: Option<(ConnectionId, Slot)>,
+    /// When it must have registered.
+    register_by: Instant,
+    /// It has unregistered; closed once idle after the first, and in any case at the second.
+    leaving: Option<(Instant, Instant)>,
+    /// Whether the replica has said which hostnames it serves.
+    hosts: Option<ServedHosts>,
+}
+
+impl Edge {
+    pub(super) fn start(address: SocketAddr, now: Instant, run: u64, fault: Option<Fault>) -> Self {
+        // The key is on the edge's disk.
+        let key = ResetKey::new([7; ResetKey::BYTES]);
+        Self {
+            host: Host::listening(address, 0xed_0000 + run, key),
+            directory: Directory::default(),
+            routes: HostMap::default(),
+            sessions: BTreeMap::new(),
+            exchanges: BTreeMap::new(),
+            absent: BTreeMap::new(),
+            started: now,
+            ejections: Ejections::new(Settings::default()),
+            budget: Budget::default(),
+            policy: Policy {
+                trusted_proxies: Vec::new(),
+                colo: "LAB".into(),
+            },
+            order: 0,
+            run,
+            seed: run << 40,
+            fault,
+        }
+    }
+
+    /// The process ends at once; its visitors see their connections break.
+    pub(super) fn crash(&mut self, now: Instant, ledger: &mut Ledger) {
+        for (number, _) in std::mem::take(&mut self.exchanges) {
+            ledger.end(now, number, Outcome::Cut);
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let sessions =
+            self.sessions
+                .iter()
+                .filter_map(|(link, session)| match (session.place, session.leaving) {
+                    (None, _) => Some(session.register_by),
+                    (Some(_), Some((_, over))) if self.in_flight(*link) > 0 => Some(over),
+                    (Some(_), Some((idle, _))) => Some(idle),
+                    (Some(_), None) => None,
+                });
+        let exchanges = self
+            .exchanges
+            .values()
+            .filter_map(|exchange| match &exchange.state {
+                State::Waiting { until } => Some(*until),
+                State::Sent(attempt) if !attempt.may_look => Some(attempt.at + LOOK_AFTER),
+                State::Sent(attempt) => Some(attempt.at + HEAD_LIMIT),
+                State::Answering { .. } => None,
+            });
+        earlier(sessions.min(), exchanges.min())
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant, ledger: &mut Ledger) {
+        let due = |(link, session): (&LinkId, &Session)| {
+            let is_due = match (session.place, session.leaving) {
+                (None, _) => session.register_by <= now,
+                (Some(_), Some((idle, over))) => over <= now || (idle <= now && self.in_flight(*link) == 0),
+                (Some(_), None) => false,
+            };
+            is_due.then_some(*link)
+        };
+        let links: Vec<_> = self.sessions.iter().filter_map(due).collect();
+        for link in links {
+            self.host.close(now, link);
+        }
+        for number in self.exchanges.keys().copied().collect::<Vec<_>>() {
+            let Some(exchange) = self.exchanges.get_mut(&number) else {
+                continue;
+            };
+            match &mut exchange.state {
+                State::Waiting { until } if *until <= now => self.give_up_waiting(now, number, ledger),
+                State::Sent(attempt) if attempt.at + HEAD_LIMIT <= now => {
+                    self.fail(now, number, Failure::Silent, ledger);
+                }
+                State::Sent(attempt) if attempt.at + LOOK_AFTER <= now && !attempt.may_look => {
+                    attempt.may_look = true;
+                    self.look(now, number, ledger);
+                }
+                State::Waiting { .. } | State::Sent(_) | State::Answering { .. } => {}
+            }
+        }
+    }
+
+    pub(super) fn handle_event(&mut self, now: Instant, event: Event, ledger: &mut Ledger) {
+        match event {
+            Event::Connected(link) => {
+                if self.host.alpn(link).as_deref() == Some(alpn::ADIT) {
+                    self.host.allow_silence(link);
+                }
+                let session = Session {
+                    control: None,
+                    heard: BytesMut::new(),
+                    place: None,
+                    register_by: now + REGISTRATION_DEADLINE,
+                    leaving: None,
+                    hosts: None,
+                };
+                self.sessions.insert(link, session);
+            }
+            Event::Lost(link, _) => self.on_lost(now, link, ledger),
+            Event::Readable(link, stream) => self.on_readable(now, link, stream, ledger),
+            Event::Doubted(link) => self.on_doubt(now, link, ledger),
+            Event::Cleared(link) => {
+                let place = self.sessions.get(&link).and_then(|session| session.place);
+                if let Some((id, _)) = place
+                    && let Some(slot) = self.directory.doubt(id, false)
+                {
+                    self.come_back(now, slot.tunnel, ledger);
+                }
+            }
+            // A connector that wants no more of a request still answers.
+            Event::Stopped(..) | Event::Moved => {}
+        }
+    }
+
+    fn on_doubt(&mut self, now: Instant, link: LinkId, ledger: &mut Ledger) {
+        let place = self.sessions.get(&link).and_then(|session| session.place);
+        let Some((id, _)) = place else { return };
+        if let Some(slot) = self.directory.doubt(id, true) {
+            // What keeps one connection of a replica from answering may have hit the others, which nobody
+            // asks.
+            let links: Vec<_> = self
+                .directory
+                .of(slot.tunnel, Some(slot.connector))
+                .map(|live| live.handle)
+                .collect();
+            for link in links {
+                self.host.check(link);
+            }
+            self.miss(now, slot.tunnel);
+            for number in self.exchanges.keys().copied().collect::<Vec<_>>() {
+                self.look(now, number, ledger);
+            }
+        }
+    }
+
+    /// Expects a tunnel back if it has no connection any more that takes exchanges.
+    fn miss(&mut self, now: Instant, tunnel: TunnelId) {
+        self.absent.retain(|_, until| now < *until);
+        let mut lives = self.directory.of(tunnel, None);
+        if !lives.any(|live| !live.is_draining && !live.is_doubted) {
+            self.absent.entry(tunnel).or_insert(now + RECONNECT_WAIT);
+        }
+    }
+
+    /// All that wait for a tunnel choose again.
+    fn come_back(&mut self, now: Instant, tunnel: TunnelId, ledger: &mut Ledger) {
+        self.absent.remove(&tunnel);
+        let waiting: Vec<_> = self
+            .exchanges
+            .iter()
+            .filter(|(_, exchange)| {
+                exchange.tunnel == tunnel && matches!(exchange.state, State::Waiting { .. })
+            })
+            .map(|(number, _)| *number)
+            .collect();
+        for number in waiting {
+            self.next(now, number, ledger);
+        }
+    }
+
+    fn on_lost(&mut self, now: Instant, link: LinkId, ledger: &mut Ledger) {
+        let session = self.sessions.remove(&link);
+        if let Some((id, slot)) = session.and_then(|session| session.place)
+            && self.directory.leave(id).is_some()
+        {
+            self.miss(now, slot.tunnel);
+            if self
+                .directory
+                .of(slot.tunnel, Some(slot.connector))
+                .next()
+                .is_none()
+            {
+                self.ejections.forget(slot.tunnel, slot.connector);
+            }
+        }
+        if self.fault == Some(Fault::LossForgotten) {
+            return;
+        }
+        for number in self.exchanges.keys().copied().collect::<Vec<_>>() {
+            match &self.exchanges[&number].state {
+                State::Sent(attempt) if attempt.link == link => {
+                    self.fail(now, number, Failure::Lost, ledger);
+                }
+                State::Answering {
+                    link: of, replica, ..
+                } if *of == link => {
+                    let replica = *replica;
+                    self.break_off(now, number, replica, ledger);
+                }
+                State::Waiting { .. } | State::Sent(_) | State::Answering { .. } => {}
+            }
+        }
+    }
+
+    fn on_readable(&mut self, now: Instant, link: LinkId, stream: StreamId, ledger: &mut Ledger) {
+        let Some(session) = self.sessions.get_mut(&link) else {
+            return;
+        };
+        // The connector's first stream is the control stream, and it opens no other.
+        if stream.initiator() == Side::Client {
+            session.control = Some(stream);
+            let (bytes, _) = self.host.read(link, stream);
+            session.heard.extend_from_slice(&bytes);
+            while let Some(session) = self.sessions.get_mut(&link)
+                && let Some(line) = take_line(&mut session.heard)
+            {
+                self.on_call(now, link, stream, &line, ledger);
+            }
+            return;
+        }
+        let place = (link, stream);
+        let of = self.exchanges.iter().find(|(_, exchange)| match &exchange.state {
+            State::Sent(attempt) => (attempt.link, attempt.stream) == place,
+            State::Answering { link, stream, .. } => (*link, *stream) == place,
+            State::Waiting { .. } => false,
+        });
+        if let Some(number) = of.map(|(number, _)| *number) {
+            self.read(now, number, link, stream, ledger);
+        }
+    }
+
+    /// A connector calls.
+    fn on_call(&mut self, now: Instant, link: LinkId, stream: StreamId, line: &str, ledger: &mut Ledger) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let Some(session) = self.sessions.get_mut(&link) else {
+            return;
+        };
+        match (words.as_slice(), session.place) {
+            (["register", tunnel, connector, index], None) => {
+                let slot = Slot {
+                    tunnel: tunnel.parse().expect("an id"),
+                    connector: connector.parse().expect("an id"),
+                    index: ConnIndex(index.parse().expect("a number")),
+                };
+                self.order += 1;
+                let id = ConnectionId(Uuid::from_u64_pair(self.run, self.order));
+                session.place = Some((id, slot));
+                self.host
+                    .write(link, stream, &Bytes::from_static(b"registered\n"));
+                self.join(now, link, id, slot, ledger);
+            }
+            (["hosts", hosts @ ..], Some((_, slot))) => {
+                let hosts = ServedHosts::from_rules(hosts.iter().map(|host| Some(*host)));
+                for session in self.sessions.values_mut() {
+                    if session
+                        .place
+                        .is_some_and(|(_, of)| of.connector == slot.connector)
+                    {
+                        session.hosts = Some(hosts.clone());
+                    }
+                }
+                if self.fault != Some(Fault::HostsIgnored) {
+                    self.directory.set_hosts(slot.tunnel, slot.connector, hosts);
+                }
+            }
+            (["unregister"], Some((id, _))) => {
+                session.leaving = Some((now + UNREGISTER_ANSWER_TIME, now + GRACE));
+                self.host
+                    .write(link, stream, &Bytes::from_static(b"unregistered\n"));
+                if self.fault != Some(Fault::DrainingIgnored)
+                    && let Some(slot) = self.directory.drain(id)
+                {
+                    self.miss(now, slot.tunnel);
+                }
+            }
+            _ => panic!("a connector says {line:?}"),
+        }
+    }
+
+    fn join(&mut self, now: Instant, link: LinkId, id: ConnectionId, slot: Slot, ledger: &mut Ledger) {
+        let loser = self.directory.join(Live {
+            id,
+            slot,
+            order: self.order,
+            core: 0,
+            is_draining: false,
+            is_doubted: false,
+            carries_trailers: false,
+            handle: link,
+        });
+        if let Some(loser) = loser.filter(|loser| !loser.is_draining) {
+            self.host.close(now, loser.handle);
+        }
+        self.come_back(now, slot.tunnel, ledger);
+    }
+}
