@@ -46,5 +46,6 @@ mod control_loss;
 mod remote_edge;
 mod drain;
 mod hostile;
+mod unserved;
 mod shares;
 mod hosts;

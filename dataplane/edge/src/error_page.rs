@@ -3,6 +3,8 @@
 //! A small HTML page for people, JSON for API clients, chosen by `Accept`; for gRPC its own way to say it. Never an internal
 //! message.
 
+use std::time::SystemTime;
+
 use adit_proto::exchange::edge::{RequestId, is_grpc};
 use adit_proto::exchange::error_code::ErrorCode;
 use bytes::Bytes;
@@ -78,6 +80,19 @@ pub(crate) fn render(code: ErrorCode, id: RequestId, form: Form) -> Response<Pub
         put_grpc_status(response.headers_mut(), code);
     }
     response
+}
+
+/// The whole answer as HTTP/1.1 writes it, for a visitor whose request nobody has read. It ends the connection.
+pub(crate) fn whole(code: ErrorCode, id: RequestId, is_head: bool) -> Vec<u8> {
+    let page = html(code, id);
+    let (status, date) = (code.status(), httpdate::fmt_http_date(SystemTime::now()));
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/html; charset=utf-8\r\ncache-control: no-store\r\n\
+         x-request-id: {id}\r\ncontent-length: {}\r\nconnection: close\r\ndate: {date}\r\n\r\n",
+        page.len()
+    );
+    let page = if is_head { "" } else { page.as_str() };
+    [head.as_str(), page].concat().into_bytes()
 }
 
 /// How the call went, where trailers would say it if there were any before them.

@@ -46,6 +46,8 @@ use crate::error_page::{Form, render};
 use crate::management::Admitted;
 use crate::public::VisitorBody;
 use crate::tunnels::{Choice, Doubted};
+pub(crate) use record::refuse;
+
 use attempt::{Answer, Failed, Order, attempt};
 use body::PublicBody;
 use record::Record;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use adit_proto::ejection::Reason;
 use adit_proto::exchange::error_code::ErrorCode;
+use adit_proto::request_head::Fault;
 
 pub(crate) use text::{Scrape, render};
 
@@ -76,6 +77,8 @@ pub(crate) struct CoreMetrics {
     pub(crate) tls_handshakes_failed: Counter,
     pub(crate) proxy_headers_refused: Counter,
     pub(crate) heads_timed_out: Counter,
+    /// By [`Fault::index`].
+    pub(crate) heads_refused: [Counter; Fault::COUNT],
     pub(crate) floods_ended: Counter,
     // Exchanges.
     pub(crate) exchanges_started: Counter,

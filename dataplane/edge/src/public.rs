@@ -13,6 +13,8 @@ pub(crate) mod listen;
 mod certificates;
 mod ahead;
 mod first_bytes;
+mod heads;
+mod refusal;
 mod io;
 mod visitor_body;
 mod calm;

@@ -15,6 +15,7 @@ pub mod steering;
 pub mod cidr;
 pub mod proxy_protocol;
 pub mod client_hello;
+pub mod request_head;
 pub mod frame_watch;
 pub mod shares;
 pub mod exchange;

@@ -71,6 +71,20 @@ impl Progress {
     }
 }
 
+/// Counts and logs a request that was refused before it was one: who sent it, and its method and target as far as they are
+/// known.
+pub(crate) fn refuse(
+    core: &Rc<Core>,
+    (id, client, protocol): (RequestId, IpAddr, Protocol),
+    (method, target): (Option<&str>, Option<&str>),
+    code: ErrorCode,
+) {
+    let mut record = Record::begin_flow(core, id, client, protocol);
+    record.method = method.and_then(|method| method.parse().ok());
+    record.path = target.map(str::to_owned);
+    record.answer_error(code);
+}
+
 /// The facts about one exchange. Dropping it counts and logs the exchange.
 pub(crate) struct Record {
     core: Rc<Core>,

@@ -2,6 +2,7 @@
 
 mod ejections;
 mod strays;
+mod visitors;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -290,6 +291,7 @@ pub(crate) fn render(scrape: &Scrape<'_>) -> String {
     }
     strays::render(&mut out, scrape.cores);
     refusals(&mut out, scrape.cores);
+    visitors::render(&mut out, scrape.cores);
     errors(&mut out, scrape.cores);
     ejections::render(&mut out, scrape.cores);
     statuses(&mut out, scrape.cores);

@@ -12,6 +12,8 @@ use adit_driver::time::{timeout, timeout_at};
 use adit_proto::exchange::edge::{Scheme, Visitor};
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::limits::HEAD_BYTES_MAX;
+use adit_proto::request_head::Fault;
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -20,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::io::{Clock, Expired, PublicIo};
+use super::refusal;
 use super::visitor_body::VisitorBody;
 use crate::core::Core;
 use crate::exchange_task::body::PublicBody;
@@ -30,7 +33,7 @@ const BUFFER_BYTES_MAX: usize = 128 << 10;
 
 /// Time a visitor may keep sending after we have closed. Closing with unread bytes would reset the
 /// connection and may destroy the response on its way (RFC 9112 §9.6).
-const LINGER_TIME: Duration = Duration::from_secs(2);
+pub(super) const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// Bytes thrown away meanwhile.
 const LINGER_BYTES_MAX: usize = 64 << 20;
@@ -94,10 +97,14 @@ where
         let (core, activity, upgrade) = (core.clone(), activity.clone(), upgrade.clone());
         service_fn(move |request: Request<Incoming>| -> Answering {
             let (core, busy, upgrade) = (core.clone(), activity.request(), upgrade.clone());
+            let activity = activity.clone();
             activity.expect_body(!request.body().is_end_stream());
             let request = request.map(|body| VisitorBody::on(body, activity.clone()));
             Box::pin(async move {
-                let keep = |taken| *upgrade.borrow_mut() = Some(taken);
+                let keep = |taken| {
+                    activity.end_http();
+                    *upgrade.borrow_mut() = Some(taken);
+                };
                 let response = crate::exchange_task::run(core, visitor, request, keep).await;
                 Ok(response.map(|body| body.holding(busy)))
             })
@@ -127,22 +134,23 @@ where
     match end {
         End::Done => {
             let parts = connection.into_parts();
-            let taken = upgrade.borrow_mut().take();
-            match taken {
-                Some(taken) => Box::pin(relay(parts.io.into_inner(), parts.read_buf, taken)).await,
-                None => Box::pin(linger(parts.io.into_inner())).await,
-            }
+            let (io, taken) = (parts.io.into_inner(), upgrade.borrow_mut().take());
+            Box::pin(finish(core, io, parts.read_buf, taken, visitor)).await;
         }
         End::Failed(error) => {
-            if error.is_parse_too_large() {
-                // Answered by hyper, before there was a request to make a record of.
-                if let Some(counter) = core.metrics.errors.get(ErrorCode::HeadTooLarge.index()) {
-                    counter.add(1);
-                }
+            if error.is_parse() {
+                // Answered by hyper, which found what the look before it has not.
+                refusal::count(core, visitor, Fault::Malformed);
             }
             tracing::debug!(visitor = %visitor.address, %error, "visitor connection ended");
         }
-        End::Expired(Expired::Head) => core.metrics.heads_timed_out.add(1),
+        End::Expired(Expired::Head) => {
+            core.metrics.heads_timed_out.add(1);
+            let io = connection.into_parts().io.into_inner();
+            if io.unfinished_head().is_some() {
+                Box::pin(refusal::end(core, io, visitor, ErrorCode::HeadTooSlow)).await;
+            }
+        }
         End::Expired(Expired::Idle | Expired::HalfClosed) => {}
         End::Expired(Expired::Doze) => {
             // Nothing is lost with hyper's state: the last request had no body, its answer is in the stream's
@@ -154,6 +162,24 @@ where
         }
     }
     None
+}
+
+/// What comes after the last answer: the bytes of an upgrade, or a refusal, or the end.
+async fn finish<S>(core: &Rc<Core>, io: PublicIo<S>, read: Bytes, taken: Option<Upgrade>, visitor: Visitor)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match (taken, io.refused()) {
+        (Some(taken), _) => relay(io, read, taken).await,
+        (None, None) => {
+            io.activity().end_http();
+            linger(io).await;
+        }
+        (None, Some((fault, _))) => {
+            let code = refusal::count(core, visitor, fault);
+            refusal::end(core, io, visitor, code).await;
+        }
+    }
 }
 
 /// Ends our side and waits a little for the visitor to end its own.

@@ -9,6 +9,8 @@
 //! end only when the answer has been sent. A visitor that has gone altogether looks the same until it is sent something,
 //! so it must take bytes of the answer now and then, or the connection ends.
 
+mod requests;
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -20,10 +22,12 @@ use std::time::Duration;
 use adit_driver::patience::Patience;
 use adit_driver::time::{Instant, Sleep, now, sleep};
 use adit_proto::limits::HEAD_DEADLINE;
-use bytes::Bytes;
+use adit_proto::request_head::Fault;
+use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::calm::{Calm, Flooded, poll_hushed};
+use super::heads::Heads as HeadGate;
 
 /// Silence after which a connection dozes. Entering HTTP again costs some microseconds, which only visitors pay
 /// who pause this long; buffers and state of HTTP are 20 KiB, which all who pause longer do not hold.
@@ -50,6 +54,8 @@ pub(crate) struct Activity {
     is_flushed: Cell<bool>,
     /// It took nothing for too long.
     is_stalled: Cell<bool>,
+    /// What comes is not looked at any more.
+    is_past_http: Cell<bool>,
     heads: Heads,
     half_close: HalfClose,
 }
@@ -103,6 +109,26 @@ impl Activity {
     /// Whether an answer is still sent to a visitor that has ended its side.
     pub(super) fn allow_half_close(&self, is_allowed: bool) {
         self.half_close.is_allowed.set(is_allowed);
+    }
+
+    /// What comes is no HTTP any more: an upgrade has been answered, or the connection ends.
+    pub(super) fn end_http(&self) {
+        self.is_past_http.set(true);
+    }
+
+    /// What came was no head.
+    fn forget_head(&self) {
+        self.head_since.set(None);
+    }
+
+    /// Everything that was answered has been sent.
+    fn is_all_sent(&self) -> bool {
+        self.in_flight.get() == 0 && self.is_flushed.get()
+    }
+
+    /// Has the reader called again when a request has been answered or bytes have been sent.
+    fn wait_for_answer(&self, cx: &Context<'_>) {
+        self.half_close.reader.replace(Some(cx.waker().clone()));
     }
 
     /// The visitor has ended its side; whether that is to be held back until the answer has been sent.
@@ -217,7 +243,9 @@ impl Clock {
 /// The stream, with what was read ahead.
 pub(super) struct PublicIo<S> {
     stream: S,
-    ahead: Bytes,
+    ahead: BytesMut,
+    /// For HTTP/1.
+    gate: HeadGate,
     activity: Rc<Activity>,
     patience: Patience,
     /// For HTTP/2.
@@ -226,7 +254,7 @@ pub(super) struct PublicIo<S> {
 
 impl<S> PublicIo<S> {
     /// A visitor must take something of what it is sent within `send_timeout`.
-    pub(super) fn new(stream: S, ahead: Bytes, heads: Heads, send_timeout: Duration) -> Self {
+    pub(super) fn new(stream: S, ahead: BytesMut, heads: Heads, send_timeout: Duration) -> Self {
         let activity = Activity {
             in_flight: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
@@ -235,12 +263,14 @@ impl<S> PublicIo<S> {
             may_have_body: Cell::new(false),
             is_flushed: Cell::new(true),
             is_stalled: Cell::new(false),
+            is_past_http: Cell::new(false),
             heads,
             half_close: HalfClose::default(),
         };
         Self {
             stream,
             ahead,
+            gate: HeadGate::new(),
             activity: Rc::new(activity),
             patience: Patience::new(send_timeout),
             calm: (heads == Heads::First).then(|| Box::new(Calm::new())),
@@ -282,11 +312,22 @@ impl<S> PublicIo<S> {
 
     /// Takes back what HTTP has read and not used.
     pub(super) fn put_back(&mut self, unused: Bytes) {
-        if self.ahead.is_empty() {
-            self.ahead = unused;
-        } else {
-            self.ahead = [unused, std::mem::take(&mut self.ahead)].concat().into();
+        if !unused.is_empty() {
+            let mut all = BytesMut::from(unused);
+            all.extend_from_slice(&self.ahead);
+            self.ahead = all;
         }
+    }
+
+    /// Why a head was refused, and what there is of it.
+    pub(super) fn refused(&self) -> Option<(Fault, &[u8])> {
+        Some((self.gate.fault()?, &self.ahead))
+    }
+
+    /// A head that is not whole, if nothing that was sent before stands in the way of an answer.
+    pub(super) fn unfinished_head(&self) -> Option<&[u8]> {
+        let is_clear = self.gate.is_between() && self.activity.is_all_sent();
+        (is_clear && !self.ahead.is_empty()).then_some(&self.ahead)
     }
 }
 
@@ -305,11 +346,39 @@ impl<S: AsyncRead + Unpin> PublicIo<S> {
             ready!(Pin::new(&mut self.stream).poll_read(cx, &mut first))?;
             if !first.filled().is_empty() {
                 self.activity.on_bytes();
-                self.ahead = Bytes::copy_from_slice(first.filled());
+                self.ahead = BytesMut::from(first.filled());
             }
             Poll::Ready(Ok(!self.ahead.is_empty()))
         })
         .await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> PublicIo<S> {
+    /// Reads what the visitor sends, as it is.
+    fn poll_stream(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.activity.half_close.silent_since.get().is_some() {
+            // The stream has ended, and need not say so again.
+            return match self.activity.holds_end_back(cx) {
+                true => Poll::Pending,
+                false => Poll::Ready(Ok(())),
+            };
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() {
+            self.activity.on_bytes();
+            if let Some(calm) = &mut self.calm
+                && calm.on_read(cx, &mut self.stream, came)
+            {
+                buffer.set_filled(before);
+                return poll_hushed(cx, &mut self.stream);
+            }
+        } else if matches!(read, Poll::Ready(Ok(()))) && self.activity.holds_end_back(cx) {
+            return Poll::Pending;
+        }
+        read
     }
 }
 
@@ -320,42 +389,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PublicIo<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.activity.heads == Heads::All && !this.activity.is_past_http.get() {
+            return this.poll_http1(cx, buffer);
+        }
         if !this.ahead.is_empty() {
             let count = this.ahead.len().min(buffer.remaining());
-            let bytes = this.ahead.split_to(count);
+            let bytes = this.ahead.get(..count).unwrap_or_default();
             if let Some(calm) = &mut this.calm {
                 // No more than the preface and what came with it: not yet a flood.
-                calm.on_read(cx, &mut this.stream, &bytes);
+                calm.on_read(cx, &mut this.stream, bytes);
             }
-            buffer.put_slice(&bytes);
+            buffer.put_slice(bytes);
+            this.ahead.advance(count);
             this.activity.on_bytes();
             return Poll::Ready(Ok(()));
         }
         if this.is_hushed() {
             return poll_hushed(cx, &mut this.stream);
         }
-        if this.activity.half_close.silent_since.get().is_some() {
-            // The stream has ended, and need not say so again.
-            return match this.activity.holds_end_back(cx) {
-                true => Poll::Pending,
-                false => Poll::Ready(Ok(())),
-            };
-        }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        let came = buffer.filled().get(before..).unwrap_or_default();
-        if !came.is_empty() {
-            this.activity.on_bytes();
-            if let Some(calm) = &mut this.calm
-                && calm.on_read(cx, &mut this.stream, came)
-            {
-                buffer.set_filled(before);
-                return poll_hushed(cx, &mut this.stream);
-            }
-        } else if matches!(read, Poll::Ready(Ok(()))) && this.activity.holds_end_back(cx) {
-            return Poll::Pending;
-        }
-        read
+        this.poll_stream(cx, buffer)
     }
 }
 

@@ -10,7 +10,7 @@ use adit_driver::time::timeout;
 use adit_proto::exchange::edge::{Scheme, Visitor};
 use adit_proto::shares::AddressBlock;
 use adit_wire::http2::SERVER_NAME;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::task::spawn_local;
 
@@ -190,7 +190,7 @@ where
                 core,
                 PublicIo::new(
                     stream,
-                    Bytes::new(),
+                    BytesMut::new(),
                     Heads::First,
                     core.config.limits.send_timeout,
                 ),
@@ -201,7 +201,12 @@ where
         Alpn::Http1 => {
             Box::pin(http1::serve(
                 core,
-                PublicIo::new(stream, Bytes::new(), Heads::All, core.config.limits.send_timeout),
+                PublicIo::new(
+                    stream,
+                    BytesMut::new(),
+                    Heads::All,
+                    core.config.limits.send_timeout,
+                ),
                 visitor,
             ))
             .await;
@@ -222,21 +227,11 @@ where
     };
     match read {
         Ok(Ok(true)) => {
-            let io = PublicIo::new(
-                stream,
-                first.freeze(),
-                Heads::First,
-                core.config.limits.send_timeout,
-            );
+            let io = PublicIo::new(stream, first, Heads::First, core.config.limits.send_timeout);
             Box::pin(http2::serve(core, io, visitor)).await;
         }
         Ok(Ok(false)) => {
-            let io = PublicIo::new(
-                stream,
-                first.freeze(),
-                Heads::All,
-                core.config.limits.send_timeout,
-            );
+            let io = PublicIo::new(stream, first, Heads::All, core.config.limits.send_timeout);
             Box::pin(http1::serve(core, io, visitor)).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "visitor left before a request"),

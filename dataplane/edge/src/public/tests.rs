@@ -3,6 +3,7 @@
 
 mod errors;
 mod floods;
+mod heads;
 mod lab;
 mod shares;
 mod trailers;

@@ -45,6 +45,8 @@ pub enum ErrorCode {
     HostMissing,
     /// The request head is above the limit of bytes or of headers.
     HeadTooLarge,
+    /// The request head did not come to its end in time.
+    HeadTooSlow,
     /// CONNECT or another use of HTTP that an edge does not carry.
     Unsupported,
     /// The visitor sends its body below the minimum rate.
@@ -144,6 +146,14 @@ const TABLE: [Row; ErrorCode::COUNT] = [
         Side::Public,
         "Request head too large",
         "The request has too many headers, or they are too long.",
+    ),
+    row(
+        ErrorCode::HeadTooSlow,
+        "head-too-slow",
+        StatusCode::REQUEST_TIMEOUT,
+        Side::Public,
+        "Request too slow",
+        "The request did not arrive in time.",
     ),
     row(
         ErrorCode::Unsupported,
@@ -337,7 +347,7 @@ const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
 
 impl ErrorCode {
     /// Number of codes: the size of arrays indexed by [`Self::index`].
-    pub const COUNT: usize = 25;
+    pub const COUNT: usize = 26;
 
     /// Every code in table order.
     pub fn all() -> impl Iterator<Item = Self> {
