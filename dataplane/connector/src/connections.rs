@@ -49,7 +49,7 @@ mod tether;
 
 use tether::Tether;
 
-/// What the edge's certificate must be for, whatever its address (protocol/transport-quic.md §2).
+/// What the edge's certificate must be for, whatever its address (docs/protocol/transport-quic.md §2).
 const SERVER_NAME: &str = "quic.cftunnel.com";
 
 /// Interval of PINGs to an edge that is not ours. Such edges are known to expect one within 5 s, and lost packets

@@ -3,7 +3,7 @@
 //! The stream is the first one of a QUIC connection, or the one an edge opens over HTTP/2, and carries Cap'n Proto RPC from its first byte. Bootstrap
 //! and registration leave in one flight: the call is pipelined on the bootstrap's answer.
 //!
-//! Source: protocol/rpc.md §2, §5, §6; cloudflared `tunnelrpc/registration_client.go`.
+//! Source: docs/protocol/rpc.md §2, §5, §6; cloudflared `tunnelrpc/registration_client.go`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -12,7 +12,7 @@
 //!
 //! Does not: carry datagrams, which HTTP/2 has not.
 //!
-//! Source: protocol/transport-http2.md.
+//! Source: docs/protocol/transport-http2.md.
 
 pub(crate) mod accept;
 mod answer;

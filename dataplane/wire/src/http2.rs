@@ -6,7 +6,7 @@
 //! cf-cloudflared-response-headers: <name>:<value>;<name>:<value>;…   each in base64 without padding
 //! cf-cloudflared-response-meta:    {"src":"origin"} | {"src":"cloudflared"}
 //! ```
-//! Source: protocol/transport-http2.md §2 to §4; cloudflared `connection/http2.go`, `connection/header.go`.
+//! Source: docs/protocol/transport-http2.md §2 to §4; cloudflared `connection/http2.go`, `connection/header.go`.
 
 mod headers;
 

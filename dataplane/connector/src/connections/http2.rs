@@ -10,7 +10,7 @@
 //!
 //! Does not: carry datagrams, which this transport has no place for.
 //!
-//! Source: protocol/transport-http2.md; cloudflared `connection/http2.go`.
+//! Source: docs/protocol/transport-http2.md; cloudflared `connection/http2.go`.
 
 use std::cell::RefCell;
 use std::convert::Infallible;

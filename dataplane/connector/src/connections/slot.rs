@@ -36,7 +36,7 @@ const SETTLE_TIME: Duration = Duration::from_millis(500);
 /// An edge hears of origins no more often.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Code and reason of our closes: the protocol knows no others (protocol/transport-quic.md §6).
+/// Code and reason of our closes: the protocol knows no others (docs/protocol/transport-quic.md §6).
 pub(super) const CLOSE_CODE: u32 = 0;
 
 /// One attempt.

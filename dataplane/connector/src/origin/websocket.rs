@@ -4,7 +4,7 @@
 //! response, which is passed on as such.
 //!
 //! Frames are not looked at. There is no half-close in the protocol: the end of one direction ends the
-//! exchange (protocol/data-streams.md §4).
+//! exchange (docs/protocol/data-streams.md §4).
 
 use adit_driver::chunks::Chunks;
 use adit_driver::stream::growing::GrowingBuffer;

@@ -1,7 +1,7 @@
 //! The tunnel listener's certificate: asked of control once, kept on disk, renewed in time.
 //!
 //! The key is made here and never leaves this machine; control signs its public half for the names that
-//! connectors insist on (protocol/transport-quic.md §3). With a certificate on disk an edge starts, and
+//! connectors insist on (docs/protocol/transport-quic.md §3). With a certificate on disk an edge starts, and
 //! connectors reconnect, while control is away.
 
 use std::path::{Path, PathBuf};

@@ -213,7 +213,7 @@ async fn read_head(recv: &mut RecvHalf) -> Result<(ConnectResponse, Bytes), Fail
             Err(error @ RecvError::NotOpened) => {
                 return Err(Failed::Tunnel(Failure::NotOpened, error.to_string()));
             }
-            // A reset may discard a reported failure that was on its way (protocol/data-streams.md §3).
+            // A reset may discard a reported failure that was on its way (docs/protocol/data-streams.md §3).
             Err(error @ RecvError::Reset) => {
                 return Err(Failed::Tunnel(Failure::Reported, error.to_string()));
             }

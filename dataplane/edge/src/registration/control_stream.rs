@@ -1,6 +1,6 @@
 //! The control stream: the RPC server on which a connector registers, tells its configuration and leaves.
 //!
-//! Source: protocol/rpc.md §2, §5 and §6. The connector may call before our answer to its bootstrap has
+//! Source: docs/protocol/rpc.md §2, §5 and §6. The connector may call before our answer to its bootstrap has
 //! arrived, and calls may be pipelined; capnp-rpc takes care of both.
 
 use std::cell::{Cell, RefCell};
@@ -71,7 +71,7 @@ impl Session {
         self.phase.get() != Phase::Refused
     }
 
-    /// Whether the connector speaks datagram v3 (protocol/datagrams.md).
+    /// Whether the connector speaks datagram v3 (docs/protocol/datagrams.md).
     pub(super) fn speaks_datagrams_v3(&self) -> bool {
         self.datagrams_v3.get()
     }

@@ -1,11 +1,11 @@
 //! Reads from a connector's running configuration which hostnames it serves.
 //!
-//! Source: protocol/rpc.md §8. Everything else in it is the connector's own business.
+//! Source: docs/protocol/rpc.md §8. Everything else in it is the connector's own business.
 
 use adit_proto::directory::ServedHosts;
 use serde::Deserialize;
 
-/// The part of a running configuration that steering needs (protocol/rpc.md §8).
+/// The part of a running configuration that steering needs (docs/protocol/rpc.md §8).
 #[derive(Deserialize)]
 struct LocalConfiguration {
     #[serde(default)]

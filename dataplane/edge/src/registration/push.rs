@@ -1,7 +1,7 @@
 //! Pushes a remotely managed tunnel's configuration to a connector: when it has registered, and when control holds
 //! a newer one.
 //!
-//! Source: protocol/remote-config.md. Over QUIC a stream carries one RPC exchange: signature, bootstrap, one call. Over
+//! Source: docs/protocol/remote-config.md. Over QUIC a stream carries one RPC exchange: signature, bootstrap, one call. Over
 //! HTTP/2 it is a request with its answer.
 
 use std::rc::Rc;

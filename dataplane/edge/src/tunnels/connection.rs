@@ -8,7 +8,7 @@ use adit_wire::alpn;
 
 use crate::tunnel_http2;
 
-/// Close code of our own closes; the protocol knows no other (protocol/transport-quic.md §6).
+/// Close code of our own closes; the protocol knows no other (docs/protocol/transport-quic.md §6).
 const CLOSE_CODE: u32 = 0;
 
 /// How a connector reaches the edge.

@@ -9,7 +9,7 @@
 //! ```
 //! Rules: connection headers of either side stay on their side (RFC 9110 §7.6.1). What a visitor says
 //! about itself (X-Forwarded-For, Forwarded, Cf-Connecting-IP, …) counts only from trusted proxies.
-//! Values are bytes, not text. Source: protocol/data-streams.md §2 and §3.
+//! Values are bytes, not text. Source: docs/protocol/data-streams.md §2 and §3.
 //!
 //! Does not: read bodies, choose connections, render error pages.
 

@@ -1,6 +1,6 @@
 //! A configuration that comes as a request over HTTP/2.
 //!
-//! Source: protocol/transport-http2.md §2.5; cloudflared `connection/http2.go`.
+//! Source: docs/protocol/transport-http2.md §2.5; cloudflared `connection/http2.go`.
 
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,7 @@
 //! HTTP/2 has its own say about some headers, so an origin's travel where it does not look (see
 //! [`adit_wire::http2`]). Only a length travels outside as well.
 //!
-//! Source: protocol/transport-http2.md §2; cloudflared `connection/http2.go`, `connection/header.go`.
+//! Source: docs/protocol/transport-http2.md §2; cloudflared `connection/http2.go`, `connection/header.go`.
 
 use adit_wire::connect::HEAD_BYTES_MAX;
 use adit_wire::http2::{

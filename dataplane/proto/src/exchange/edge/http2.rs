@@ -7,7 +7,7 @@
 //! So the rest of the edge knows one form of heads only, that of data streams.
 //!
 //! On HTTP/2 the kind of a request is told by headers, and a visitor must have no say in it: no header of that family
-//! passes. Source: protocol/transport-http2.md §2 to §4.
+//! passes. Source: docs/protocol/transport-http2.md §2 to §4.
 
 use adit_wire::connect::{ConnectRequest, ConnectionType, Entry, HeadError, encode_response};
 use adit_wire::http2::{

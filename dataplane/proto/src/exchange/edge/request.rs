@@ -259,7 +259,7 @@ fn cookies(headers: &HeaderMap) -> Cow<'_, [u8]> {
     }
 }
 
-/// A connector forwards a body only if a header announces one (protocol/data-streams.md §2).
+/// A connector forwards a body only if a header announces one (docs/protocol/data-streams.md §2).
 enum Length {
     Unsaid,
     Said(String),
