@@ -1,9 +1,9 @@
 //! Holds the tree to what lints cannot: names and sizes of files, where unsafe code may live, which
-//! crates may touch the outside, what lies at the top.
+//! crates may touch the outside, what lies at the top, whether what is cited exists.
 //!
-//! Only files that git tracks count, as they are in the working tree. A rule is a function from a
-//! file to its breaches (`rules`, `layout`, `manifest`) and has cases of its own beside it; here each
-//! is applied to the whole tree and all breaches are shown at once.
+//! Only files that git tracks count, as they are in the working tree. A rule is a function from a file to its
+//! breaches and lies in a module with cases of its own. Here each is applied to the whole tree, and all
+//! breaches are shown at once.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ mod code;
 mod rules;
 mod layout;
 mod manifest;
+mod citations;
 
 /// A tracked file: path from the root of the repository, with `/` between its parts.
 struct File {
@@ -131,4 +132,18 @@ fn the_top_keeps_its_agreed_names() {
 #[test]
 fn pure_crates_depend_on_no_io() {
     assert_none(files("Cargo.toml").iter().flat_map(manifest::pure).collect());
+}
+
+#[test]
+fn what_is_cited_is_there() {
+    let tracked = tracked();
+    let documents = files(".md");
+    let in_documents = documents
+        .iter()
+        .flat_map(|file| citations::document(file, &tracked));
+    let sources = sources();
+    let in_comments = sources
+        .iter()
+        .flat_map(|file| citations::comments(file, &tracked));
+    assert_none(in_documents.chain(in_comments).collect());
 }
