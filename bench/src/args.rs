@@ -30,10 +30,11 @@ pub(crate) enum Command {
     Hold(Hold),
     /// Measure what encryption, UDP and TCP cost by themselves on this machine.
     Floor(Floor),
-    /// Serve `/` (1 KB), `/bytes/N` (N bytes), `POST /sink` (swallows its body), `/events/N` (an event every N
-    /// milliseconds) and `/ws` (WebSocket echo).
+    /// Serve `/` (1 KB), `/bytes/N` (N bytes), `POST /sink` (swallows its body), `/events/N` (an event every
+    /// N milliseconds) and `/ws` (WebSocket echo).
     Origin(Origin),
-    /// Set subjects up side by side, measure them in turn, and write a report; `bench/run` builds and starts this.
+    /// Set subjects up side by side, measure them in turn, and write a report; `bench/run` builds and starts
+    /// this.
     Suite(Box<Suite>),
 }
 
@@ -78,8 +79,8 @@ pub(crate) struct Load {
     /// Requests per second, whatever the server does.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rate: u32,
-    /// Send the next request of a connection when its last one is answered, whatever --rate says. Shows how much
-    /// a server takes; its latencies hide stalls.
+    /// Send the next request of a connection when its last one is answered, whatever --rate says. Shows how
+    /// much a server takes; its latencies hide stalls.
     #[arg(long)]
     pub(crate) closed: bool,
     /// Make a new connection for each request, with a full TLS handshake.

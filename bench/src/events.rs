@@ -1,4 +1,5 @@
-//! Listens to streams of events and measures how late each event comes: from its making at the origin to its arrival.
+//! Listens to streams of events and measures how late each event comes: from its making at the origin to its
+//! arrival.
 
 use std::cell::RefCell;
 use std::rc::Rc;

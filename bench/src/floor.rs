@@ -1,12 +1,14 @@
-//! The floor: what the parts of a tunnel cost by themselves on this machine, without anything that joins them.
+//! The floor: what the parts of a tunnel cost by themselves on this machine, without anything that joins
+//! them.
 //!
-//! A tunnel's sending side reads TCP, seals packets and sends them; its receiving side receives, opens and writes TCP:
+//! A tunnel's sending side reads TCP, seals packets and sends them; its receiving side receives, opens and
+//! writes TCP:
 //! ```text
 //! sending side   = TCP receive + AEAD seal + UDP send (GSO)
 //! receiving side = UDP receive (GRO) + AEAD open + TCP send
 //! ```
-//! Packets are as long as on an ordinary path. No copy, no protocol and no public TLS is counted, so nothing that
-//! works can reach this.
+//! Packets are as long as on an ordinary path. Copies, protocols and public TLS are not counted, so no real
+//! tunnel can reach this.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};

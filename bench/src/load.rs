@@ -1,4 +1,5 @@
-//! The run at a fixed rate (open loop) or as fast as answers come (`--closed`): workers take requests when they are due and send them over their connection.
+//! The run at a fixed rate (open loop) or as fast as answers come (`--closed`). Workers take requests when
+//! they are due and send them over their connections.
 //!
 //! ```text
 //! pacing thread ──permits──► workers (one per HTTP/1.1 connection, or per HTTP/2 stream) ──► tallies

@@ -1,9 +1,10 @@
 //! `adit-bench`: measures a server or a tunnel from outside, together with the CPU time of its processes.
 //!
-//! `load` offers requests at a fixed rate and counts latency from the moment each one was due, so a
-//! stalled server cannot hide its stall (no coordinated omission). `bulk` moves bytes each way, `events`
-//! times a stream of events, `hold` keeps idle connections open. `origin` is an origin for all of them. `suite` sets up several subjects on this machine, runs the others as children
-//! against each in turn, and reports ratios. Everything is bounded in time and count by its arguments.
+//! `load` offers requests at a fixed rate. It counts latency from the moment each one was due, so a stalled
+//! server cannot hide its stall (no coordinated omission). `bulk` moves bytes each way, `events` times a
+//! stream of events, `hold` keeps idle connections open. `origin` is an origin for all of them. `suite` sets
+//! up several subjects on this machine, runs the others as children against each in turn, and reports ratios.
+//! Arguments bound everything in time and count.
 #![forbid(unsafe_code)]
 
 mod args;

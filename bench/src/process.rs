@@ -1,8 +1,8 @@
 //! CPU time, memory and context switches of processes, from their CPU clocks and `/proc`.
 //!
-//! CPU time is exact to the kernel's last tick of each thread and includes threads that have ended; how it
-//! divides into user and system is the kernel's estimate by ticks (10 ms). The memory peak is the kernel's own
-//! mark, reset at the start, where we may reset it, and else the highest of our looks.
+//! CPU time is exact to the kernel's last tick of each thread and includes threads that have ended. Its
+//! division into user and system is an estimate of the kernel by ticks (10 ms). The peak of memory is the
+//! kernel's own mark where we may reset it at the start, and else the highest of our samples.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -99,8 +99,8 @@ impl Cost {
     }
 }
 
-/// Points of a distribution from its fastest value up to its 99.99th percentile, evenly spread over the logarithm
-/// of the share that is slower, as such curves are drawn.
+/// Points of a distribution from its fastest value up to its 99.99th percentile. They are evenly spread over
+/// the logarithm of the share that is slower, as such curves are drawn.
 pub(crate) fn curve(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
     const PER_DECADE: u32 = 8;
     const DECADES: u32 = 4;

@@ -4,8 +4,8 @@
 //! options ─► layout (who runs on which CPUs) ─► for each scenario: subjects start ─► calibration
 //!     ─► rounds (A B C  C B A …) ─► series of figures ─► verdicts, report.json, report.md, plots
 //! ```
-//! Every measured load is a child process of this same program, so that each line of a report can be repeated by
-//! hand. Everything started is a child of the thread that runs the suite and dies with it.
+//! Every measured load is a child process of this same program, so each line of a report can be repeated by
+//! hand. All children belong to the thread that runs the suite and die with it.
 //!
 //! Does not: compare absolute values of different runs. Ratios between subjects of one run are the result.
 

@@ -1,7 +1,7 @@
 //! The little of WebSocket that an echo needs: an upgrade, and whole unfragmented binary messages.
 //!
-//! The key of the upgrade and the mask of the frames are constants: there is no cache on the way that they would
-//! have to outwit (RFC 6455 §10.3).
+//! The key of the upgrade and the mask of the frames are constants. They protect caches on the way (RFC 6455
+//! §10.3), and there are none here.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
@@ -113,7 +113,8 @@ pub(crate) async fn receive(io: &mut (impl AsyncRead + Unpin)) -> Result<Option<
         match (head[0] & FINAL != 0, head[0] & 0xf) {
             (true, BINARY) => return Ok(Some(payload)),
             (true, CLOSE) => return Ok(None),
-            // Pings come from proxies that watch idle connections; ours is not idle, so they may go unanswered.
+            // Proxies send pings to watch idle connections. These connections are not idle, so pings may go
+            // unanswered.
             (true, 0x9 | 0xa) => {}
             (is_final, opcode) => bail!("an unexpected frame (opcode {opcode}, final {is_final})"),
         }

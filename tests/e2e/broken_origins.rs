@@ -103,7 +103,8 @@ fn what_is_no_answer_is_an_error_page(io: IoMode) {
     }
 }
 
-/// Answers that begin well, with what a visitor gets of the body; `None` for a transfer that is seen to be broken.
+/// Answers that begin well, each with what a visitor gets of the body. `None` for a transfer that the visitor
+/// sees to be broken.
 fn bodies() -> Vec<(&'static str, Answer, Option<&'static str>)> {
     let bytes = |text: &str| Answer::Bytes(text.as_bytes().to_vec());
     vec![
@@ -225,8 +226,8 @@ struct Secured {
     why: Option<&'static str>,
 }
 
-/// Each way in which an origin's TLS can be wrong, and one in which it is right. What serves them lives as long as the second
-/// and the third value.
+/// Each way in which an origin's TLS can be wrong, and one in which it is right. The servers live as long as
+/// the second and the third value.
 fn secured(folder: &Path) -> (Vec<Secured>, Vec<Broken>, TcpListener) {
     let issued = |name: &str, year: i32| Issued::new(folder, name, year);
     let good = issued("origin.test", 2099);

@@ -1,4 +1,5 @@
-//! Without control: visitors notice nothing, connectors still get in, and what control acknowledged is never lost.
+//! Without control: visitors notice nothing, connectors still get in, and what control acknowledged is never
+//! lost.
 
 use std::time::{Duration, Instant};
 
@@ -88,7 +89,8 @@ fn connectors_and_edges_come_and_go_without_control(io: IoMode) {
     });
 }
 
-/// Control is killed again and again while tunnels and routes are made: whatever got a 200 is there afterwards.
+/// Control is killed again and again while tunnels and routes are made. Whatever got a 200 is there
+/// afterwards.
 fn acknowledged_writes_survive_kill_dash_nine(io: IoMode) {
     let mut site = Site::start(io);
     let mut made: Vec<(String, String)> = Vec::new();
@@ -158,7 +160,8 @@ fn two_edges_of_one_name_say_so_once_and_let_go_of_each_other(io: IoMode) {
     });
     site.edge.process.wait_line(PLAIN, deadline::STEP);
     twin.process.wait_line(PLAIN, deadline::STEP);
-    // After the twin has come the pauses before an edge takes its place are 2, 2, 4 and 4 s, less up to a half.
+    // After the twin has come, an edge takes its place again after pauses of 2, 2, 4 and 4 s, each less up to
+    // a half.
     deadline::until_true("four more changes of place", deadline::STEP, || {
         let attempts = |edge: &Edge| edge.metrics().sum("edge_control_attempts_total", &[]);
         attempts(&site.edge) + attempts(&twin) > 5.5

@@ -1,4 +1,4 @@
-//! Two cores are really used, a connection stays on its core whatever its client's port, and visitors on either
+//! Two cores are really used. A connection stays on its core whatever its client's port. Visitors on either
 //! core reach tunnels on the other. The edge's own counters prove it.
 
 use std::collections::BTreeMap;
@@ -122,8 +122,8 @@ fn connections_live_on_both_cores_and_stay_after_a_rebinding(io: IoMode) {
 
 fn a_visitor_on_either_core_reaches_a_tunnel_on_the_other(io: IoMode) {
     let (nginx, site) = (Nginx::start(), SiteSettings::new(io).cores(2).start());
-    // Each tunnel has one connection, so it lives on one core, chosen by chance; more are added until there is
-    // one on each.
+    // Each tunnel has one connection, so it lives on one core, which chance chooses. Tunnels are added until
+    // there is one on each core.
     let (mut connectors, mut hosts) = (Vec::new(), Vec::new());
     for number in 0..TUNNELS_MAX {
         let (name, host) = (format!("only{number}"), format!("only{number}.example.test"));

@@ -1,4 +1,5 @@
-//! Hostile tunnel clients, connectors and visitors: refused or ended, in bounded memory, and nobody else notices.
+//! Hostile tunnel clients, connectors and visitors: they are refused or ended, in bounded memory, and nobody
+//! else notices.
 
 use std::io::Write as _;
 use std::net::{TcpStream, UdpSocket};

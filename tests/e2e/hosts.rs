@@ -1,5 +1,5 @@
-//! Several hosts with links between them, as network namespaces: control, edges, connector and visitor each on its
-//! own, the edges joined to control by mutual TLS, and a link is cut.
+//! Several hosts with links between them, as network namespaces. Control, edges, connector and visitor each
+//! have a host, the edges attach to control by mutual TLS, and a link is cut.
 
 use std::path::Path;
 use std::process::Command;
@@ -244,8 +244,8 @@ fn one_edge_serves_while_the_other_is_cut_off(io: IoMode) {
     town.wait_status(near, 200);
     town.wait_status(far, 200);
 
-    // The far edge loses everybody: its visitors, the connector, control. Visitors of the near one notice nothing,
-    // neither before the connector has given up its connections there nor afterwards.
+    // The far edge loses its visitors, the connector and control. Visitors of the near one notice nothing,
+    // neither before the connector has given up its connections to the far edge nor afterwards.
     far.set_link(false);
     deadline::until_true("the connector to miss the far edge", LINK_LIMIT, || {
         assert_eq!(town.ask(near), 200);

@@ -142,7 +142,8 @@ fn connections_are_kept_on_both_sides(io: IoMode) {
         assert!(length.is_some_and(|length| length > 0), "{head}");
         visitor.read_exactly(length.expect("just checked"), deadline::STEP);
     }
-    // One after the other they need one origin connection per tunnel connection at most, and its pool keeps it.
+    // Requests that follow one another need one origin connection per tunnel connection at most, and its pool
+    // keeps it.
     let opened = origin.connections() - before;
     assert!(
         opened <= 4,

@@ -1,5 +1,5 @@
-//! Kinds of HTTP that no tool speaks by itself: visitors and origins at the rims of RFC 9110 and 9112, byte by byte, through
-//! a connector over QUIC and over HTTP/2.
+//! Kinds of HTTP that no tool speaks by itself. Visitors and origins use the corner cases of RFC 9110 and
+//! 9112, byte by byte, through a connector over QUIC and over HTTP/2.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -86,7 +86,8 @@ fn names_that_look_like_reserved_ones_reach_no_origin(io: IoMode) {
     });
 }
 
-/// An answer of an origin, and what is looked for in what the visitor gets; a code where that is an error page.
+/// An answer of an origin, and what is looked for in the visitor's answer. A code where that is an error
+/// page.
 struct Odd {
     name: &'static str,
     answer: String,

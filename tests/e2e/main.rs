@@ -1,9 +1,8 @@
 //! The real binaries on real sockets, as a user runs them: each module tells the stories of one promise.
 //!
 //! Every story runs in both I/O modes, as `module::story::in_uring_mode` and
-//! `module::story::in_portable_mode`; where io_uring does
-//! not work it says so and passes. `ADIT_BIN` names another binary than the one cargo built, `ADIT_BULK_MIB` the
-//! size of the big bodies.
+//! `module::story::in_portable_mode`. Where io_uring does not work the story says so and passes. `ADIT_BIN`
+//! names another binary than the one cargo built, `ADIT_BULK_MIB` the size of the big bodies.
 
 // From the first page a visitor sees to what happens when things break.
 mod up;

@@ -1,4 +1,5 @@
-//! Several addresses behind one rule: which of them serves, what happens when some fail, and how much any is asked to do.
+//! Several addresses behind one rule: which of them serves, what happens when some fail, and how much any is
+//! asked to do.
 
 use std::time::{Duration, Instant};
 

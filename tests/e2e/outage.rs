@@ -41,8 +41,8 @@ fn a_request_moves_on_when_its_replica_dies(io: IoMode) {
     });
 }
 
-/// Requests follow one another while one of two replicas is killed. Those that were sent to it move on at once, and no later
-/// one is sent there; a `POST` that comes after the first doubt is as safe.
+/// Requests follow one another while one of two replicas is killed. Those that were sent to it move on at
+/// once, and no later one is sent there. So a `POST` that comes after the first doubt is safe as well.
 fn a_killed_replica_is_left_at_once(io: IoMode) {
     let (nginx, site) = (Nginx::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
@@ -68,8 +68,8 @@ fn a_killed_replica_is_left_at_once(io: IoMode) {
     assert!(site.edge.metrics().sum("edge_tunnel_doubts_total", &[]) > 0.5);
 }
 
-/// The network goes dark under a tunnel's only replica: what comes meanwhile is not sent into it, so that even what may be
-/// sent once only is answered when the path is back.
+/// The network goes dark under a tunnel's only replica. Requests that come meanwhile are not sent into it. So
+/// even those that may be sent only once are answered when the path is back.
 fn requests_wait_while_every_connection_is_late(io: IoMode) {
     let (origin, site) = (Scripted::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
@@ -205,8 +205,8 @@ fn a_path_that_returns_brings_all_connections_back(io: IoMode) {
     deadline::until_true("the page", deadline::STEP, || site.visit("/").run().status == 200);
 }
 
-/// Nobody says anything on the connections when their path goes, so the first visitor finds out. The connector
-/// asks nothing and does not notice; the edge tells it once the path is back.
+/// Nobody says anything on the connections when their path goes, so the first visitor finds out. The
+/// connector asks nothing and does not notice. The edge tells it once the path is back.
 fn an_idle_path_that_died_is_found_by_the_first_visitor(io: IoMode) {
     let at_once = SiteSettings::new(io).edge_lines("limits: {reconnect-wait: 0s}\n");
     let (nginx, site) = (Nginx::start(), at_once.start());
@@ -234,7 +234,8 @@ fn an_idle_path_that_died_is_found_by_the_first_visitor(io: IoMode) {
     });
 }
 
-/// Nobody asks for anything, so the connector would say nothing to the new edge for up to 50 s: the edge tells it.
+/// Nobody asks for anything, so the connector would say nothing to the new edge for up to 50 s. The edge
+/// tells it.
 fn an_edge_that_was_killed_tells_its_idle_connectors(io: IoMode) {
     let (nginx, mut site) = (Nginx::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
@@ -256,8 +257,8 @@ fn an_edge_that_was_killed_tells_its_idle_connectors(io: IoMode) {
     assert!(!list.exists(), "an edge that ends properly leaves nobody to tell");
 }
 
-/// A translator gives the connector new ports while nobody speaks. One PING tells the edge of one connection, and the
-/// edge's challenge tells the connector to speak on the others.
+/// A translator gives the connector new ports while nobody speaks. One PING tells the edge of one connection.
+/// The edge's challenge tells the connector to speak on the others.
 fn an_idle_connector_that_moved_is_found_by_one_ping(io: IoMode) {
     let (nginx, site) = (Nginx::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
@@ -283,7 +284,8 @@ fn an_idle_connector_that_moved_is_found_by_one_ping(io: IoMode) {
     assert!((registered() - before).abs() < 0.5, "no connection was made anew");
 }
 
-/// As often as they speak by default, the connections are given up before one of them tells where the connector is.
+/// PINGs are as rare as by default, so the connections are given up before one of them tells where the
+/// connector is.
 fn a_visitor_waits_for_an_idle_connector_that_moved(io: IoMode) {
     let (nginx, site) = (Nginx::start(), Site::start(io));
     let tunnel = site.tunnel("lab");

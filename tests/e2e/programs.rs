@@ -123,8 +123,8 @@ fn websockets_of_a_library_both_ways(io: IoMode) {
     }
 }
 
-/// The cases of the Autobahn suite, as kosoku runs them: framing, fragments, pings, reserved bits, UTF-8, the closing
-/// handshake. Left out are those about speed (9) and compression (12, 13), which are about the ends alone.
+/// The cases of the Autobahn suite, as kosoku runs them: framing, fragments, pings, reserved bits, UTF-8, the
+/// closing handshake. Speed (9) and compression (12, 13) are left out: they concern the ends alone.
 fn the_autobahn_suite_passes_through(io: IoMode) {
     let (_server, origin) = python::websockets();
     let site = Site::start(io);

@@ -45,7 +45,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Says everything at once with hearing everything, ends its side, and tells how much came back and its digest.
+/// Sends everything while it receives, and ends its side. Returns how much came back, and its digest.
 fn converse(address: SocketAddr, content: Content) -> (u64, String) {
     let mut stream = connect(address);
     let mut writer = stream.try_clone().expect("a descriptor");

@@ -55,7 +55,8 @@ fn unknown_and_deleted_tunnels_are_refused(io: IoMode) {
         .service("http_status:418")
         .start();
     stranger.process.wait_line("Unauthorized", deadline::STEP);
-    // Deleting removes the credentials file that the CLI knows; a copy in a thief's hands must not work either.
+    // Deleting removes the credentials file that the CLI knows. A copy in a thief's hands must not work
+    // either.
     let copy = site.write("copy.json", &text);
     site.control.run(["delete", "lab"]);
     let mut late = site

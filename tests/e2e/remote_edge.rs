@@ -1,4 +1,5 @@
-//! An edge elsewhere: it attaches to control over TCP, where both show certificates of control's own authority.
+//! An edge on another host: it attaches to control over TCP, where both show certificates of control's own
+//! authority.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

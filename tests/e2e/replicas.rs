@@ -100,8 +100,8 @@ fn ready(connector: &Connector, query: &str) -> (u16, serde_json::Value) {
     (answer.status, body["originsDown"].clone())
 }
 
-/// No request reaches the dead origin, so all of them go to the other replica, whatever their method; soon none asks the
-/// dead one any more, but for one that tries it now and then, and by which it comes back.
+/// No request reaches the dead origin, so all of them go to the other replica, whatever their method. Soon no
+/// request goes to the dead one, but for one that tries it now and then. That one brings it back.
 fn no_request_fails_for_a_dead_origin(io: IoMode, protocol: &str) {
     let settings = SiteSettings::new(io).cores(2);
     let settings = settings.edge_lines("ejection: {time: 500ms, time-max: 2s, slow-start: 1s}\n");
@@ -168,8 +168,9 @@ fn replicas_without_any_origin_are_asked_all_the_same(io: IoMode) {
     }
 }
 
-/// Its checks fail before any exchange does: the replica says so and is asked no more, on any core and also by an edge that
-/// starts anew, until it says that all is well. When both say so, both are asked as before.
+/// Health checks fail before any exchange does. The replica says so and gets no more requests, on any core
+/// and from an edge that starts anew, until it says that all is well. When both replicas say so, both get
+/// requests as before.
 fn a_replica_whose_checks_fail_is_left_out(io: IoMode, protocol: &str) {
     let keys = "{healthCheck: {path: /up, interval: 200ms, timeout: 2s, expectedStatus: 200}}";
     let settings = SiteSettings::new(io).cores(2);

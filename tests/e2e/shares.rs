@@ -10,7 +10,8 @@ use adit_tests::site::{HOST, Site, SiteSettings};
 use adit_tests::visitor::curl::{Curl, Response};
 use adit_tests::visitor::raw::Raw;
 
-/// Within what freed memory is available again. The aim is 2 s; a machine that is busy with other tests takes longer.
+/// Time in which freed memory is available again. The aim is 2 s; a machine that is busy with other tests
+/// takes longer.
 const RECOVERY: Duration = Duration::from_secs(6);
 
 fn scene(io: IoMode, limits: &str) -> (Scripted, Site, Connector) {
@@ -58,8 +59,8 @@ fn memory_is_back_when_its_users_have_left(io: IoMode) {
     });
 }
 
-/// Slow bodies of one address: they take its share, others are served beside them, and while they keep room from their
-/// own address they are ended.
+/// Slow bodies of one address take its share, and others are served beside them. They are ended while they
+/// keep room from their own address.
 fn slow_bodies_take_no_more_than_the_share_of_their_address(io: IoMode) {
     let (origin, site, _connector) = scene(io, "memory: 128MiB, exchanges-per-address: 200");
     let mut slow: Vec<_> = (0..200)

@@ -17,7 +17,8 @@ fn scene(io: IoMode) -> (Scripted, Site, Connector) {
     (origin, site, connector)
 }
 
-/// The origin makes each event only after the visitor has the one before: nothing may wait for a buffer to fill.
+/// The origin makes each event only after the visitor has the one before, so nothing may wait for a buffer to
+/// fill.
 fn events_arrive_one_by_one(io: IoMode) {
     let (origin, site, _connector) = scene(io);
     let mut visitor = Raw::connect(site.edge.http());
@@ -102,7 +103,8 @@ fn an_answer_before_the_end_of_the_upload_reaches_the_visitor(io: IoMode) {
     visitor.read_until("HTTP/1.1 413", deadline::STEP);
 
     let body = vec![b'.'; 3_000_000];
-    // Over HTTP/2, Debian's curl 7.88 fails its own upload when the stream ends first, in about half of the runs.
+    // Over HTTP/2, Debian's curl 7.88 fails its own upload when the stream ends first, in about half of the
+    // runs.
     let refused = site.visit_tls("/refuse-body").arg("--http1.1").post(body).run();
     assert_eq!(refused.status, 413, "{refused:?}");
     assert_eq!(site.visit("/seen").run().status, 200);

@@ -7,7 +7,8 @@ use adit_connector::{ConfigError, Flags};
 
 use crate::engine::{MemoryBound, Target, run, run_slow};
 
-/// A tree of YAML values is many times the size of its text; aliases and regular expressions have limits of their own.
+/// A tree of YAML values is many times the size of its text. Aliases and regular expressions have limits of
+/// their own.
 const YAML: MemoryBound = MemoryBound {
     base_bytes: 8 * 1024 * 1024,
     factor: 512,

@@ -1,7 +1,7 @@
 //! Runs one target: over its corpus, then over mutations of it.
 //!
-//! An input that takes longer than [`TIME_MAX`] fails like one that panics: whoever wrote it could stop a process
-//! with it.
+//! An input that takes longer than [`TIME_MAX`] fails like one that panics, because its writer could stop a
+//! process with it.
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -7,8 +7,8 @@ use http::HeaderMap;
 
 use crate::engine::{MemoryBound, Target, run};
 
-/// Trailers are collected, which doubles as they grow, and have the list of a head and a table of headers, both bounded by
-/// [`METADATA_ENTRIES_MAX`] however few bytes announce them.
+/// Trailers are collected in a buffer that doubles as it grows. The list of a head and a table of headers
+/// come on top. [`METADATA_ENTRIES_MAX`] bounds both however few bytes announce them.
 const COLLECTED: MemoryBound = MemoryBound {
     base_bytes: 4 * (METADATA_ENTRIES_MAX * size_of::<(Bytes, Bytes)>()) as u64,
     factor: 24,

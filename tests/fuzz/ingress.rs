@@ -65,8 +65,8 @@ fn assert_found(ingress: &Ingress, host: &str, path: &str) {
     assert!(last.hostname == HostFilter::Any && last.path.is_none());
 }
 
-/// First line: hostname and path of a request; then a rule in each line: hostname, path, service; all divided by
-/// spaces. A last rule for everything is added.
+/// The first line has hostname and path of a request. Each further line is a rule: hostname, path, service,
+/// divided by spaces. A last rule for everything is added.
 #[test]
 fn ingress_rules() {
     let target = Target {

@@ -1,4 +1,5 @@
-//! What reaches an edge and a connector by the management hostname: tokens of strangers, and messages of WebSockets.
+//! What reaches an edge and a connector by the management hostname: tokens of strangers, and messages of
+//! WebSockets.
 
 use std::time::UNIX_EPOCH;
 

@@ -1,8 +1,8 @@
 //! A hundred command lines, odd ones most of them, of our executable and the stock one side by side.
 //!
-//! Both ask the same control, with a stock connector connected. What is compared: the status, standard output to the
-//! byte, and whether our error says what theirs says. What differs on purpose is listed with its reason in
-//! `cases`, and told in `docs/compatibility.md`.
+//! Both ask the same control, with a stock connector connected. Compared are the status, standard output to
+//! the byte, and whether our error says what theirs says. Intended differences are listed with their reasons
+//! in `cases`, and in `docs/compatibility.md`.
 
 mod cases;
 

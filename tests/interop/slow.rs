@@ -1,5 +1,5 @@
-//! Uploads that an origin does not read, and downloads that a visitor does not, beside small requests: a stock connector's
-//! windows are what they are, and still nobody waits behind another.
+//! Uploads that an origin does not read, and downloads that a visitor does not read, beside small requests. A
+//! stock connector's windows cannot be changed, and still nobody waits behind another.
 
 use std::io::Write as _;
 use std::net::TcpStream;

@@ -68,7 +68,8 @@ fn ends_and_errors_are_passed_on(io: IoMode, over: Over) {
     let cut = site.visit("/truncate").run();
     assert!(cut.status == 502 || cut.exit != 0, "{cut:?}");
     assert_eq!(site.visit("/hangup").run().status, 502);
-    // Over HTTP/2 the edge resets the rest of the upload, as it may; curl 7.88 then forgets the answer it has.
+    // Over HTTP/2 the edge resets the rest of the upload, as it may. curl 7.88 then forgets the answer it
+    // has.
     let early = site
         .visit_tls("/refuse-body")
         .arg("--http1.1")

@@ -31,8 +31,8 @@ fn the_log_of_a_stock_connector_is_followed(io: IoMode, over: Over) {
     assert!(tail.terminate(deadline::STEP).success());
 }
 
-/// The stock `tail` goes to port 443 of a name in public DNS and trusts the system's roots. It minds the environment,
-/// though: a proxy leads it to our edge, and a file names its roots.
+/// The stock `tail` goes to port 443 of a name in public DNS and trusts the system's roots. It heeds the
+/// environment, so a proxy leads it to our edge, and a file names its roots.
 fn the_stock_tail_streams_the_log_of_our_connector(io: IoMode) {
     let Some(stock) = crate::stock("the_stock_tail_streams_the_log_of_our_connector") else {
         return;

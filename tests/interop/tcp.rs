@@ -20,7 +20,8 @@ fn ssh_runs_through_the_stock_client(io: IoMode) {
     let (sshd, site) = (Ssh::start(), Site::start(io));
     let tunnel = site.tunnel("lab");
     let _connector = site.serve(&tunnel, &format!("ssh://{}", sshd.address));
-    // The stock client takes the address it dials for the server's name, unless it is told both and trusts anybody.
+    // The stock client takes the address it dials for the server's name, unless it gets both. Then it trusts
+    // anybody.
     let proxy = format!(
         "{} access ssh --hostname %h --connect-to {HOST}:{}:127.0.0.1",
         stock.display(),

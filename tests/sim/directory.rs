@@ -5,10 +5,11 @@
 //! cores tell arrives at a third in any order. Routes come from control through a service thread that sees
 //! them dropped, repeated and reordered.
 //!
-//! Checked after every step, on every core: the directory agrees with a naive list fed the same news; a chosen
-//! connection is neither draining nor late with an answer, serves the hostname, was not tried before and lies as near as possible; look-ups
-//! of hostnames agree with a scan of all patterns; generations never decrease. Checked when nothing is under
-//! way: every slot is held by its latest connection, or by none if that one ended, and all cores agree.
+//! Checked after every step, on every core: the directory agrees with a naive list that gets the same news; a
+//! chosen connection is neither draining nor late with an answer, serves the hostname, was not tried before
+//! and lies as near as possible; look-ups of hostnames agree with a scan of all patterns; generations never
+//! decrease. Checked when nothing is under way: every slot is held by its latest connection, or by none if
+//! that one ended, and all cores agree.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -271,8 +272,8 @@ impl World {
     }
 }
 
-/// Attempts of one exchange until none is left: each candidate once, and no late one. Those of replicas without a late
-/// connection come first, among them the near ones.
+/// Attempts of one exchange until none is left: each candidate once, and no late one. Replicas without a late
+/// connection come first, and the near ones first among them.
 fn check_choices(core: &Core, here: u16, tunnel: TunnelId, host: &Hostname, seed: u64) {
     let mut left = core.naive.candidates(tunnel, host);
     let (mut tried, mut last) = (Tried::default(), (false, false));

@@ -1,5 +1,5 @@
-//! Origins of replicas fail and recover; several cores see a part of the exchanges each and tell each other what they
-//! decide, late and in no common order.
+//! Origins of replicas fail and recover. Several cores see a part of the exchanges each. They tell each other
+//! what they decide, late and in no common order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -173,7 +173,8 @@ fn what_fails_is_left_out_within_limits_and_all_is_forgotten_once_nothing_fails(
             edge.pass_for(Duration::from_secs(5));
         }
         edge.failing.fill(0);
-        // The longest ejection, patience for who tries, and the way of news; then the slow start and the last windows.
+        // Adds up the longest ejection, the patience for the exchange that tries, and the way of news; then
+        // the slow start and the last windows.
         edge.pass_for(Duration::from_secs(40));
         for core in &edge.cores {
             assert_eq!(core.out(), 0, "everybody is back");

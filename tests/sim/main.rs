@@ -1,4 +1,5 @@
-//! Simulations: pure state machines under random events, with a virtual clock and a seed that replays a failure.
+//! Simulations: pure state machines under random events, with a virtual clock and a seed that replays a
+//! failure.
 //!
 //! Each module plays one machine against scripted peers and checks properties, not scripts. `ADIT_SIM_SEED`
 //! replays one seed.

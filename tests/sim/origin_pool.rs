@@ -1,7 +1,8 @@
 //! One origin's addresses under random visitors, failures, checks and changes of the configuration.
 //!
-//! Whatever happens: no limit is exceeded, nobody waits while there is room, the queue is served in its order, an address that is out
-//! gets no exchange but its trial unless nothing else is left, and when all visitors have gone nothing is held.
+//! Whatever happens: no limit is exceeded; nobody waits while there is room; the queue is served in its
+//! order. An address that is out gets no exchange but its trial, unless no other is left. When all visitors
+//! have gone nothing is held.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -3,7 +3,8 @@
 //!
 //! Checked after every step: generations never go back, neither in control nor in an edge; an edge's state is
 //! exactly the plan of the generation it holds; no hostname leads to another account's tunnel; patterns of
-//! different accounts do not overlap. Checked at the end: after a full snapshot every edge has the newest plan.
+//! different accounts do not overlap. Checked at the end: after a full snapshot every edge has the newest
+//! plan.
 
 use std::collections::BTreeMap;
 

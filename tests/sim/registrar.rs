@@ -1,13 +1,13 @@
-//! The registrar among edges that join, leave, fall silent and come back, connectors that hop between them, and
-//! restarts of control.
+//! The registrar among edges that join, leave, fall silent and come back, connectors that hop between them,
+//! and restarts of control.
 //!
-//! An edge keeps the truth about its own connections. Between an edge and control runs a link whose two
-//! directions are queues: each keeps its order, but edges overtake each other, and a broken link loses what was
-//! under way. An edge without a link decides registrations by itself, as real ones do.
+//! An edge keeps the truth about its own connections. A link of two queues, one per direction, runs between
+//! an edge and control. Each queue keeps its order, but edges overtake each other, and a broken link loses
+//! what was under way. An edge without a link decides registrations by itself, as real ones do.
 //!
 //! Checked after every step: no tunnel has more replicas than allowed; a connection that control accepted and
-//! that still lives is known to control as long as its edge's link and report stand. Checked when all links are up
-//! and all queues empty: control knows exactly what lives.
+//! that still lives is known to control as long as its edge's link and report stand. Checked when all links
+//! are up and all queues empty: control knows exactly what lives.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
@@ -58,8 +58,8 @@ struct LinkState {
     session: SessionId,
     to_control: VecDeque<Request>,
     to_edge: VecDeque<News>,
-    /// What lived when the link came up and is not told yet. Each part waits for the answer to the one before, and
-    /// other requests overtake it.
+    /// Connections that lived when the link came up and are not told yet. Each part waits for the answer to
+    /// the one before, and other requests overtake it.
     report: Vec<Connection>,
     report_done: bool,
 }
@@ -436,8 +436,8 @@ impl Edge {
             .is_some_and(|link| !link.to_control.is_empty() || !link.to_edge.is_empty())
     }
 
-    /// Whether control must know this connection: it accepted it over this link, and has not since asked for its
-    /// end.
+    /// Whether control must know this connection: it accepted it over this link, and has not asked for its
+    /// end since.
     fn is_owed(&self, link: &LinkState, held: &Connection) -> bool {
         let ended = link.to_edge.iter().any(|news| match news {
             News::Disconnect(target) => target.connection.is_none_or(|id| id == held.key.connection),

@@ -1,7 +1,8 @@
 //! A connector's supervisor against edges that refuse, keep silent, flap and restart.
 //!
-//! Some worlds allow both transports, and UDP is blocked there for a while. The world is a list of pending answers with due times on a virtual clock. Each edge has a mood that
-//! changes at random; after a while all edges are well, and the replica must be whole soon after.
+//! Some worlds allow both transports, and UDP is blocked there for a while. The world is a list of pending
+//! answers with due times on a virtual clock. Each edge has a mood that changes at random. After a while all
+//! edges are well, and the replica must be whole soon after.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

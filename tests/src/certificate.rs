@@ -12,8 +12,8 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Makes one that is valid for `names`, in `folder`, as `<stem>.pem` and `<stem>.key`; older files of that
-    /// name are replaced by a rename each, the key first, as an operator's renewal script does.
+    /// Makes a certificate that is valid for `names`, in `folder`, as `<stem>.pem` and `<stem>.key`. Older
+    /// files of that name are replaced by a rename each, the key first, as an operator's renewal script does.
     ///
     /// # Panics
     /// When a name is not a DNS name or a file cannot be written.

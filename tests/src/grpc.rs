@@ -1,7 +1,7 @@
 //! gRPC at both ends, by its reference implementation: a service behind a tunnel, and a visitor who calls it.
 //!
-//! Both are Python programs that carry raw bytes, so that nothing need be generated. Debian's own Python runs them, for
-//! which `python3-grpcio` is a package.
+//! Both are Python programs that carry raw bytes, so nothing need be generated. Debian's own Python runs
+//! them, for which `python3-grpcio` is a package.
 
 use std::net::SocketAddr;
 

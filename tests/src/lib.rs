@@ -1,8 +1,8 @@
 //! The harness behind the end-to-end and interop tests: it starts the real binaries, real origins and real
 //! visitors, and tells a test what each of them did.
 //!
-//! It owns processes, temp dirs, ports and deadlines; a test owns the story. Everything a test starts ends when
-//! its handle drops, also when the test panics, and a failing test prints what its processes logged.
+//! It owns processes, temp dirs, ports and deadlines; a test owns the story. Everything a test starts ends
+//! when its handle drops, also when the test panics. A failing test prints what its processes logged.
 //!
 //! Does not: know wire formats (the binaries do), retry a failed step (a test that needs luck is broken).
 #![forbid(unsafe_code)]

@@ -1,7 +1,7 @@
 //! Several hosts on one machine: network namespaces joined by a bridge, each with its own address and link.
 //!
-//! Needs root and iproute2. Everything is named after this process, lives outside the machine's own network, and
-//! is removed on drop.
+//! Needs root and iproute2. Everything is named after this process, lives outside the machine's own network,
+//! and is removed on drop.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;

@@ -35,7 +35,7 @@ pub fn refused_address() -> SocketAddr {
 /// # Panics
 /// When no loopback port can be had.
 pub fn free_address() -> SocketAddr {
-    // Bound and closed again without ever listening to anybody, so that the kernel gives it to nobody else soon.
+    // Bound and closed again without ever listening, so that the kernel gives the port to nobody else soon.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
     listener.local_addr().expect("a bound socket has an address")
 }

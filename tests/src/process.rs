@@ -1,8 +1,8 @@
 //! One child process: its log, its signals, its memory, its end.
 //!
-//! Both output streams are read line by line into one bounded log with the time since start, so that a test can
-//! wait for a line without polling. The child is started through `setpriv --pdeathsig KILL`, which replaces itself
-//! with the program: when a test runner is killed, nothing it started outlives it.
+//! Both output streams are read line by line into one bounded log with the time since start, so a test can
+//! wait for a line without polling. The child is started through `setpriv --pdeathsig KILL`, which replaces
+//! itself with the program. So when a test runner is killed, nothing it started outlives it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
@@ -23,7 +23,8 @@ const LOG_LINES_MAX: usize = 20_000;
 /// Lines printed when the test that owns the process fails.
 const LOG_LINES_SHOWN: usize = 150;
 
-/// Time after the end of a process for its last words to be read. Longer only where a child of its own has its outputs.
+/// How long the last output of an ended process is read. It takes longer only where a child of its own has
+/// its outputs.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Time between SIGTERM and SIGKILL when a handle drops.

@@ -1,13 +1,13 @@
-//! A bad network between a connector and an edge: a UDP relay that delays, loses, reorders and duplicates
-//! datagrams by a seed, lets only so many bytes through, goes dark on request, and changes a flow's source port as a
-//! rebinding NAT does.
+//! A bad network between a connector and an edge: a UDP relay. By a seed it delays, loses, reorders and
+//! duplicates datagrams. It lets only so many bytes through, goes dark on request, and changes a flow's
+//! source port as a rebinding NAT does.
 //!
 //! ```text
 //! connector ──► relay address ──► [impairment] ──► one socket per client ──► edge
 //!           ◄──               ◄── [impairment] ◄──
 //! ```
-//! One thread reads the front, one per client reads the back, one delivers what is due. Datagrams of equal due
-//! time keep their order. Does not: understand QUIC.
+//! One thread reads the front, one per client reads the back, one delivers what is due. Datagrams that are
+//! due together keep their order. Does not: understand QUIC.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

@@ -1,5 +1,5 @@
-//! One site as an operator has it: control, an edge, tunnels, and connectors beside origins, all real processes of
-//! the binary under test, in one temp dir, on loopback ports of their own.
+//! One site as an operator has it: control, an edge, tunnels, and connectors beside origins. All are real
+//! processes of the binary under test, in one temp dir, on loopback ports of their own.
 //!
 //! ```text
 //! Site ── Control   state and REST; can be killed and started again on its ports
@@ -217,7 +217,8 @@ impl Site {
         }
     }
 
-    /// Starts a connector for `tunnel` that serves everything from `service`, and waits until [`HOST`] is served.
+    /// Starts a connector for `tunnel` that serves everything from `service`, and waits until [`HOST`] is
+    /// served.
     #[track_caller]
     pub fn serve(&self, tunnel: &Tunnel, service: &str) -> connector::Connector {
         let connector = self.connector(tunnel).service(service).start();
@@ -226,8 +227,8 @@ impl Site {
         connector
     }
 
-    /// Waits until the edge has the route of [`HOST`] and a connection for it: until it answers anything but an
-    /// error page of its own.
+    /// Waits until the edge has the route of [`HOST`] and a connection for it. Its answer is then none of its
+    /// own error pages.
     #[track_caller]
     pub fn wait_served(&self) {
         deadline::until_true("the edge to serve the hostname", deadline::STEP, || {

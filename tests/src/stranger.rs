@@ -1,6 +1,7 @@
 //! A tunnel client that is not a connector: it speaks QUIC to an edge and then whatever a test wants to say.
 //!
-//! It uses the driver's endpoint in portable mode on a thread of its own; the edge under test is another process.
+//! It uses the driver's endpoint in portable mode on a thread of its own; the edge under test is another
+//! process.
 
 use std::net::SocketAddr;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Passes TCP on, so that an address of a [`Relay`](crate::relay::Relay), which only knows UDP, has both transports.
+//! Passes TCP on, so that an address of a [`Relay`](crate::relay::Relay), which only knows UDP, has both
+//! transports.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -37,8 +38,8 @@ impl TcpRelay {
         })
     }
 
-    /// An HTTP proxy that brings whoever asks for a tunnel, wherever to, to `target`: for programs that go by names and
-    /// ports which no test can have.
+    /// An HTTP proxy that leads every CONNECT to `target`, whatever it asks for. It serves programs that use
+    /// names and ports which no test can have.
     ///
     /// # Errors
     /// What `bind` says.

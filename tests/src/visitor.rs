@@ -1,4 +1,5 @@
-//! Visitors: curl for requests, h2load for load, a WebSocket client, and a raw connection for what no tool does.
+//! Visitors: curl for requests, h2load for load, a WebSocket client, and a raw connection for what no tool
+//! does.
 
 pub mod access;
 pub mod curl;

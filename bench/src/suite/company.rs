@@ -1,7 +1,7 @@
 //! Who else used the subject's CPUs while it was measured: other programs, and the hypervisor.
 //!
-//! A subject that shares its CPU finds its caches cold and pays more for the same work, so figures taken in company
-//! are worth less.
+//! A subject that shares its CPU finds its caches cold and pays more for the same work. So figures taken
+//! beside other processes are worth less.
 
 use std::fs;
 use std::time::Instant;
@@ -38,8 +38,8 @@ impl Company {
         })
     }
 
-    /// What others and the hypervisor took, in percent of the subject's CPUs; `processes` says what the subject
-    /// itself took.
+    /// CPU that others and the hypervisor took, in percent of the subject's CPUs. `processes` says what the
+    /// subject itself took.
     pub(crate) fn stop(self, running: &Running, processes: &[Cost]) -> Figure {
         let after = busy(&self.cpus);
         let whole_us = self.start.elapsed().as_secs_f64() * 1e6 * self.cpus.len() as f64;

@@ -7,7 +7,7 @@
 //! | 3 | 0 | 0 | 1 | 2 |
 //! | 4 and more | 0 | 1 | 2 | 3 |
 //!
-//! A child inherits the CPUs of the thread that starts it, so pinning is done by moving ourselves for a moment.
+//! A child inherits the CPUs of the thread that starts it, so we pin it by moving ourselves for a moment.
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};

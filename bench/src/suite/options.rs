@@ -15,8 +15,8 @@ const DESCRIPTORS_SPARE: u32 = 500;
 /// Arguments of `suite`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Suite {
-    /// Fewer scenarios and fewer, shorter rounds: shows that everything works and the rough ratios, within five
-    /// minutes.
+    /// Fewer scenarios and fewer, shorter rounds. Shows within five minutes that everything works, and the
+    /// rough ratios.
     #[arg(long)]
     pub(crate) quick: bool,
     /// Run these scenarios only.
@@ -149,7 +149,8 @@ pub(crate) struct Settings {
     /// Length of a look at something idle.
     #[serde(serialize_with = "seconds")]
     pub(crate) idle: Duration,
-    /// Length of a look at an idle connector: a multiple of the interval of its PINGs, or their number is chance.
+    /// How long an idle connector is watched: a multiple of the interval of its PINGs, because else their
+    /// number is chance.
     #[serde(serialize_with = "seconds")]
     pub(crate) idle_connector: Duration,
     /// Idle visitors.

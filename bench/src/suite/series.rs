@@ -1,8 +1,8 @@
 //! Figures of one scenario: what each subject showed in each round, and the statistics over rounds.
 //!
-//! A figure has a name (`steady.p99_us`), maybe a process (`edge`), and one value per round. Subjects are compared
-//! round by round, because neighbouring measurements share the machine's mood: a ratio is the median of the ratios
-//! of single rounds, not the ratio of medians.
+//! A figure has a name (`steady.p99_us`), sometimes a process (`edge`), and one value per round. Neighbouring
+//! measurements share the state of the machine, so subjects are compared round by round: a ratio is the
+//! median of the ratios of single rounds, not the ratio of medians.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Many transfers and small requests on one tunnel connection over one narrow link: who gets how much of it, and how
-//! long the small ones wait.
+//! Many transfers and small requests share one tunnel connection over one narrow link. Measures how much of
+//! the link each gets, and how long the small ones wait.
 
 use std::time::Duration;
 

@@ -43,8 +43,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) way: Way,
     /// Connections from connector to edge.
     pub(crate) connections: u32,
-    /// Whether edge and connector have different CPUs in any case: on two CPUs the connector then shares one with
-    /// load and origin.
+    /// Whether edge and connector have different CPUs in any case. On two CPUs the connector then shares one
+    /// with load and origin.
     pub(crate) is_apart: bool,
 }
 

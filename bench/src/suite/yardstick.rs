@@ -1,4 +1,5 @@
-//! What byte forwarding is held to beside other tunnels: a bare forwarder from a folder of prototypes, and the floor.
+//! What byte forwarding is compared with beside other tunnels: a bare forwarder from a folder of prototypes,
+//! and the floor.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Bytes of one stream in their order, still in the pieces in which they arrived.
 //!
-//! A piece is usually what one QUIC packet carried, a little over 1 KiB on an ordinary path. Writing each by itself
-//! costs a system call apiece, and joining them costs a copy. Handed on together, a vectored write takes them all:
-//! hyper, h2, rustls and tokio's `write_all_buf` do that with what this says as a [`Buf`].
+//! A chunk is usually what one QUIC packet carried, a little over 1 KiB on an ordinary path. To write each
+//! chunk by itself costs a system call apiece. To join them costs a copy. Handed on together as a [`Buf`], a
+//! vectored write takes them all: hyper, h2, rustls and tokio's `write_all_buf` do so.
 //!
 //! Bounded by whoever fills it: no more is put in once it [is full](Chunks::is_full).
 
@@ -14,8 +14,8 @@ use bytes::{Buf, Bytes};
 /// Pieces taken together: tokio and hyper give one write 64 slices.
 const PIECES_MAX: usize = 64;
 
-/// Bytes taken together. 64 pieces of an ordinary path are below; those of jumbo frames would be half a MiB that no
-/// window accounts for any more.
+/// Bytes taken together. 64 pieces of an ordinary path have fewer. 64 of jumbo frames would have half a MiB,
+/// which no window accounts for.
 const BYTES_MAX: usize = 128 << 10;
 
 /// Room made with the second piece: whoever has two usually has many.

@@ -9,13 +9,13 @@
 //! Nothing that lives on a core is shared with another; cores meet in [`mailbox`](crate::mailbox) and
 //! [`pipe`](crate::pipe).
 //!
-//! A core thread never ends and never drops its runtime, because the kernel may use the memory of operations in
-//! flight. A process ends by `std::process::exit` once [`Cores::wait`] or
-//! [`Cores::finished`] has returned; until then tasks left over by `main` keep running.
+//! A core thread never ends and never drops its runtime, because the kernel may use the memory of operations
+//! in flight. A process ends by `std::process::exit` once [`Cores::wait`] or [`Cores::finished`] has
+//! returned. Until then tasks left over by `main` keep running.
 //!
-//! A wakeup costs one `io_uring_enter`, however many operations and datagrams it carries. Submission happens when
-//! the runtime has nothing left to run, so a task that has more to do awaits an operation rather than yielding in
-//! a loop.
+//! A wakeup costs one `io_uring_enter`, however many operations and datagrams it carries. The core submits
+//! when the runtime has nothing left to run. So a task that has more to do awaits an operation and does not
+//! yield in a loop.
 
 use std::fmt;
 use std::future::{Future, pending};

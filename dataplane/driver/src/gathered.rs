@@ -1,7 +1,7 @@
 //! Bytes of one stream that wait for a busy reader, small pieces joined.
 //!
-//! Kept apart, very many small pieces cost far more than their bytes, which is all that windows bound. Large ones stay
-//! as they arrived.
+//! Windows bound bytes, and very many small pieces cost far more than their bytes, so small pieces are
+//! joined. Large ones stay as they arrived.
 //!
 //! Bounded by the window of the stream whose bytes these are: it grows only when the reader has taken some.
 

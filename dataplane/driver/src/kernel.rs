@@ -1,8 +1,8 @@
 //! Decides how this process talks to the kernel: io_uring where it works, the portable reactor elsewhere.
 //!
-//! The probe runs what the dataplane runs (a ring with our flags, its operations, a buffer ring, one turn of
-//! the runtime) instead of comparing version numbers: containers, seccomp policies and sysctls forbid io_uring
-//! on kernels that have it. It costs a few milliseconds, once, at start.
+//! The probe runs what the dataplane runs: a ring with our flags, its operations, a buffer ring, one turn of
+//! the runtime. A version number would not do, because containers, seccomp policies and sysctls forbid
+//! io_uring on kernels that have it. It costs a few milliseconds, once, at start.
 //!
 //! Does not: change its mind later. A process keeps one [`IoMode`] for its life.
 

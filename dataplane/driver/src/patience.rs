@@ -1,4 +1,5 @@
-//! How long somebody waits for bytes to be taken: from the last one that was, for as long as there are more to take.
+//! How long a writer waits for bytes to be taken. Counted from the last byte that was taken, for as long as
+//! there are more.
 
 use std::future::Future as _;
 use std::pin::Pin;

@@ -1,9 +1,10 @@
-//! How far the peer of an HTTP/2 connection may send ahead on each of its streams: much while they are few, little when
-//! they are many.
+//! How far the peer of an HTTP/2 connection may send ahead on each of its streams: much while there are few
+//! streams, little when there are many.
 //!
-//! HTTP/2 has one window for all streams to start with and none that grows with one reader, so what nobody reads is
-//! bounded by making it smaller as streams open. What it is larger than the least comes from the [`WindowBudget`]. The
-//! window of the connection must not be what streams without a reader use up; [`CONNECTION_WINDOW_BYTES`] never is.
+//! HTTP/2 begins all streams with one window and grows none for a single reader. So unread bytes are bounded
+//! by making that window smaller as streams open. What it exceeds the smallest by comes from the
+//! [`WindowBudget`]. Streams without a reader must not use up the window of the connection.
+//! [`CONNECTION_WINDOW_BYTES`] is too large for that.
 //!
 //! Changes only at powers of two of open streams, each of which costs a SETTINGS frame.
 

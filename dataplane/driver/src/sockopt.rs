@@ -9,8 +9,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 /// Connections the kernel completes before we accept them. It lowers this to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
-/// Bytes that the kernel takes ahead of what the network lets through. It would take megabytes: memory of the machine for
-/// whoever does not read, and a queue for small frames of HTTP/2.
+/// Bytes that the kernel takes ahead of what the network lets through. Without a limit it takes megabytes:
+/// memory of the machine for peers that do not read, and a queue in front of small frames of HTTP/2.
 const UNSENT_BYTES_MAX: u32 = 128 << 10;
 
 /// The kernel counts keep-alive in whole seconds.

@@ -2,7 +2,7 @@
 //!
 //! | operation | io_uring | portable |
 //! |---|---|---|
-//! | accept | one operation, then TCP_NODELAY and the peer's address: 2 system calls | 1 wait, `accept4`, TCP_NODELAY |
+//! | accept | one operation, TCP_NODELAY, the peer's address | 1 wait, `accept4`, TCP_NODELAY |
 //! | dial | socket, options, one operation | socket, options, `connect`, 1 wait, SO_ERROR |
 //!
 //! An accept that fails because descriptors or memory ran out is repeated after a growing pause; the

@@ -1,8 +1,8 @@
 //! Timers of a core: sleeps, timeouts and ticks for tasks, in both I/O modes.
 //!
-//! On a core in io_uring mode they wait in a queue that the core itself looks at once per turn: no lock and no
-//! system call per timer. Everywhere else they are tokio's. A timer takes its place in a queue only when it is
-//! first waited for, so a timeout around something that is ready costs nothing.
+//! On a core in io_uring mode timers wait in a queue that the core looks at once per turn, without a lock or
+//! a system call per timer. Everywhere else they are tokio's. A timer enters a queue only when it is first
+//! waited for, so a timeout around something that is ready costs nothing.
 //!
 //! Timers fire up to one turn late, never early. Not for measuring.
 

@@ -195,8 +195,8 @@ pub fn bind_group(addr: SocketAddr, n: usize) -> io::Result<Vec<UdpSocket>> {
     Ok(sockets)
 }
 
-/// UDP payload that this host's own route to `peer` carries in one frame, bytes; `None` if it does not say. Three
-/// system calls, nothing is sent.
+/// UDP payload that this host's own route to `peer` carries in one frame, in bytes. `None` if the route does
+/// not say. Three system calls; nothing is sent.
 pub(crate) fn route_payload_bytes(peer: SocketAddr) -> Option<u32> {
     let any: IpAddr = match peer {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

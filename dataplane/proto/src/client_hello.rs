@@ -1,12 +1,13 @@
 //! Finds the server's name in the first bytes of a TLS client, without being a TLS server.
 //!
 //! ```text
-//! record   | type 22 | version 2 | length u16 | fragment …                       one message may take several
+//! record   | type 22 | version 2 | length u16 | fragment …        one message may take several
 //! message  | type 1 | length u24 | version 2 | random 32 | session id | suites | compressions | extensions
 //! SNI      | type 0 | length u16 | list length u16 | name type 0 | length u16 | name
 //! ```
-//! Reads in place. Only a message that is cut into several records is joined first, in at most [`HELLO_BYTES_MAX`].
-//! What it cannot read has no name: whoever speaks TLS with the client says what is wrong with it.
+//! Reads in place. Only a message that is cut into several records is joined first, in at most
+//! [`HELLO_BYTES_MAX`]. A message that cannot be read has no name here. Whoever then speaks TLS with the
+//! client reports what is wrong with it.
 //!
 //! Source: RFC 8446 §4.1.2 and §5.1, RFC 6066 §3.
 
@@ -95,8 +96,8 @@ fn message(bytes: &[u8]) -> Option<Message<'_>> {
     }
 }
 
-/// The size of the body after the head of a message, `Some(None)` while the head is not there; `None` if it is no
-/// ClientHello, or one that is larger than is looked at.
+/// Returns the size of the body behind the head of a message, or `Some(None)` while the head is incomplete.
+/// Returns `None` if the message is no ClientHello, or larger than what is looked at.
 fn body_size(message: &[u8]) -> Option<Option<usize>> {
     match *message {
         [MESSAGE_CLIENT_HELLO, a, b, c, ..] => {

@@ -9,7 +9,8 @@
 //! carries its place in the order of all joins of this edge, the later one keeps the slot wherever it is
 //! heard first, and an event about a connection that does not hold its slot changes nothing.
 //!
-//! Does not: choose among connections (see [`steering`](crate::steering)) or know routes, which are control's.
+//! Does not: choose among connections (see [`steering`](crate::steering)) or know routes, which are
+//! control's.
 
 mod told_health;
 
@@ -202,8 +203,8 @@ impl<T> Directory<T> {
         Some(slot)
     }
 
-    /// Notes that a connection's peer is late with an answer, or was heard again. Returns its slot, if it holds one and
-    /// this is news.
+    /// Notes that a connection's peer is late with an answer, or was heard again. Returns the slot of the
+    /// connection if it holds one and the state has changed.
     pub fn doubt(&mut self, id: ConnectionId, is_doubted: bool) -> Option<Slot> {
         let slot = *self.slots.get(&id)?;
         let replica = self.tunnels.get_mut(&slot.tunnel)?.get_mut(&slot.connector)?;
@@ -231,7 +232,8 @@ impl<T> Directory<T> {
         }
     }
 
-    /// Takes over what a replica says of its origins; whether that is news. Ignored for a replica that is not connected.
+    /// Takes over what a replica says of its origins. Returns whether anything changed. A replica that is not
+    /// connected is ignored.
     pub fn set_health(&mut self, tunnel: TunnelId, connector: ConnectorId, health: ToldHealth) -> bool {
         let replica = self
             .tunnels

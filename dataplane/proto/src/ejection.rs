@@ -1,19 +1,22 @@
-//! Which replicas are left out for which hostname, because exchanges with them fail although the connection works.
+//! Which replicas are left out for which hostname, because exchanges with them fail although the connection
+//! works.
 //!
 //! ```text
 //! report ─► a replica fails ─► may one more go? ─► out ─► news for the other cores
-//!                                └ no: it stays, as failing is better shared than borne by the few that are left
+//!                                └ no: it stays, because the few that are left could not bear all the load
 //! ```
-//! A replica that works has no entry, so an edge without trouble looks at one empty map. What each replica goes through
-//! is in [`replica`]. At most a share of a hostname's replicas is out, and never the last; should cores decide at once
-//! and all be out, [`steering`](crate::steering) uses them as if none was.
+//! A replica that works has no entry, so an edge without trouble looks at one empty map. The states of a
+//! replica are in [`replica`]. At most a share of a hostname's replicas is out, and never the last one. Cores
+//! decide apart from each other, so all replicas may be out at once; [`steering`](crate::steering) then uses
+//! them as if none was.
 //!
 //! Each core of an edge has such a table, fed by its own exchanges and by the others' [`News`].
 //!
-//! Bounded by [`PAIRS_MAX`] replicas in all, and [`PAIRS_PER_TUNNEL_MAX`] of one tunnel: names below a wildcard are any
-//! visitor's to invent. Above that a failure is not remembered, and counted.
+//! Bounded by [`PAIRS_MAX`] replicas in all, and [`PAIRS_PER_TUNNEL_MAX`] of one tunnel: any visitor can
+//! invent names below a wildcard. Above these limits a failure is counted but not remembered.
 //!
-//! The numbers and the growing time are those of Envoy's outlier detection, the trial by one exchange that of nginx.
+//! The numbers and the growing time are those of Envoy's outlier detection. The trial by one exchange is
+//! nginx's.
 //!
 //! Does not: judge what a failure is (the caller does), choose among replicas.
 
@@ -39,7 +42,8 @@ pub const PAIRS_PER_TUNNEL_MAX: usize = 1_024;
 pub struct Settings {
     /// So many failures in a row eject; 0 for never.
     pub failures_in_a_row: u32,
-    /// So many of a hundred exchanges within [`WINDOW`] eject, if there are [`WINDOW_EXCHANGES_MIN`]; 0 for never.
+    /// This percentage of failed exchanges within [`WINDOW`] ejects, if there are [`WINDOW_EXCHANGES_MIN`]. 0
+    /// never ejects.
     pub failure_percent: u32,
     /// So many of a hundred replicas of a hostname may be out, or one, but never all.
     pub share_percent: u32,
@@ -82,12 +86,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What a failed attempt says of the origin; `None` if nothing. An answer of any status says that it answers.
+    /// Returns what a failed attempt says of the origin, or `None` if it says nothing. An answer of any
+    /// status says that the origin answers.
     #[must_use]
     pub const fn of(failure: Failure) -> Option<Self> {
         match failure {
             Failure::Reported | Failure::Unreached | Failure::Silent => Some(Self::Failed),
-            // The connection's matter, the visitor's, a limit of the connector's, or a service that is no HTTP.
+            // The fault of the connection, of the visitor, of a limit of the connector's, or a service that
+            // is no HTTP.
             Failure::NotOpened
             | Failure::Lost
             | Failure::Doubted

@@ -1,4 +1,5 @@
-//! Which addresses an edge may have a connector dial by naming them (private networks), apart from every ingress rule.
+//! Which addresses a connector dials when an edge names them (private networks). Ingress rules have no say in
+//! it.
 //!
 //! ```text
 //! not enabled ─────────────────────────────────► none
@@ -6,8 +7,8 @@
 //!   unspecified, multicast, broadcast ─────────► only those of `also_allow`
 //! anything else ───────────────────────────────► dialled
 //! ```
-//! An address that stands for an IPv4 address counts as that one. Edges name addresses, never hostnames, so nothing can
-//! change between the check and the dial.
+//! An address that stands for an IPv4 address counts as that one. Edges name addresses, never hostnames, so
+//! nothing can change between the check and the dial.
 //!
 //! Does not: say what visitors may reach by ingress rules, which are the operator's own word.
 
@@ -66,7 +67,8 @@ impl FlowPolicy {
     }
 }
 
-/// The IPv4 address for which an IPv6 one stands: mapped, compatible, translated (RFC 6052) or 6to4 (RFC 3056).
+/// The IPv4 address for which an IPv6 one stands: mapped, compatible, translated (RFC 6052) or 6to4 (RFC
+/// 3056).
 fn embedded(address: IpAddr) -> IpAddr {
     let v6 = match address.to_canonical() {
         IpAddr::V6(v6) => v6,

@@ -1,17 +1,18 @@
-//! Watches the frames of an HTTP/2 peer for floods: frames that cost us work and bring nobody forward. Pure: bytes and time in,
-//! a verdict out.
+//! Watches the frames of an HTTP/2 peer for floods: frames that cost us work and carry no request on. Pure:
+//! bytes and time in, a verdict out.
 //!
-//! Reads the nine bytes before each frame and skips the rest, so it costs some nanoseconds per frame and holds nothing.
-//! What frames mean, and whether they are lawful, is for the HTTP/2 below or above; this only counts:
+//! Reads the nine bytes before each frame and skips the rest. It costs some nanoseconds per frame and holds
+//! nothing. The HTTP/2 library decides what frames mean and whether they are lawful. This only counts:
 //!
 //! ```text
-//! PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, others   ─► idle frames: 1,000 at once, then 100 per second, and
-//!                                                                  more for streams opened and bytes sent
-//! RST_STREAM                                                   ─► resets: 100 at once, then 10 per second, and one for
-//!                                                                  every second stream that is opened
+//! PING, SETTINGS, PRIORITY,         ─► idle frames: 1,000 at once, then 100 per second,
+//! WINDOW_UPDATE, empty DATA, others    and more for streams opened and bytes sent
+//! RST_STREAM                        ─► resets: 100 at once, then 10 per second,
+//!                                      and one for every second stream that is opened
 //! ```
-//! Honest peers answer what they get: a WINDOW_UPDATE or PING for some data of ours, PRIORITY for a stream of theirs. So what
-//! we send and what they open pays for frames. Whoever resets less than half of its streams is never ended.
+//! Honest peers answer what they get: a WINDOW_UPDATE or PING for some of our data, PRIORITY for a stream of
+//! theirs. So our data and their streams pay for frames. A peer that resets less than half of its streams is
+//! never ended.
 //!
 //! Source: RFC 9113 §10.5; CVE-2019-9512 to 9518, CVE-2023-44487.
 
@@ -219,7 +220,8 @@ impl FrameWatch {
             RST_STREAM => return Err(Flood::Resets),
             DATA if size > 0 || flags & END_STREAM != 0 => return Ok(()),
             SETTINGS => SETTINGS_COST,
-            // PING, PRIORITY, WINDOW_UPDATE, CONTINUATION, of which an honest head has few, and what nobody knows.
+            // PING, PRIORITY, WINDOW_UPDATE, unknown frames, and CONTINUATION, of which an honest head has
+            // few.
             _ => 1,
         };
         if self.idle.take(cost * PARTS, now) {

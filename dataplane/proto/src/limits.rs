@@ -26,16 +26,16 @@ pub const SERVED_HOSTS_MAX: usize = 1_000;
 /// Silence after which a tunnel connection is lost if an answer is due, what stock connectors use too.
 pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// Interval of the PINGs on an idle connection between an edge and a connector of ours. Four connections of one
-/// connector then exchange less than 1 MB a day, and take turns: their common address at a translator (NAT) is
-/// refreshed every 13 s.
+/// Interval of the PINGs on an idle connection between an edge and a connector of ours. Four connections of
+/// one connector then exchange less than 1 MB a day. They take turns, so their common address at a translator
+/// (NAT) is refreshed every 13 s.
 pub const IDLE_PING_INTERVAL: Duration = Duration::from_secs(50);
 
 /// Longest interval of those PINGs that a connector may choose.
 pub const IDLE_PING_INTERVAL_MAX: Duration = Duration::from_secs(300);
 
-/// The idle timeout that goes with such an interval: a PING and the time in which its loss is noticed have room
-/// in it.
+/// The idle timeout that belongs to such an interval. It has room for a PING and for the time in which its
+/// loss is noticed.
 #[must_use]
 pub const fn idle_timeout(ping_interval: Duration) -> Duration {
     ping_interval

@@ -6,14 +6,16 @@
 //!   ├► waits in the queue ─► granted by a release, or cancelled by whoever waits
 //!   └► refused: the queue is full
 //! ```
-//! An exchange holds two places while its [`Grant`] lives: one of the origin's (`maxRequests`), one of its address's
-//! (`maxConnections`). Neither limit is ever exceeded, and nobody waits while there is room. The queue is first in, first out.
+//! An exchange holds two places while its [`Grant`] lives: one of the origin's (`maxRequests`), one of its
+//! address's (`maxConnections`). Neither limit is ever exceeded, and nobody waits while there is room. The
+//! queue is first in, first out.
 //!
-//! Health ([`health`]) takes addresses out and lets them back in. When none is left, all are used: an origin whose every
-//! address seems broken is asked all the same, and [`Change`] says so.
+//! Health ([`health`]) takes addresses out and lets them back in. When none is left, all are used: an origin
+//! whose every address seems broken is still asked, and [`Change`] says so.
 //!
-//! Contract: after each call that may make room (`release`, `move_on`, `report`, `checked`, `reconfigure`, `handle_timeout`),
-//! [`poll_granted`](OriginPool::poll_granted) is drained. No clock: `now` comes with every call. Random choices come from a seed.
+//! Contract: after each call that may make room (`release`, `move_on`, `report`, `checked`, `reconfigure`,
+//! `handle_timeout`), [`poll_granted`](OriginPool::poll_granted) is drained. No clock: `now` comes with every
+//! call. Random choices come from a seed.
 //!
 //! Does not: connect, wait, or know what an exchange is.
 
@@ -199,7 +201,8 @@ impl OriginPool {
         self.granted.pop_front()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) makes a difference: an address comes back that somebody waits for.
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do: an address comes back and somebody
+    /// waits for it.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.waiting.is_empty() {
             return None;
@@ -213,8 +216,8 @@ impl OriginPool {
         self.serve(now);
     }
 
-    /// Exchanges `grant`, whose address could not be used, for one of an address that is not in `tried`. There is no
-    /// waiting: an exchange that has met a failure is answered soon.
+    /// Exchanges `grant`, whose address could not be used, for one of an address that is not in `tried`. It
+    /// never waits: an exchange that has met a failure is answered soon.
     ///
     /// # Errors
     /// The same grant if there is no such address.

@@ -1,4 +1,5 @@
-//! The PROXY protocol: a header before the bytes of a connection, in which a proxy says for whom it connected.
+//! The PROXY protocol: a header before the bytes of a connection, in which a proxy says for whom it
+//! connected.
 //!
 //! ```text
 //! v1: PROXY TCP4 192.0.2.1 198.51.100.7 40000 443\r\n
@@ -17,8 +18,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 
-/// Longest header that is read. Version 1 has 107 bytes at most; version 2 has room for extensions, of which a
-/// client's certificate in use is some hundred bytes.
+/// Longest header that is read. Version 1 has 107 bytes at most. Version 2 has room for extensions, and those
+/// about a client's certificate take some hundred bytes.
 pub const HEADER_BYTES_MAX: usize = 4 << 10;
 
 /// Versions of the header.
@@ -104,7 +105,8 @@ pub fn encode(version: Version, said: &Said) -> Bytes {
 }
 
 impl Ends {
-    /// A header has one family for both ends: an IPv4 address beside an IPv6 one is written as mapped into IPv6.
+    /// A header has one address family for both ends. An IPv4 address beside an IPv6 one is written as mapped
+    /// into IPv6.
     fn of_one_family(self) -> Self {
         let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
         let mapped = |end: SocketAddr| match end.ip() {

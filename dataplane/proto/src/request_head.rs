@@ -1,11 +1,13 @@
-//! Reads the head of an HTTP/1 request before HTTP does: whether it is whole, whether it may pass, where its body ends. Pure.
+//! Reads the head of an HTTP/1 request before the HTTP library does: whether it is whole, whether it may
+//! pass, where its body ends. Pure.
 //!
 //! ```text
 //! bytes ─► read() ─► none yet | Head { size, framing, target } | Fault
 //! ```
-//! The parser is the one that hyper uses, with the same settings, so both see the same head in the same bytes. Beyond it,
-//! this refuses what hyper would let pass in a form that others may read otherwise (RFC 9112 §6.1), and finds targets that
-//! no URI has but that old clients send. What passes here passes there: the tests compare the two.
+//! The parser is the one that hyper uses, with the same settings, so both see the same head in the same
+//! bytes. Two things are added. Heads that hyper takes but others may read otherwise are refused (RFC 9112
+//! §6.1). Targets that are no URI but that old clients send are found. What passes here passes hyper: the
+//! tests compare the two.
 //!
 //! Costs one pass over the head, and no allocation unless the target is rewritten.
 

@@ -1,7 +1,8 @@
 //! How much of what a core has one visitor or one tunnel may take. Pure: numbers in, a verdict out.
 //!
-//! A share is a part of what the others leave: of what is free and what its taker holds itself. So the first to come
-//! may take the most, each further one takes less, and something is free for a newcomer however many there are:
+//! A share is a part of what the others leave: of what is free and what its taker holds itself. So the first
+//! to come may take the most and each further one takes less. Something is free for a newcomer however many
+//! there are:
 //!
 //! ```text
 //! share 50 %   one taker: 1/2   two: 1/3 each   three: 1/4 each   …   free: as much as each of them has

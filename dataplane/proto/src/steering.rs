@@ -1,16 +1,19 @@
 //! Chooses which connection takes an exchange. Pure: same directory, same request, same seed, same answer.
 //!
-//! Order of preference: the visitor's core, then the other cores of this edge. Within a level: not tried
-//! before, not full, and the less loaded of two random choices. Two choices spread load nearly as well as
-//! full knowledge does, and need no scan. A level whose connections are all full spills to the next.
+//! Looks at every connection of the tunnel once. One that was tried before, or is full, takes nothing. Of the
+//! others the best level counts, so a level whose connections are all full spills to the next. Within a level
+//! the less loaded of two random choices is taken: they spread load nearly as well as a comparison of all
+//! loads does, and do not send everybody to the same one. Levels, best first:
 //!
-//! A replica that is left out for the hostname, or says itself that its origin is down, comes after all others, and one that has just come back gets a part
-//! of the exchanges at first (see [`ejection`](crate::ejection)). One exchange at a time goes first to a replica that is
-//! to be tried again.
-//!
-//! A replica on which an exchange has lost a connection comes after all others, on whatever core they are:
-//! when a process or its network dies, its connections die together, but are found dead one by one. So does a replica
-//! one of whose connections is late with an answer. The late connection itself is taken only by who asks for it.
+//! 1. a replica that is to be tried again, with one exchange at a time (see [`ejection`](crate::ejection))
+//! 2. the visitor's core
+//! 3. the other cores of this edge
+//! 4. a replica that has just come back and gets a part of the exchanges at first
+//! 5. a replica that is left out for the hostname, or says itself that its origin is down
+//! 6. a replica on which this exchange has lost a connection, or one of whose connections is late with an
+//!    answer; on the visitor's core before others. When a process or its network dies, its connections die
+//!    together, but are found dead one by one.
+//! 7. a connection that is late itself, if the exchange asks for it
 //!
 //! Does not: open the stream (the caller does) or retry (see `exchange`).
 
@@ -29,7 +32,8 @@ pub enum NoConnection {
     /// Replicas are connected, but none serves this hostname.
     #[error("no replica of the tunnel serves this hostname")]
     NotServed,
-    /// Replicas serve this hostname, but none over a connection that carries trailers, which the exchange needs.
+    /// Replicas serve this hostname, but none has a connection that carries trailers, and the exchange needs
+    /// them.
     #[error("no connection of the tunnel carries trailers")]
     NoTrailers,
     /// Every connection that is left is late with an answer.

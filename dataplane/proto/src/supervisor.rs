@@ -8,12 +8,14 @@
 //!  Serving ── handle_restart ─► Restarting ─► Resting ─► Attempting
 //!  any ── handle_drain ─► Draining ─► Ended
 //! ```
-//! Connection 0 goes first and alone; its first registration starts the others, `spacing` apart. A slot
-//! has at most one attempt under way, and every failure is followed by a jittered wait ([`Backoff`]).
-//! With [`Transport::Auto`] a slot falls back to HTTP/2 and later moves back (see [`transport`]): a second attempt
-//! over QUIC runs beside its connection, and takes the slot over when it has registered.
-//! Two rules bring a replica back fast without asking a broken edge often: while nothing is connected and
-//! dials fail, slot 0 keeps probing at short intervals, and any registration shortens the waits of others.
+//! Connection 0 goes first and alone. Its first registration starts the others, `spacing` apart. A slot has
+//! at most one attempt under way, and a jittered wait ([`Backoff`]) follows every failure.
+//!
+//! With [`Transport::Auto`] a slot falls back to HTTP/2 and later moves back (see [`transport`]): a second
+//! attempt over QUIC runs beside its connection, and takes the slot over when it has registered.
+//!
+//! Two rules bring a replica back fast without asking a broken edge often. While nothing is connected and
+//! dials fail, slot 0 keeps probing at short intervals. Any registration shortens the waits of the others.
 //!
 //! Contract of the type: mutate once, then call [`poll_output`](Supervisor::poll_output) until it says
 //! [`Output::Wait`], sleep until then or until something happens, repeat.
@@ -244,8 +246,8 @@ impl Supervisor {
         self.retry(now, at, end, was_serving);
     }
 
-    /// Lets one connection, any of those that serve, leave in order and dials it anew `rest` later. `None` if there is
-    /// none to spare: nothing serves, or a change of transport is under way.
+    /// Lets one serving connection leave in order and dials it anew `rest` later. `None` if there is none to
+    /// spare: nothing serves, or a change of transport is under way.
     pub fn handle_restart(&mut self, rest: Duration) -> Option<ConnIndex> {
         let fit = |slot: &Slot| slot.phase == Phase::Serving && slot.probe.is_none();
         let count = self.slots.iter().filter(|slot| fit(slot)).count();
@@ -358,7 +360,8 @@ impl Supervisor {
         };
         let is_reconnaissance = at == 0 && end == End::DialFailed && self.serving() == 0;
         let cap = if end == End::Forgotten {
-            // It is there and takes us; all that a wait is for is that its connectors do not come in one moment.
+            // The edge is there and takes us. The wait only keeps its connectors from coming all in one
+            // moment.
             FORGOTTEN_WAIT_MAX
         } else if has_news || switched.is_some() {
             RECOVERY_WAIT_MAX

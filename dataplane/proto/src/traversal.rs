@@ -5,8 +5,8 @@
 //!                   HTTP:   CONNECT host:port ─► 2xx
 //!                   SOCKS5: methods ─► method ─► [user and password ─► yes] ─► CONNECT ─► reply
 //! ```
-//! The destination is told as it was given, so names are resolved by the proxy. At most [`ANSWER_BYTES_MAX`] of an
-//! answer are held. Nothing may follow the last answer: whoever dials speaks first in what comes then.
+//! The proxy gets the destination as it was given, so the proxy resolves names. At most [`ANSWER_BYTES_MAX`]
+//! of an answer are held. Nothing may follow the last answer, because the dialling side speaks first.
 //!
 //! Does not: dial, or speak TLS with a proxy.
 //!

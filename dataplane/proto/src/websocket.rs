@@ -1,7 +1,8 @@
-//! WebSockets as far as we speak them ourselves: heads of frames, bytes carried in binary messages, and short texts.
+//! WebSockets as far as Adit speaks them itself: heads of frames, bytes carried in binary messages, and short
+//! texts.
 //!
-//! Carried payloads are handled while they arrive, so a message of any size needs the memory of one chunk; texts are
-//! collected up to a limit.
+//! Carried payloads are handled while they arrive, so a message of any size needs the memory of one chunk.
+//! Texts are collected up to a limit.
 //!
 //! Does not: know the handshake, agree to extensions, or look at sockets that are only relayed.
 //!

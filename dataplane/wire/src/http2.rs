@@ -1,12 +1,14 @@
 //! What tunnels over HTTP/2 say in headers: the kind of a request, and an origin's answer.
 //!
-//! The edge is the HTTP/2 client on a connection that the connector has dialled. An origin's headers do not travel
-//! as headers of the answer, where HTTP/2 would have a say in them, but all in one:
+//! The edge is the HTTP/2 client on a connection that the connector has dialled. The headers of an origin do
+//! not travel as headers of the answer, where the HTTP/2 library would change them. They travel all in one
+//! header:
 //! ```text
 //! cf-cloudflared-response-headers: <name>:<value>;<name>:<value>;…   each in base64 without padding
 //! cf-cloudflared-response-meta:    {"src":"origin"} | {"src":"cloudflared"}
 //! ```
-//! Source: docs/protocol/transport-http2.md §2 to §4; cloudflared `connection/http2.go`, `connection/header.go`.
+//! Source: docs/protocol/transport-http2.md §2 to §4; cloudflared `connection/http2.go`,
+//! `connection/header.go`.
 
 mod headers;
 
@@ -19,8 +21,8 @@ use crate::metadata::{ASKED, TRUE};
 /// Name in the certificate that a connector insists on when it dials for HTTP/2.
 pub const SERVER_NAME: &str = "h2.cftunnel.com";
 
-/// Set to [`TRUE`](crate::metadata::TRUE) by an edge of ours in the requests that are its own, the control stream's
-/// above all. A connector may then say what only such an edge understands.
+/// Set to [`TRUE`](crate::metadata::TRUE) by an edge of ours in the requests that are its own, such as the
+/// control stream's. A connector may then say what only such an edge understands.
 pub const EDGE_OF_OURS: &str = "adit-edge";
 
 /// Says what kind a request is; one of [`CONTROL_STREAM`], [`UPDATE_CONFIGURATION`] and [`WEBSOCKET`].

@@ -30,14 +30,16 @@ pub const TRACING_SPANS: &str = "Cf-Int-Cloudflared-Tracing";
 /// Set to [`TRUE`] by a connector that has too many flows open to take this one.
 pub const FLOW_CONNECT_RATE_LIMITED: &str = "FlowConnectRateLimited";
 
-/// Set to [`TRUE`] between an edge and a connector of ours. In a request: the answer may be in frames and end with
-/// trailers. In an answer: it is.
+/// Set to [`TRUE`] between an edge and a connector of ours. In a request it says that the answer may be in
+/// frames and end with trailers. In an answer it says that it is.
 pub const TRAILERS: &str = "AditTrailers";
 
-/// Said by a connector of ours beside an error: nothing of the request has reached an origin. [`TRUE`], or [`ASKED`].
+/// Said by a connector of ours beside an error: nothing of the request has reached an origin. Its value is
+/// [`TRUE`] or [`ASKED`].
 pub const UNREACHED: &str = "AditUnreached";
 
-/// The value of [`UNREACHED`] where the visitor named the destination: it tells nothing of the connector's origins.
+/// The value of [`UNREACHED`] where the visitor named the destination. It tells nothing of the connector's
+/// origins.
 pub const ASKED: &str = "asked";
 
 /// The value of a flag that is set.

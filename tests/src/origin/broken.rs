@@ -1,4 +1,5 @@
-//! Origins that answer wrongly: bytes that are no HTTP, certificates that nobody should accept, or nothing at all.
+//! Origins that answer wrongly: bytes that are no HTTP, certificates that nobody should accept, or nothing at
+//! all.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

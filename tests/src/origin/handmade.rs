@@ -1,6 +1,6 @@
 //! An origin whose every byte a test writes: for answers that no server of repute would give.
 //!
-//! Each connection is given to the test's function, which talks in heads and raw bytes. The heads it read are kept.
+//! The test's function gets each connection and speaks in heads and raw bytes. The heads it read are kept.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -54,8 +54,8 @@ struct Special {
 }
 
 impl Nginx {
-    /// Starts it on ports of its own: plain, TLS (for `origin.test`), both with HTTP/2, behind the PROXY protocol, and
-    /// a Unix socket.
+    /// Starts it on ports of its own: plain, TLS (for `origin.test`), both with HTTP/2, behind the PROXY
+    /// protocol, and a Unix socket.
     ///
     /// # Panics
     /// When nginx is missing or does not start.

@@ -140,7 +140,8 @@ impl Control {
         authority.parse().expect("control reports an address")
     }
 
-    /// A management command of `program` (ours or stock) in the making: `tunnel …` with address and credential.
+    /// A management command of `program` (ours or stock) in the making: `tunnel …` with address and
+    /// credential.
     pub fn tool(&self, program: &Path) -> Command {
         let mut tool = command(program);
         // The credentials come from the flags alone, whatever the home directory holds.

@@ -31,7 +31,8 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// The body; empty when it went to a file.
     pub body: Vec<u8>,
-    /// 0, or what curl(1) calls the failure: 7 refused, 18 partial, 28 timeout, 52 empty reply, 92 stream error.
+    /// 0, or the failure as curl(1) numbers it: 7 refused, 18 partial, 28 timeout, 52 empty reply, 92 stream
+    /// error.
     pub exit: i32,
     /// curl's own words on a failure.
     pub error: String,

@@ -1,5 +1,5 @@
-//! A visitor's plain TCP connection, byte by byte: for bodies that trickle, answers that must arrive piecewise,
-//! and requests that no tool would send.
+//! A visitor's plain TCP connection, byte by byte: for bodies that trickle, answers that must arrive
+//! piecewise, and requests that no tool would send.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -93,7 +93,8 @@ fn through(setup: &Setup<'_>, edge: SocketAddr) -> Result<Through> {
 }
 
 impl Fleet {
-    /// Starts `count` connectors of the site's tunnel, each with `each` connections, and waits for all of them.
+    /// Starts `count` connectors of the site's tunnel, each with `each` connections, and waits for all of
+    /// them.
     pub(crate) fn start(bench: &Bench, site: &AditSite, count: u32, each: u32) -> Result<Self> {
         let mut connectors = Vec::new();
         for _ in 0..count {

@@ -1,4 +1,4 @@
-//! Ordinary reverse proxies, TLS in and TLS out: the bound that a tunnel without network in between is held to.
+//! Ordinary reverse proxies, TLS in and TLS out: the bound for a tunnel without a network in between.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;

@@ -64,7 +64,8 @@ impl Connection {
         self.0.state.borrow().proto.remote_address()
     }
 
-    /// What a listener that starts anew needs to reset this connection: the id whose token a dialling peer was given.
+    /// What a restarted listener needs to reset this connection: the id whose token the dialling peer was
+    /// given.
     #[must_use]
     pub fn reset_id(&self) -> ResetId {
         ResetId::new(self.0.state.borrow().proto.handshake_cid())

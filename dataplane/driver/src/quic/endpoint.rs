@@ -301,7 +301,7 @@ impl Endpoint {
     }
 }
 
-/// What quinn-proto's endpoint is told of this one: its connection ids, its key for resets, and what it receives.
+/// What quinn-proto's endpoint is configured with: connection ids, the key for resets, and what it receives.
 #[must_use]
 pub fn endpoint_config(options: &EndpointOptions) -> EndpointConfig {
     let mut config = match options.reset_key {

@@ -1,11 +1,12 @@
-//! Stateless resets (RFC 9000 §10.3): how a process that has forgotten a connection tells its peer, who otherwise asks in
-//! vain until it gives up.
+//! Stateless resets (RFC 9000 §10.3). By one, a process that has forgotten a connection ends it for the peer
+//! at once, which else would go on asking until it gives up.
 //!
-//! A reset proves itself by a token that the peer was given with the connection id. The token is a keyed hash of that id,
-//! so whoever has the key can make it anew: one key for all cores of a listener, kept across restarts.
+//! A reset proves itself by a token that the peer was given with the connection id. The token is a keyed hash
+//! of that id, so whoever has the key can make it again. All cores of a listener share one key, which is kept
+//! across restarts.
 //!
-//! Does not: keep the key (the caller does). A side that only dials needs none: its port dies with it, and the other side's
-//! packets reach nobody who could answer.
+//! Does not: keep the key (the caller does). A side that only dials needs none. Its port dies with it, so
+//! packets from the other side reach nobody who could answer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,8 +18,8 @@ use quinn_proto::crypto::HmacKey;
 
 use super::cid::CID_BYTES;
 
-/// Least time between resets of one core. A restart is asked by thousands of peers at once, and each asks again after a
-/// second at the latest; a reset is smaller than what it answers, so it amplifies nothing.
+/// Least time between resets of one core. Thousands of peers ask a restarted listener at once, and each asks
+/// again after a second at the latest. A reset is smaller than what it answers, so it amplifies nothing.
 pub(crate) const RESET_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Length of a reset that answers nothing, bytes: more than the longest header and the least payload.
@@ -72,8 +73,8 @@ impl ResetKey {
         hmac::Key::new(hmac::HMAC_SHA256, &self.0)
     }
 
-    /// The datagram that ends the connection whose listener gave the id `id` under this key. To everybody but its peer it
-    /// looks like a packet of that connection (RFC 9000 §10.3, figure 10).
+    /// The datagram that ends the connection whose listener gave the id `id` under this key. To everybody but
+    /// its peer it looks like a packet of that connection (RFC 9000 §10.3, figure 10).
     #[must_use]
     pub fn reset(&self, id: &ResetId) -> [u8; RESET_BYTES] {
         let mut datagram = [0; RESET_BYTES];

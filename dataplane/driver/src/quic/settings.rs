@@ -20,7 +20,8 @@ pub struct TransportSettings {
     /// Silence after which a connection is dead whatever the idle timeout, unless
     /// [`Connection::allow_silence`](super::Connection::allow_silence) says otherwise; also of a handshake.
     pub silence_max: Duration,
-    /// Bytes a peer may send ahead on a stream at first, and for as long as its reader is slower than the network.
+    /// Bytes a peer may send ahead on a stream at first, and for as long as its reader is slower than the
+    /// network.
     pub stream_window_bytes: u32,
     /// What that may grow to while the reader waits for the network.
     pub stream_window_bytes_max: u32,
@@ -36,8 +37,8 @@ pub struct TransportSettings {
     pub jumbo_mtu_max: u16,
 }
 
-/// What nobody reads lies here, so it is small; and no smaller than what a congestion window lets through until the
-/// reader has shown that it is fast.
+/// Bytes that nobody reads are held here, so the window is small. It is not smaller than what a congestion
+/// window lets through until the reader has shown that it is fast.
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 
 /// Measured: windows below 256 KiB lose throughput on loopback already, above 4 MiB gain nothing.
@@ -83,8 +84,9 @@ impl TransportSettings {
             .max_idle_timeout(Some(idle))
             .keep_alive_interval(self.keep_alive)
             .stream_receive_window(VarInt::from_u32(self.stream_window_bytes))
-            // Streams that nobody reads would use it up, and all others of the connection with it. It is bounded by the
-            // number of streams, each with its first window, and the budget for what they grow by.
+            // Streams that nobody reads would use up a window of the connection, and stop all its other
+            // streams. What a peer may send is bounded by the number of streams, the first window of each,
+            // and the budget for their growth.
             .receive_window(VarInt::MAX)
             .send_window(self.send_window_bytes)
             .max_concurrent_bidi_streams(VarInt::from_u32(self.peer_streams_max))

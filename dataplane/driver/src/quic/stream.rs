@@ -292,8 +292,8 @@ impl RecvStream {
         Poll::Ready(Ok(chunk))
     }
 
-    /// Passes chunks of up to `max` bytes to `take` as long as there are some and it wants more; waits for the first.
-    /// Returns whether there was one: there is none only at the end of the stream.
+    /// Passes chunks of up to `max` bytes to `take` as long as there are some and it wants more. Waits for
+    /// the first. Returns whether there was one: at the end of the stream there is none.
     fn poll_arrived(
         &mut self,
         cx: &mut Context<'_>,

@@ -1,7 +1,8 @@
 //! Tasks that wait for one thing to happen.
 //!
-//! Each has a place, which it keeps however often it is polled for other reasons, and leaves when it waits no more.
-//! A list of wakers alone would grow with every poll until the thing happens, which may be never.
+//! Each waiter has a place. It keeps the place however often it is polled for other reasons, and gives it up
+//! when it waits no more. A mere list of wakers would grow with every poll until the event, which may never
+//! come.
 
 use std::collections::BTreeMap;
 use std::task::{Context, Waker};

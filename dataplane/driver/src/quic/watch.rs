@@ -1,4 +1,5 @@
-//! Tells a silent connection that has nothing to say from a dead one. Pure: counts and instants in, verdicts out.
+//! Tells a silent connection that has nothing to say from a dead one. Pure: counts and instants in, verdicts
+//! out.
 //!
 //! ```text
 //! strict    asked ─► late: doubt, PING    silent for `silence_max` ───────────────────► lost
@@ -7,8 +8,8 @@
 //!           neither: silence is welcome; a dialling side may PING by the clock, which asks
 //! lingering lost to its tasks, PINGs go on; heard again: the peer is told that it is over
 //! ```
-//! *Late* is measured by the round trip: the peer had the time to answer the question and QUIC's first repetitions of
-//! it. Whoever is near is doubted after a fifth of a second. Anything heard ends the doubt.
+//! *Late* is measured by the round trip: the peer had the time to answer the question and QUIC's first
+//! repetitions of it. A near peer is doubted after a fifth of a second. Anything heard ends the doubt.
 //!
 //! A side has *asked* when it has sent a frame that the peer must acknowledge (RFC 9002 §2) and has heard
 //! nothing since. Strict is how stock connectors see it, and every connection until its peer is known.
@@ -25,8 +26,8 @@ use quinn_proto::FrameStats;
 /// PINGs that go unanswered before a connection is lost.
 const PROBES: u32 = 5;
 
-/// Probe timeouts (RFC 9002 §6.2.1) after which an answer is late: the question was sent twice by then, and its
-/// repetition had the time to be answered as well.
+/// Probe timeouts (RFC 9002 §6.2.1) after which an answer is late. By then the question was sent twice, and
+/// there was time for an answer to the repetition.
 const LATE_TIMEOUTS: u32 = 3;
 
 /// An answer is not late before: processes stop for that long on a busy machine.
@@ -37,8 +38,9 @@ const ACK_DELAY: Duration = Duration::from_millis(25);
 
 /// How long the answer to a PING by the clock may take before QUIC is let look for a loss.
 ///
-/// The peer holds an acknowledgement back for 25 ms, and QUIC's own timer goes off a round trip after that: on a short path
-/// whoever wakes a millisecond late is asked twice, which is half of what an idle connection sends (seen).
+/// The peer holds an acknowledgement back for 25 ms, and QUIC's own timer goes off a round trip later. On a
+/// short path a core that wakes a millisecond late asks twice, which is half of what an idle connection sends
+/// (seen).
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// No rhythm becomes faster than this by itself.
@@ -143,7 +145,7 @@ impl Watch {
         self.is_in_doubt
     }
 
-    /// Takes the smoothed round trip and the counts after a turn, in which what was received came before what was sent.
+    /// Takes the smoothed round trip and the counts after a turn, in which receiving comes before sending.
     /// Returns whether something was heard.
     pub fn note(&mut self, now: Instant, rtt: Duration, sent: &FrameStats, received: &FrameStats) -> bool {
         self.rtt = rtt;
@@ -165,15 +167,16 @@ impl Watch {
         is_heard
     }
 
-    /// Until when QUIC's own timers are not worth a wake-up: all that they wait for is the answer to a lone PING.
+    /// Until when QUIC's own timers are not worth a wakeup: they only wait for the answer to a lone PING.
     pub fn patience(&self, has_exchange: bool) -> Option<Instant> {
         let is_welcome = self.mode == Mode::Patient && !has_exchange;
         let pinged_at = self.pinged_alone_at.filter(|_| is_welcome);
         pinged_at.map(|at| at + PATIENCE)
     }
 
-    /// Whether the peer has just seen a side with a rhythm at a new address: it challenges the path then (RFC 9000 §9.1).
-    /// Something on the way forgets addresses sooner than we spoke, so the rhythm becomes twice as fast.
+    /// Whether the peer has just seen this side at a new address, which its challenge of the path shows (RFC
+    /// 9000 §9.1). Only a side with a rhythm of PINGs asks. A middlebox has forgotten the old address sooner
+    /// than we spoke, so the rhythm becomes twice as fast.
     pub fn has_moved(&mut self, received: &FrameStats) -> bool {
         let challenges = received.path_challenge;
         let is_news = std::mem::replace(&mut self.challenges, challenges) != challenges;

@@ -1,13 +1,14 @@
-//! How far a peer may send ahead on a stream: little at first, more as long as the reader is faster than the network.
+//! How far a peer may send ahead on a stream: little at first, and more as long as the reader is faster than
+//! the network.
 //!
 //! ```text
 //!        64 KiB ──reader waits, half a window came in a few round trips──► four times as much … 4 MiB
 //!          ▲                                                                           │
 //!          └──────────────── the stream ends: given back to the budget ────────────────┘
 //! ```
-//! A reader that is slower than the network never waits for it, so its window stays what it is, and so does what is held
-//! for it. What all windows of a process have grown by is bounded by a [`WindowBudget`]. A stream is granted no window
-//! larger than a part of what the budget has left, so that those who come later find something too.
+//! A reader that is slower than the network never waits for it. So its window stays small, and with it the
+//! bytes that are held for it. A [`WindowBudget`] bounds what all windows of a process have grown by. A
+//! window takes no more than a part of what the budget has left, so something is left for later streams.
 //!
 //! Cost: a few additions per read, and a look at the clock per half window.
 
@@ -21,12 +22,13 @@ pub const GROWN_BYTES_MAX: u64 = 64 << 20;
 /// The largest part of what the budget has left that one window may be.
 const PART_OF_FREE: u64 = 8;
 
-/// Round trips in which half a window must have come, or the network is not what the stream waits for. Below one it
+/// A stream waits for the network only if half a window has come within this many round trips. Below one
 /// would be more than the window lets through.
 const ROUND_TRIPS: u32 = 4;
 
-/// A window grows by this factor. A sender whose connection has carried much before may use all of a large window at
-/// once, so each step costs a transfer a round trip: there are three to 4 MiB, where doubling would take six.
+/// A window grows by this factor. A sender whose connection has carried much before may use all of a large
+/// window at once, so each step costs a transfer a round trip. By four there are three steps to 4 MiB; by two
+/// there would be six.
 const GROWTH: u64 = 4;
 
 /// Taken for a round trip if it is shorter: on the same host, tasks that take their turns are most of it.
@@ -121,7 +123,8 @@ impl Window {
         self.read_bytes += bytes;
     }
 
-    /// The reader has all there is and waits for more. Returns the window the peer is to be told, if it is a new one.
+    /// The reader has taken all there is and waits for more. Returns the window that the peer is to be told,
+    /// if it is a new one.
     pub(crate) fn handle_wait(&mut self, windows: &Windows, round_trip: Duration) -> Option<u64> {
         if self.read_bytes < self.bytes / 2 || self.bytes >= windows.max_bytes {
             return None;

@@ -1,8 +1,9 @@
 //! The one timer that a core's ring keeps in the kernel.
 //!
-//! Setting a kernel timer costs about 3 us on a virtual machine, and a wait with a time limit sets and clears one each
-//! time. The deadlines of QUIC move away with every packet, so this alarm stays where it is while they do: it goes
-//! off early at times, which is a turn with nothing to do, instead of being set twice per packet.
+//! To set a kernel timer costs about 3 us on a virtual machine, and a wait with a time limit sets and clears
+//! one each time. QUIC moves its deadlines away with every packet. So this alarm stays where it is: at times
+//! it goes off early and the core makes a turn with nothing to do, which is cheaper than to set it twice per
+//! packet.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ use io_uring::{opcode, squeue};
 /// Number of the completion that says that the alarm has gone off.
 pub(super) const NUMBER: u64 = u64::MAX;
 
-/// Number of the completion that says that it could not be moved: it has gone off just then, and says so itself.
+/// Number of the completion that says that the alarm could not be moved. The alarm has gone off just then,
+/// and has a completion of its own.
 pub(super) const NOT_MOVED: u64 = u64::MAX - 1;
 
 #[derive(Default)]
@@ -24,7 +26,8 @@ pub(super) struct Alarm {
 }
 
 impl Alarm {
-    /// The entry that makes the kernel's timer go off by `deadline`, which is `left` from now; `None` if it will.
+    /// Returns the entry that makes the kernel's timer go off by `deadline`, which is `left` from now. `None`
+    /// if the timer will do so anyway.
     ///
     /// The entry must be submitted before the alarm is dropped.
     pub(super) fn set(&mut self, deadline: Instant, left: Duration) -> Option<squeue::Entry> {

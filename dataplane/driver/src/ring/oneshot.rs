@@ -29,8 +29,8 @@ pub(crate) struct Oneshot<Lent: Unpin + 'static> {
     held: Option<Held<Lent>>,
 }
 
-/// Heap memory that stays at its addresses until the completion: kept by the future, or by the reactor if that
-/// is dropped.
+/// Heap memory that stays at its address until the completion. The future keeps it, or the reactor if the
+/// future is dropped.
 struct Held<Lent> {
     lent: Lent,
     _socket: Rc<Socket>,
@@ -44,8 +44,8 @@ impl<Lent: Unpin + 'static> Oneshot<Lent> {
             lent,
             _socket: Rc::clone(socket),
         };
-        // SAFETY: `entry` points at what `held` owns on the heap. Moving `held` does not move that, and `held`
-        // is given away only with the result or to the reactor, which keeps it until the completion.
+        // SAFETY: `entry` points at what `held` owns on the heap. Moving `held` does not move that, and
+        // `held` is given away only with the result or to the reactor, which keeps it until the completion.
         let ticket = unsafe { Reactor::here().start(entry) };
         Self {
             ticket,

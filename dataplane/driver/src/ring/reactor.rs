@@ -2,13 +2,14 @@
 //! core sleeps.
 //!
 //! ```text
-//! tasks ─► submissions ─► one io_uring_enter per turn: submit, wait, run deferred work ─► completions ─► wakers
+//! tasks ─► submissions ─► one io_uring_enter per turn ─► completions ─► wakers
+//!                         (submit, wait, run deferred work)
 //! ```
 //! Two kinds of completions: an [operation](Operation) has one, a [channel](Channel) (multishot) has many.
 //! With DEFER_TASKRUN the kernel does nothing on our behalf but inside that call, and a turn with nothing to
 //! submit and nothing deferred makes no call at all.
 //!
-//! One [alarm](super::alarm) in the kernel ends a sleep. It is set when a deadline comes before it, and left alone
+//! One [alarm](super::alarm) in the kernel ends a sleep. It is set when a deadline comes before it. It stays
 //! when deadlines move away, as those of QUIC do with every packet.
 //!
 //! A core's reactor is never freed: the kernel may write to what operations own until they complete.
@@ -245,8 +246,8 @@ impl Reactor {
         self.inner.borrow_mut().turning.push(cx.waker().clone());
     }
 
-    /// Submits what is queued, waits if there is nothing else to do, calls `on_awake` and then wakes whoever has a
-    /// completion.
+    /// Submits what is queued and waits if there is nothing else to do. Then calls `on_awake` and wakes the
+    /// tasks that have a completion.
     pub(super) fn turn(&self, wait: Wait, on_awake: impl FnOnce()) {
         let mut inner = self.inner.borrow_mut();
         inner.refill();

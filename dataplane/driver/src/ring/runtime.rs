@@ -1,11 +1,13 @@
-//! The runtime of one core in io_uring mode: tokio's local tasks over the core's own [reactor](super::reactor).
+//! The runtime of one core in io_uring mode: tokio's local tasks over the core's own
+//! [reactor](super::reactor).
 //!
 //! ```text
 //! run ready tasks ─► fire timers ─► submit, and sleep if nothing is ready ─► complete ─► …
 //! ```
-//! One system call per turn, however many operations and datagrams it carries; none if there is nothing to
-//! submit. Timers are those of [`time`](crate::time). What else of tokio needs a runtime (blocking calls such as
-//! name resolution, its sockets in tests) runs on a thread shared by all cores; it is never on a hot path.
+//! One system call per turn, however many operations and datagrams it carries. None if there is nothing to
+//! submit. Timers are those of [`time`](crate::time). Other parts of tokio that need a runtime run on a
+//! thread shared by all cores: blocking calls such as name resolution, and its sockets in tests. That thread
+//! is never on a hot path.
 
 use std::future::{Future, poll_fn};
 use std::io;

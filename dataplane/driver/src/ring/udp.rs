@@ -1,7 +1,7 @@
 //! Receives UDP through the core's ring: one multishot recvmsg, a ring of eight 64 KiB buffers, GRO.
 //!
-//! Per batch (up to 64 KiB): no system call of its own. Completions come with the turn that carries everything
-//! else of the core.
+//! Per batch (up to 64 KiB): no system call of its own. Completions come with the turn that carries
+//! everything else of the core.
 
 use std::io;
 use std::net::UdpSocket;

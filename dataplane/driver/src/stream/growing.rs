@@ -1,7 +1,8 @@
-//! Reads a byte stream into chunks with memory that follows the flow: little while messages are small, because idle
-//! WebSockets are many, and much while bytes flow, because every read is a system call.
+//! Reads a byte stream into chunks, with memory that follows the flow. It is little while messages are small,
+//! because there are many idle WebSockets. It is much while bytes flow, because every read is a system call.
 //!
-//! For streams of any kind, with TLS or without; a bare socket also has [`read_chunk`](super::Stream::read_chunk).
+//! For streams of any kind, with TLS or without; a bare socket also has
+//! [`read_chunk`](super::Stream::read_chunk).
 
 use std::io;
 
@@ -11,12 +12,12 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 /// Room for the next small message. As much as the ring of io_uring mode has received ahead.
 const ROOM_BYTES_MIN: usize = 2 << 10;
 
-/// Room while bytes flow: what 44 packets of an ordinary path carry, one full send of QUIC. A little more would make
-/// every other send one of two or three packets.
+/// Room while bytes flow: what 44 packets of an ordinary path carry, one full send of QUIC. With a little
+/// more, every other send would have only two or three packets.
 const ROOM_BYTES_MAX: usize = 62_000;
 
-/// Bytes after which other tasks of the core run, so that QUIC packs and sends what was read while it is in the
-/// second-level cache. Measured: half a MiB costs a twentieth more CPU per byte.
+/// After this many bytes other tasks of the core run. QUIC then packs and sends what was read while it is in
+/// the second-level cache. Measured: half a MiB costs a twentieth more CPU per byte.
 const TURN_BYTES: usize = 4 * ROOM_BYTES_MAX;
 
 /// A read that fills its room is followed by one with this many times as much.
@@ -42,7 +43,8 @@ impl Default for GrowingBuffer {
 }
 
 impl GrowingBuffer {
-    /// Reads what is there, at least one byte and at most 62,000; `None` at the end of the stream. Cancel-safe.
+    /// Reads what is there, at least one byte and at most 62,000; `None` at the end of the stream.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// What the stream says.

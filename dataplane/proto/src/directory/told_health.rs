@@ -1,7 +1,9 @@
-//! What a replica says of its own origins, by hostname: its health checks know before any exchange has failed.
+//! Holds what replicas say of their own origins, by hostname. Their health checks know of a failure before
+//! any exchange has failed.
 //!
-//! An edge knows rules of a replica by hostname, not by path. So a hostname is down when any rule that an exchange for it could
-//! come to is down. Another replica then serves all of it, and this one is asked only when there is no such replica.
+//! An edge knows the rules of a replica by hostname, not by path. So a hostname is down when any rule that
+//! could serve one of its exchanges is down. Another replica then serves the whole hostname. The replica is
+//! asked only when no other one is left.
 //!
 //! Source: `wire/src/registration/origin_health.rs`.
 
@@ -27,8 +29,8 @@ struct Rule {
 }
 
 impl ToldHealth {
-    /// Reads rules as (hostname, whether it takes only some paths, whether it is down); an empty or `*` hostname is every name.
-    /// A `revision` of 0 follows nothing.
+    /// Reads rules as (hostname, whether it takes only some paths, whether it is down). An empty or `*`
+    /// hostname means every name. A `revision` of 0 is newer than no other.
     pub fn new<'a>(revision: u64, rules: impl IntoIterator<Item = (&'a str, bool, bool)>) -> Self {
         let rule = |(hostname, has_path, is_down): (&str, bool, bool)| {
             let hostname = match hostname {

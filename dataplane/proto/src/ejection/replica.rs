@@ -198,7 +198,8 @@ impl Replica {
         self.ejections
     }
 
-    /// The exchange that tries it is on its way; the next may be in a while, as this one may not be heard of again.
+    /// The exchange that tries the replica is on its way. The next may follow after a while, since nothing
+    /// may be heard of this one again.
     pub(super) fn begin_trial(&mut self, settings: &Settings, now: Instant) {
         let until = now + settings.time;
         self.side = Side::Trial { since: now, until };

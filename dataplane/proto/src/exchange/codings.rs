@@ -1,7 +1,7 @@
 //! Transfer codings of a message (RFC 9112 §6.1 and §7).
 //!
-//! A hop knows `chunked` and nothing else: it takes it off and may put it on again. Whatever else a sender has applied would
-//! stay in the bytes of the body, with nothing left that says so.
+//! A hop knows `chunked` and no other coding. It removes `chunked` and may apply it again. Any other coding
+//! would stay in the bytes of the body, while nothing would announce it.
 
 /// What the lines of `Transfer-Encoding` of one message say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -384,7 +384,8 @@ impl ErrorCode {
         TABLE[self as usize].text
     }
 
-    /// The code that an answer says of itself, if a connector of ours may have made it: they let no origin say so.
+    /// The code that an answer gives for itself, if a connector of ours may have made it. Such connectors
+    /// remove the code from answers of origins.
     pub fn told(status: StatusCode, said: &[u8]) -> Option<Self> {
         let own = [
             Self::OriginBusy,

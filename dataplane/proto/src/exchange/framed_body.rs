@@ -3,11 +3,11 @@
 //! ```text
 //! | length: u32 > 0 | so many bytes | length | bytes | … | 0: u32 | head of an answer: the trailers | FIN
 //! ```
-//! Lengths are in network byte order. A frame is whatever one write took, so framing delays nothing. FIN between two frames
-//! ends a body without trailers; anywhere else it is a break. Trailers are the headers of a head of a data stream
-//! ([`adit_wire::connect`]), and have its limits of size and number.
+//! Lengths are in network byte order. A frame holds what one write took, so framing delays nothing. FIN
+//! between two frames ends a body without trailers. FIN anywhere else is an error. Trailers are encoded as
+//! the headers of a data stream's head ([`adit_wire::connect`]), with its limits of size and number.
 //!
-//! Only bodies of which both sides have said so are in frames (`docs/decisions/0011`); all others are plain bytes.
+//! A body is in frames only if both sides have agreed (`docs/decisions/0011`). All others are plain bytes.
 //!
 //! Does not: hold data back or join it. Trailers are kept until FIN, bounded by [`TRAILERS_BYTES_MAX`].
 
@@ -30,8 +30,8 @@ const LENGTH_SIZE: usize = 4;
 /// Largest frame that is written; more than any read gives, so that one read is one frame.
 const FRAME_BYTES_MAX: usize = 1 << 24;
 
-/// What no trailer may be: about the connection, the framing or the routing of a message, or how its body is to be read
-/// (RFC 9110 §6.5.1).
+/// Fields that may not be trailers: about the connection, the framing or the routing of a message, or how to
+/// read its body (RFC 9110 §6.5.1).
 const FORBIDDEN: [HeaderName; 14] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -134,7 +134,8 @@ impl Default for FramedBody {
 }
 
 impl FramedBody {
-    /// Takes from the front of `received` and returns the next bytes of the body; `None` once all of it was taken.
+    /// Takes the next bytes of the body from the front of `received`. Returns `None` once all of it was
+    /// taken.
     ///
     /// # Errors
     /// [`FramedBodyError::TooLarge`]; the body is then of no use.

@@ -1,9 +1,9 @@
 //! Names of headers that an origin may take for one another.
 //!
-//! CGI, and what came after it (WSGI, Rack, PHP, FastCGI), hands headers over as variables: `X-Forwarded-For` becomes
-//! `HTTP_X_FORWARDED_FOR`, and so does `X_Forwarded_For`; some servers turn every character but letters and digits into an
-//! underscore. Two names that end as one variable are *alike*. Whoever takes a header away, or writes one that is to be
-//! believed, has to think of all that are alike.
+//! CGI and its successors (WSGI, Rack, PHP, FastCGI) pass headers on as variables: `X-Forwarded-For` becomes
+//! `HTTP_X_FORWARDED_FOR`, and so does `X_Forwarded_For`. Some servers turn every character but letters and
+//! digits into an underscore. Two names that become one variable are *alike*. Whoever removes a header, or
+//! writes one that an origin believes, has to treat all names that are alike.
 
 use std::borrow::Cow;
 

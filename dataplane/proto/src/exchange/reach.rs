@@ -1,9 +1,9 @@
-//! How far a request has come for which a connector has no answer: what it may be sent again for, and what that says of
-//! the replica's origin.
+//! How far a request has come for which a connector has no answer. It decides whether the request may be sent
+//! again, and what it says of the replica's origin.
 //!
-//! A connector of ours says it beside its error, to edges of ours. A stock one over QUIC is known by its words, where
-//! they leave no doubt: an error of Go's dialler is what became of a connection that was never there. Over HTTP/2 it
-//! has no words.
+//! A connector of ours says it beside its error, to edges of ours. A stock connector over QUIC is known by
+//! its words where they leave no doubt: an error of Go's dialler means that there was never a connection.
+//! Over HTTP/2 it has no words.
 //!
 //! Source of the words: cloudflared `proxy/proxy.go`, Go `net.OpError`.
 

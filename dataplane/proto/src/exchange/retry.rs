@@ -1,18 +1,18 @@
 //! Decides whether an exchange that failed before its answer began is sent again, and where.
 //!
 //! ```text
-//! never opened ────────────────► any request              ─► another connection, if possible of another replica
-//! origin not reached ──────────► any request that is held   ─► another replica: its origin may be another
-//! connection lost ─────────────► idempotent and held     ─► the same
-//! connection late ─────────────► idempotent, no body         ─► another replica that is not, at once
-//! origin at its limit ──────────► any request that is held   ─► another replica: its limit is its own
-//! failure reported, or reset ───► idempotent and held     ─► another replica: the origin is the same
-//! silent, or answer begun ──────► never
+//! never opened ───────────────► any request              ─► another connection, first of another replica
+//! origin not reached ─────────► any request that is held ─► another replica: its origin may be another
+//! connection lost ────────────► idempotent and held      ─► the same
+//! connection late ────────────► idempotent, no body      ─► a replica that is not late, at once
+//! origin at its limit ────────► any request that is held ─► another replica: its limit is its own
+//! failure reported, or reset ─► idempotent and held      ─► another replica: the origin is the same
+//! silent, or answer begun ────► never
 //! ```
-//! A request is held while every byte of its body that was sent is still in memory, up to
-//! [`HELD_BYTES_MAX`]. A retry of what an origin may have seen costs a token of the core's [`Budget`], which exchanges
-//! slowly refill: when a whole site fails, retries stay a fraction of the load. One of what no origin has seen adds
-//! nothing to any origin's load, and is free.
+//! A request is held while every byte of its body that was sent is still in memory, up to [`HELD_BYTES_MAX`].
+//! To repeat what an origin may have seen costs a token of the core's [`Budget`], which exchanges slowly
+//! refill. So when a whole site fails, retries stay a fraction of the load. To repeat what no origin has seen
+//! adds nothing to the load of any origin, and is free.
 //!
 //! Does not: remember which connections were tried (see [`steering`](crate::steering)).
 
@@ -70,8 +70,8 @@ impl Failure {
         }
     }
 
-    /// Whether another attempt adds to what origins have to do. Those at their limit count: so does the next one's
-    /// queue.
+    /// Whether another attempt adds to the work of origins. An origin at its limit counts, because the queue
+    /// of the next one is work as well.
     const fn costs(self) -> bool {
         match self {
             Self::NotOpened | Self::Unreached | Self::Astray => false,
@@ -165,8 +165,8 @@ impl Default for Budget {
     }
 }
 
-/// Decides after a failed attempt; takes a token from `budget` if the answer is to try again what an origin may have
-/// seen.
+/// Decides after a failed attempt. Takes a token from `budget` if the answer is to repeat what an origin may
+/// have seen.
 pub fn decide(failure: Failure, attempted: &Attempted<'_>, budget: &mut Budget) -> Verdict {
     let give_up = Verdict::GiveUp(failure.code());
     let is_replayable = attempted.held == Held::Whole && attempted.method.is_idempotent();

@@ -3,7 +3,8 @@
 //! ```text
 //! visitor's path ─► stripPrefix ─► pathRewrite ─► origin      headers: remove, then set, then add
 //! ```
-//! The query stays as it is. Rules are still chosen by the visitor's path. Keys of ours; cloudflared ignores them.
+//! The query stays as it is. Rules are still chosen by the visitor's path. The keys are ours; cloudflared
+//! ignores them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -154,8 +155,8 @@ impl Edits {
         PathAndQuery::try_from(path)
     }
 
-    /// Changes the headers of a request. What an origin may take for a header that is set or removed goes with it: it
-    /// is the visitor's, and a rule's word is to be believed.
+    /// Changes the headers of a request. Headers of the visitor that an origin may take for one that is set
+    /// or removed are removed as well, because an origin believes what a rule sets.
     pub fn request(&self, headers: &mut HeaderMap) {
         let named = self.request.set.iter().map(|(name, _)| name);
         for name in named.chain(&self.request.remove) {
@@ -195,7 +196,7 @@ impl HeaderEdits {
             Ok(name)
         };
         let line = |(of, value): &(String, String)| {
-            // Named by its header: the value itself may be a credential, and errors are told to edges and logs.
+            // Names the header only. The value may be a credential, and errors are told to edges and logs.
             let mut checked = HeaderValue::from_str(value)
                 .map_err(|_| wrong(key, of, "what it is given is no value of a header"))?;
             checked.set_sensitive(true);

@@ -11,8 +11,8 @@ const DAMP: u32 = 700;
 const INITIAL_BIAS: u32 = 72;
 const INITIAL_N: u32 = 128;
 
-/// Letters of a label that has an ASCII form: each takes one at least, and a label has at most 63 (RFC 1035 §2.3.4).
-/// Encoding takes the square of it.
+/// Most letters of a label that has an ASCII form. Each letter takes one byte at least, and a label has at
+/// most 63 (RFC 1035 §2.3.4). Encoding takes time in the square of it.
 const LABEL_LETTERS_MAX: usize = 63;
 
 /// Encodes each label that is not ASCII. A label that cannot be encoded stays as it is.

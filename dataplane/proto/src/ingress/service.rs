@@ -195,8 +195,8 @@ fn address(text: &str) -> Result<OriginService, IngressError> {
     }
 }
 
-/// The scheme of HTTP that is meant by one which differs from it in a letter. Taken for TCP, as other schemes are,
-/// it would fail with every visitor.
+/// The HTTP scheme from which `scheme` differs by one letter. Such a slip would be taken for TCP, as other
+/// schemes are, and would fail with every visitor.
 fn meant(scheme: &str) -> Option<&'static str> {
     let known = ["http", "https"];
     if known.contains(&scheme) {

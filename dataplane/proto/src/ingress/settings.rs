@@ -136,7 +136,7 @@ impl Default for OriginSettings {
 }
 
 impl OriginSettings {
-    /// Whether SOCKS5 is spoken inside of a TCP service. Types that nobody knows are plain, as in cloudflared.
+    /// Whether SOCKS5 is spoken inside of a TCP service. Unknown types are plain, as in cloudflared.
     pub fn is_socks(&self) -> bool {
         self.proxy_type == "socks"
     }

@@ -7,7 +7,8 @@
 //! | `tcp://`, `ssh://`, `rdp://`, `smb://` | a TCP service |
 //! | any other scheme | refused |
 //!
-//! What is no address in a rule (`unix:/path`, `hello_world`, `http_status:404`) is the same here; that is ours.
+//! What is no address in a rule (`unix:/path`, `hello_world`, `http_status:404`) means the same here, unlike
+//! in cloudflared.
 //!
 //! Source: cloudflared `validation/validation.go`.
 

@@ -7,9 +7,11 @@
 //!   │                                  └────────────────────────────────────────────┘ │
 //!   └─────────────────────────────────── answered ────────────────────────────────────┘
 //! ```
-//! Beside that, checks may find it down and up again ([`Health::checked`]); only what is in and not down is available.
+//! Checks may also find an address down and up again ([`Health::checked`]). An address is available while it
+//! is in and not down.
 //!
-//! The names are those of nginx (`max_fails`, `fail_timeout`); the growing time is that of Envoy's outlier detection.
+//! The names are those of nginx (`max_fails`, `fail_timeout`); the growing time is that of Envoy's outlier
+//! detection.
 
 use std::time::{Duration, Instant};
 

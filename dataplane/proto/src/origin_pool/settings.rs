@@ -1,6 +1,7 @@
 //! How the addresses of one origin are used: the keys of `originRequest` about several addresses and limits.
 //!
-//! [`PoolText`] is what a document says, layer by layer; [`PoolSettings`] is what holds, complete and checked.
+//! [`PoolText`] is what a document says, layer by layer. [`PoolSettings`] is what holds, complete and
+//! checked.
 
 use std::sync::Arc;
 use std::time::Duration;

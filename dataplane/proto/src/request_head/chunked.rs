@@ -3,7 +3,8 @@
 //! ```text
 //! size [;extension] CRLF data CRLF … 0 CRLF [trailer CRLF …] CRLF
 //! ```
-//! Takes what hyper takes, byte for byte, but for hyper's limits on extensions and trailers, at which it ends the connection.
+//! Takes what hyper takes, byte for byte. Extensions and trailers above hyper's limits pass here, and hyper
+//! then ends the connection.
 
 /// Bytes that are no chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

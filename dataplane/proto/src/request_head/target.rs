@@ -1,7 +1,8 @@
 //! Targets of requests: what a URI may have in them, and what is percent-encoded first.
 //!
-//! Old clients, and some libraries, send `<`, `>`, `"`, a backquote or bytes beyond ASCII as they are. Origins get them as
-//! `%3C` and so on. What the `http` crate takes in a URI stays as it came, also `{`, `}`, `|` and `^`, which no URI has.
+//! Old clients, and some libraries, send `<`, `>`, `"`, a backquote or bytes beyond ASCII as they are.
+//! Origins get them as `%3C` and so on. Other characters stay as they came, if the `http` crate takes them in
+//! a URI: also `{`, `}`, `|` and `^`, which no URI has.
 
 use std::ops::Range;
 

@@ -6,9 +6,10 @@
 //!    ▲                          │ registered
 //!    └── probe registers ◄──────┘ a probe after 30 s, 1 min, 2 min … 10 min
 //! ```
-//! Many networks let TCP pass and nothing else, so a slot whose dials over QUIC fail falls back. Once it has, both
-//! take turns until one registers. QUIC does better on bad networks, and what blocked it may be over soon: while
-//! slots are connected over HTTP/2, one after the other probes it beside its connection.
+//! Many networks let TCP pass and nothing else, so a slot whose dials over QUIC fail falls back to HTTP/2.
+//! From then on it tries both in turn until one registers. QUIC does better on bad networks, and what blocked
+//! it may be over soon. So while slots are connected over HTTP/2, they probe QUIC one after the other beside
+//! their connections.
 //!
 //! Source: cloudflared `connection/protocol.go`, `supervisor/tunnel.go`, which never goes back.
 
@@ -81,7 +82,8 @@ impl Track {
         }
     }
 
-    /// An attempt has come to `end` without a registration; says what is tried instead, if it is something else.
+    /// An attempt has come to `end` without a registration. Returns the transport that is tried next, if it
+    /// is another one.
     ///
     /// An edge that answers and refuses is reached, and would refuse over anything.
     pub(super) fn on_failure(&mut self, end: End, failures_max: u32) -> Option<Protocol> {

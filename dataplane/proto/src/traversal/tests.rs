@@ -6,7 +6,8 @@ fn proxy(text: &str) -> Proxy {
     text.parse().unwrap()
 }
 
-/// Speaks with a proxy that answers each message with the next of `answers`, byte by byte, and returns what it heard.
+/// Speaks with a proxy that answers each message with the next of `answers`, byte by byte, and returns what
+/// it heard.
 fn speak(proxy: &Proxy, host: &str, answers: &[&[u8]]) -> (Vec<Bytes>, Result<(), Refused>) {
     let (mut traversal, first) = proxy.begin(host, 7844).unwrap();
     let mut said = vec![first];

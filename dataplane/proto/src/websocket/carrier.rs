@@ -170,7 +170,8 @@ impl Carrier {
     }
 }
 
-/// Makes a frame of the data in `buffer`, which begins with [`HEADROOM`] bytes for the head; `mask` for clients.
+/// Makes a frame of the data in `buffer`, which begins with [`HEADROOM`] bytes for the head; `mask` for
+/// clients.
 ///
 /// # Panics
 /// When the headroom is missing, or more than [`DATA_BYTES_MAX`] bytes follow it.

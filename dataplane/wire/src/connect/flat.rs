@@ -77,7 +77,7 @@ impl<'a> Flat<'a> {
         }
         let text = self.text(root.pointers)?;
         let pairs = self.pairs(root.pointers + 1)?;
-        // No more than a head can have in which no two parts overlap. The general reader allows twice as many.
+        // Most parts of a head in which no two parts overlap. The general reader allows twice as many.
         let is_plain = self.visited <= HEAD_BYTES_MAX / WORD_SIZE;
         is_plain.then_some(Parts { kind, text, pairs })
     }

@@ -1,10 +1,11 @@
-//! What a connector of ours tells an edge of ours about the origins of its ingress, as its health checks find them.
+//! What a connector of ours tells an edge of ours about the origins of its ingress, as its health checks find
+//! them.
 //!
 //! ```text
 //! rules in order:  a.test /api  up     a.test  down     *  up
 //! ```
-//! A rule is known by its hostname and by whether it takes only some paths, which is all that a choice by hostname needs. The
-//! list ends with the last rule that is down, so it is empty while all is well.
+//! A rule is known by its hostname and by whether it takes only some paths. A choice by hostname needs
+//! nothing else. The list ends with the last rule that is down, so it is empty while all is well.
 //!
 //! Source: `schema/tunnelrpc.capnp`, `OriginHealthServer`. cloudflared has nothing of the kind.
 
@@ -12,7 +13,7 @@ use super::{RegistrationError, text};
 use crate::hostname::HOSTNAME_BYTES_MAX;
 use crate::tunnelrpc_capnp as schema;
 
-/// Most rules that are told. What is down behind them is noticed by exchanges that fail, as with other connectors.
+/// Most rules that are told. Failing exchanges find what is down behind the others, as with other connectors.
 pub const HEALTH_RULES_MAX: usize = 256;
 
 /// One rule.
@@ -39,7 +40,8 @@ impl OriginHealth {
     /// Reads the parameters of a call.
     ///
     /// # Errors
-    /// [`RegistrationError`] for more than [`HEALTH_RULES_MAX`] rules and for names that are too long or no text.
+    /// [`RegistrationError`] for more than [`HEALTH_RULES_MAX`] rules, for names that are too long, and for
+    /// names that are no text.
     pub fn read(
         params: schema::origin_health_server::update_origin_health_params::Reader<'_>,
     ) -> Result<Self, RegistrationError> {

@@ -37,8 +37,8 @@ pub(super) fn serve(script: &Script, stream: TcpStream) -> io::Result<()> {
         }
         before += 1;
     }
-    // The write side is closed first and what the peer still sends is read: otherwise the kernel answers unread
-    // bytes with a reset, which could destroy the response on its way.
+    // The write side is closed first, and what the peer still sends is read. Otherwise the kernel answers
+    // unread bytes with a reset, which could destroy the response on its way.
     writer.shutdown(std::net::Shutdown::Write)?;
     reader
         .get_ref()

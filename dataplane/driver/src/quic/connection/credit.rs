@@ -1,8 +1,9 @@
 //! Keeps a peer's window of the connection from being used up by streams that its applications do not read.
 //!
-//! A peer of ours binds nothing by that window. A stock connector has 768 KiB at first, two unread streams' worth, and
-//! tells what was read only by the quarter: a stream's reader by a quarter of the stream's window, all readers together by a
-//! quarter of the connection's. So whoever sends is held back in the measure of what it has not been told was read.
+//! Peers of ours do not bind anything by that window. A stock connector begins with 768 KiB, the windows of
+//! two unread streams. It announces reads only in quarters: of a stream's window for that stream, and of the
+//! connection's window for all streams. So a sender is held back by how many of its bytes are not known to be
+//! read.
 //!
 //! ```text
 //! unread of the connection's window   0 ────────────── 7/16 ──────── 11/16 ─────────── 1
@@ -10,7 +11,7 @@
 //! a stream with little unread         goes on ───────────┴─ the less, the longer ─┤ waits
 //! the first bytes of a stream         go on ──────────────────────────────────────────────┤
 //! ```
-//! More than a quarter is left for those who are read, without which the peer would never tell that they were.
+//! More than a quarter is left for streams that are read. Without it the peer would never announce a read.
 
 /// Above this a window is none: what a stalled stream holds makes no difference to it.
 const UNBOUNDED_BYTES: u64 = 1 << 40;
@@ -36,8 +37,8 @@ pub(crate) struct StreamCredit {
 }
 
 impl Credit {
-    /// How many of `wanted` bytes may be written to a stream, if the peer allows `connection` bytes on all streams and
-    /// `own` bytes on this one.
+    /// How many of `wanted` bytes may be written to a stream, if the peer allows `connection` bytes on all
+    /// streams and `own` bytes on this one.
     pub(crate) fn room(
         &mut self,
         stream: &mut StreamCredit,

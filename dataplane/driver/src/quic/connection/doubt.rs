@@ -5,8 +5,8 @@ use std::time::Instant;
 use super::{Connection, ConnectionState};
 
 impl Connection {
-    /// Waits until the peer is late with an answer, or sees us at a new address; its connections on other cores may have
-    /// died or moved with this one. Never ends if the connection ends before.
+    /// Waits until the peer is late with an answer, or sees us at a new address: its connections on other
+    /// cores may have died or moved with this one. Never ends if the connection ends before.
     pub async fn doubted(&self) {
         let before = self.0.state.borrow().doubts;
         let doubted = self.until(
@@ -16,7 +16,8 @@ impl Connection {
         doubted.await;
     }
 
-    /// Whether the peer is late with an answer. What it was sent may be lost, and so may what it is sent next.
+    /// Whether the peer is late with an answer. What it was sent may be lost, and what it is sent next as
+    /// well.
     #[must_use]
     pub fn is_doubted(&self) -> bool {
         let state = self.0.state.borrow();

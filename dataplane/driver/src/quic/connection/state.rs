@@ -39,8 +39,8 @@ pub(crate) struct ConnectionState {
     pub(super) cleared: Rc<Notify>,
     /// Turns of the pump that had to do with this connection.
     pub(super) turns: u64,
-    /// Writers that may go on, with what they were [served](StreamWaiters::served), the latest to wait first; empty
-    /// between turns.
+    /// Writers that may go on, with the bytes each was [served](StreamWaiters::served), in reverse order of
+    /// waiting. Empty between turns.
     pub(super) writable: Vec<(u64, Waker)>,
     /// The least that a writer was served that waited for its turn; never falls.
     pub(super) served_floor: u64,
@@ -141,7 +141,8 @@ impl ConnectionState {
         self.held_back.insert(id);
     }
 
-    /// Lets writers that were held back look again, if the peer has told more than before; whether there were any.
+    /// Wakes writers that were held back if the peer has announced reads since. Returns whether there were
+    /// any.
     pub(super) fn release_held_back(&mut self, grants: u64) -> bool {
         if std::mem::replace(&mut self.grants, grants) == grants || self.held_back.is_empty() {
             return false;
@@ -160,8 +161,9 @@ impl ConnectionState {
         }
     }
 
-    /// Has the writer of `id` wait, which was served so many bytes; returns them, but at least the floor: who comes anew
-    /// or writes seldom goes before those that always wait, but not for longer than it takes to catch up with them.
+    /// Registers the waiting writer of `id`, which was served `served` bytes so far. Returns that number,
+    /// raised to the floor if it is below. The floor bounds the advantage of a new or rare writer: it goes
+    /// before constant writers only until it has caught up with them.
     pub(crate) fn park_writer(&mut self, id: StreamId, served: u64, cx: &Context<'_>) -> u64 {
         let waiters = self.streams.entry(id).or_default();
         park(&mut waiters.write, cx);
@@ -169,12 +171,12 @@ impl ConnectionState {
         waiters.served
     }
 
-    /// Wakes the writers that may go on: the one that was served least first, and of equals the one that has waited
-    /// longest.
+    /// Wakes the writers that may go on. The one that was served least goes first, and among equals the one
+    /// that has waited longest.
     ///
-    /// quinn-proto names streams that waited for the connection's window in the order of a stack. Woken in that order
-    /// the latest would take what has become free every time, and the others would starve; woken in the order of a
-    /// queue, a small answer would wait until all transfers have had their turn.
+    /// quinn-proto names the streams that waited for the connection's window in the order of a stack. Woken
+    /// in that order, the latest would take all that has become free and the others would starve. Woken in
+    /// the order of a queue, a small answer would wait until all transfers have had their turn.
     pub(super) fn wake_writers(&mut self) {
         if self.writable.len() > 1 {
             self.writable.reverse();

@@ -144,8 +144,8 @@ pub struct ResponseTooLarge;
 
 /// The head of an answer that came from an origin, or from an ingress rule.
 ///
-/// A switch of protocols is a 200: the bytes that follow it travel in the body. Headers that end at this hop stay
-/// behind, except that a switch keeps those that say to what.
+/// A switch of protocols is a 200, and the bytes that follow it travel in the body. Headers that end at this
+/// hop are removed. A switch keeps those that name the new protocol.
 ///
 /// # Errors
 /// [`ResponseTooLarge`] above what the head of a data stream may hold.

@@ -6,8 +6,8 @@
 //! ```
 //! So the rest of the edge knows one form of heads only, that of data streams.
 //!
-//! On HTTP/2 the kind of a request is told by headers, and a visitor must have no say in it: no header of that family
-//! passes. Source: docs/protocol/transport-http2.md §2 to §4.
+//! On HTTP/2 headers tell the kind of a request. A visitor must have no say in it, so no header of that
+//! family passes. Source: docs/protocol/transport-http2.md §2 to §4.
 
 use adit_wire::connect::{ConnectRequest, ConnectionType, Entry, HeadError, encode_response};
 use adit_wire::http2::{
@@ -193,9 +193,8 @@ pub struct Http2Response {
 
 /// Writes an answer as the head of a data stream. One that is none becomes a connector's report of an error.
 ///
-/// Its own headers are not looked at, for the connector's HTTP library has its hand in them, unless there are no others,
-/// as when the connector itself answers. `form` is how its body will
-/// follow.
+/// The native headers are ignored, because the connector's HTTP library writes some of them. They count only
+/// where there are no others, as when the connector itself answers. `form` is how the body will follow.
 #[must_use]
 pub fn http2_response(answer: &response::Parts, kind: ConnectionType, form: BodyForm) -> Http2Response {
     match translated(answer, kind, form) {
@@ -265,8 +264,8 @@ fn translated(answer: &response::Parts, kind: ConnectionType, form: BodyForm) ->
     Ok(encode_response(b"", &metadata)?)
 }
 
-/// Whether an answer was written by a handler inside of a stock connector that left the head to the library, as those
-/// of its management service's profiles and metrics do. Nothing from an origin comes so.
+/// Whether a handler inside of a stock connector wrote this answer and left the head to the library. Profiles
+/// and metrics of its management service do so. No answer of an origin comes like this.
 fn is_from_inside(answer: &response::Parts, kind: ConnectionType) -> bool {
     kind == ConnectionType::Http
         && answer.status == StatusCode::OK

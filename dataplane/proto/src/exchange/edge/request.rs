@@ -21,18 +21,19 @@ use crate::exchange::error_code::ErrorCode;
 use crate::exchange::hop_by_hop::HopByHop;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 
-/// What a WebSocket is asked for with. Stock connectors and ours say so by themselves; others pass on what they get.
+/// Headers of the request for a WebSocket. Stock connectors and ours write them by themselves. Other
+/// connectors pass on what they get.
 const WEBSOCKET_HEADERS: [(&str, &str); 2] = [("Connection", "Upgrade"), ("Upgrade", "websocket")];
 
-/// Pairs the edge adds at most: method, host, framing, a WebSocket's upgrade and key, the mark of trailers, and what it tells of the
-/// visitor.
+/// Most pairs that the edge adds: method, host, framing, a WebSocket's upgrade and key, the mark of trailers,
+/// and what it tells of the visitor.
 const ADDED_PAIRS: usize = 5 + WEBSOCKET_HEADERS.len() + ORIGINATION_HEADERS;
 
 /// The host a request is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority<'a> {
-    /// As the visitor wrote it, port included: what the origin's `Host` will be. Without the dot that may end a name,
-    /// which rules of connectors and origins do not expect.
+    /// The host as the visitor wrote it, with its port: it becomes the origin's `Host`. The dot that may end
+    /// a name is removed, because rules of connectors and origins do not expect it.
     pub text: Cow<'a, str>,
     /// In canonical form, for routing.
     pub hostname: Hostname,
@@ -58,8 +59,8 @@ pub struct TunnelRequest {
 /// Finds the host a request is for, after a look at whether it is a request for an origin at all.
 ///
 /// # Errors
-/// [`ErrorCode::HostMissing`], or [`ErrorCode::BadRequest`] when it is malformed or said twice. As [`check_target`] and
-/// [`check_codings`].
+/// [`ErrorCode::HostMissing`] without a host. [`ErrorCode::BadRequest`] when it is malformed or occurs twice.
+/// Also the errors of [`check_target`] and [`check_codings`].
 pub fn authority<'a>(request: &PublicRequest<'a>) -> Result<Authority<'a>, ErrorCode> {
     check_target(request)?;
     check_codings(request.headers)?;
@@ -105,8 +106,8 @@ fn without_final_dot(text: &str) -> Cow<'_, str> {
 /// Refuses targets of other uses of HTTP: an edge is no forward proxy.
 ///
 /// # Errors
-/// [`ErrorCode::Unsupported`] for other uses of CONNECT than a WebSocket's, [`ErrorCode::BadRequest`] for a target in
-/// authority or asterisk form (RFC 9112 §3.2) and for a scheme that is not of HTTP.
+/// [`ErrorCode::Unsupported`] for a CONNECT that asks for no WebSocket. [`ErrorCode::BadRequest`] for a
+/// target in authority or asterisk form (RFC 9112 §3.2) and for a scheme that is not of HTTP.
 fn check_target(request: &PublicRequest<'_>) -> Result<(), ErrorCode> {
     if *request.method == Method::CONNECT && request.protocol != Some("websocket") {
         return Err(ErrorCode::Unsupported);
@@ -128,10 +129,11 @@ fn check_target(request: &PublicRequest<'_>) -> Result<(), ErrorCode> {
     }
 }
 
-/// Refuses bodies in other codings than `chunked`, which is taken off on the way: the origin would not know of them.
+/// Refuses bodies in other codings than `chunked`. The codings are removed on the way, so the origin would
+/// not know of them.
 ///
 /// # Errors
-/// [`ErrorCode::Unsupported`] for one that is not known here (RFC 9112 §6.1), [`ErrorCode::BadRequest`] for `chunked`
+/// [`ErrorCode::Unsupported`] for an unknown coding (RFC 9112 §6.1). [`ErrorCode::BadRequest`] for `chunked`
 /// applied twice.
 fn check_codings(headers: &HeaderMap) -> Result<(), ErrorCode> {
     let lines = headers.get_all(TRANSFER_ENCODING).into_iter();

@@ -20,8 +20,8 @@ pub struct PublicResponse {
     pub headers: HeaderMap,
     /// What follows.
     pub body: ResponseBody,
-    /// Whether it follows in frames (see [`framed_body`](crate::exchange::framed_body)), as the connector says. Only
-    /// believed of one that was asked.
+    /// Whether the body follows in frames (see [`framed_body`](crate::exchange::framed_body)), as the
+    /// connector says. A connector is believed only if it was asked.
     pub is_framed: bool,
 }
 
@@ -130,7 +130,7 @@ fn own_code(status: StatusCode, headers: &HeaderMap) -> Option<ErrorCode> {
     ErrorCode::told(status, headers.get(error_code::HEADER)?.as_bytes())
 }
 
-/// Names that start like this are between edge and connector: an origin that uses them says nothing to visitors.
+/// Names that start like this are for edge and connector. Those of an origin are not passed to visitors.
 pub(crate) const INTERNAL: [&str; 3] = ["cf-int-", "cf-cloudflared-", "cf-proxy-"];
 
 /// `name` is in lower case, as `http` keeps it.
@@ -190,7 +190,8 @@ fn read_but(metadata: &Metadata, hop_by_hop: &HopByHop<'_>) -> Result<Read, Resp
             continue;
         }
         let is_internal = is_internal(name.as_str());
-        // Trailers pass if the body is in frames, and then their announcement does; connectors say so before it.
+        // Trailers pass if the body is in frames. Their announcement passes then, too. Connectors announce
+        // frames before it.
         let stays =
             name != CONTENT_LENGTH && hop_by_hop.contains(name.as_str()) && !(is_framed && name == TRAILER);
         if !is_internal && !stays {

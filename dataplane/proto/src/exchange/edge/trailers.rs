@@ -3,7 +3,7 @@
 use http::Method;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE};
 
-/// Content type of gRPC; what may follow it says how messages are encoded. gRPC-Web, which puts its trailers into the
+/// Content type of gRPC. A suffix says how messages are encoded. gRPC-Web, which puts its trailers into the
 /// body, has a name of its own.
 const GRPC: &[u8] = b"application/grpc";
 
@@ -41,8 +41,8 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 
-/// Whether an answer to a call of gRPC has failed before its first message, and says all that trailers would: nothing
-/// follows, and its client insists on hearing the end with the head.
+/// Whether an answer to a gRPC call has failed before its first message and says in its head all that
+/// trailers would say. Nothing follows such a head, and the client insists that the stream ends with it.
 #[must_use]
 pub fn is_trailers_only(headers: &HeaderMap) -> bool {
     headers.contains_key("grpc-status")
