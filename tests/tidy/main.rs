@@ -14,6 +14,7 @@ mod rules;
 mod layout;
 mod manifest;
 mod citations;
+mod width;
 
 /// A tracked file: path from the root of the repository, with `/` between its parts.
 struct File {
@@ -29,7 +30,7 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-/// Somebody else's code, which keeps its own habits: quinn-proto with the changes that its `CHANGES.md` lists.
+/// Code of others, which keeps its own habits: quinn-proto with the changes that its `CHANGES.md` lists.
 const FOREIGN: &str = "dataplane/quinn-proto/";
 
 /// Paths of all tracked files of ours that are still there.
@@ -112,6 +113,11 @@ fn every_other_crate_forbids_unsafe_code() {
 #[test]
 fn nothing_is_left_for_later() {
     assert_sources(rules::unfinished);
+}
+
+#[test]
+fn comments_are_narrow() {
+    assert_sources(width::comments);
 }
 
 #[test]
