@@ -489,6 +489,14 @@ fn an_early_answer_reaches_who_still_sends(io: IoMode) {
             let answer = visitor.read_until("no\n", deadline::STEP);
             assert!(answer.starts_with("HTTP/1.1 413"), "{framing}: {answer}");
         }
+        // Over HTTP/2 the answer has to be there before the reset of the stream is.
+        let big = site.write("big", &"x".repeat(8 << 20));
+        for _ in 0..8 {
+            let upload = site.visit_tls("/early").arg("--http2").upload("POST", &big);
+            let answer = upload.run();
+            let seen = (answer.status, answer.text(), answer.exit);
+            assert_eq!(seen, (413, "no\n".to_owned(), 0), "{answer:?}");
+        }
     });
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use adit_proto::ejection::Reason;
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::request_head::Fault;
+use adit_proto::sent_frames::Code;
 
 pub(crate) use text::{Scrape, render};
 
@@ -80,6 +81,9 @@ pub(crate) struct CoreMetrics {
     /// By [`Fault::index`].
     pub(crate) heads_refused: [Counter; Fault::COUNT],
     pub(crate) floods_ended: Counter,
+    /// By [`Code::index`].
+    pub(crate) http2_resets_sent: [Counter; Code::COUNT],
+    pub(crate) http2_goaways_sent: [Counter; Code::COUNT],
     // Exchanges.
     pub(crate) exchanges_started: Counter,
     pub(crate) exchanges_in_flight: Counter,

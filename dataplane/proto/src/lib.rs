@@ -17,6 +17,7 @@ pub mod proxy_protocol;
 pub mod client_hello;
 pub mod request_head;
 pub mod frame_watch;
+pub mod sent_frames;
 pub mod shares;
 pub mod exchange;
 pub mod ingress;

@@ -7,16 +7,22 @@
 //! between two of hyper's writes. These end with a frame unless the visitor does not read, and then GOAWAY would not
 //! reach it either: it is left out. Throwing away what still comes keeps the kernel from resetting the
 //! connection before GOAWAY is read; the caller bounds the time of it.
+//!
+//! Counts as well what hyper breaks off by itself, which it tells nobody else.
 
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use adit_driver::time::now;
 use adit_proto::frame_watch::{Flood, FrameWatch};
+use adit_proto::sent_frames::{Broken, SentFrames};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::metrics::CoreMetrics;
 
 /// Bytes thrown away in one turn of the core.
 const HUSHED_BYTES_PER_TURN: usize = 64 << 10;
@@ -28,15 +34,19 @@ pub(super) type Flooded = Rc<Cell<Option<Flood>>>;
 #[derive(Debug)]
 pub(super) struct Calm {
     frames: FrameWatch,
+    sent: SentFrames,
+    metrics: Arc<CoreMetrics>,
     flooded: Flooded,
     /// hyper's last write was taken whole.
     is_between_frames: bool,
 }
 
 impl Calm {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(metrics: Arc<CoreMetrics>) -> Self {
         Self {
             frames: FrameWatch::new(now()),
+            sent: SentFrames::default(),
+            metrics,
             flooded: Flooded::default(),
             is_between_frames: true,
         }
@@ -50,10 +60,19 @@ impl Calm {
         self.flooded.get().is_some()
     }
 
-    /// Notes that of `offered` bytes the stream took `taken`.
-    pub(super) fn on_sent(&mut self, offered: usize, taken: usize) {
-        self.is_between_frames = offered == taken;
+    /// Notes that the stream took `taken` bytes of these.
+    pub(super) fn on_sent<'a>(&mut self, offered: impl Iterator<Item = &'a [u8]>, taken: usize) {
         self.frames.handle_sent(taken);
+        self.is_between_frames = true;
+        let mut left = taken;
+        for slice in offered {
+            let count = left.min(slice.len());
+            self.is_between_frames &= count == slice.len();
+            left -= count;
+            let sent = slice.get(..count).unwrap_or_default();
+            self.sent
+                .handle_bytes(sent, |broken| count_broken(&self.metrics, broken));
+        }
     }
 
     /// Looks at what was read; true when it is the beginning of the end.
@@ -67,12 +86,30 @@ impl Calm {
         self.flooded.set(Some(flood));
         if self.is_between_frames {
             let goaway = goaway(self.frames.last_stream());
+            self.sent
+                .handle_bytes(&goaway, |broken| count_broken(&self.metrics, broken));
             // A socket that takes nothing has a visitor that reads nothing.
             if let Poll::Ready(Ok(_)) = Pin::new(&mut *stream).poll_write(cx, &goaway) {
                 let _ = Pin::new(stream).poll_flush(cx);
             }
         }
         true
+    }
+}
+
+fn count_broken(metrics: &CoreMetrics, broken: Broken) {
+    let (counters, code) = match broken {
+        Broken::Stream { stream, code } => {
+            tracing::debug!(stream, code = code.as_str(), "visitor's stream reset");
+            (&metrics.http2_resets_sent, code)
+        }
+        Broken::Connection { code } => {
+            tracing::debug!(code = code.as_str(), "visitor's HTTP/2 connection told to end");
+            (&metrics.http2_goaways_sent, code)
+        }
+    };
+    if let Some(counter) = counters.get(code.index()) {
+        counter.add(1);
     }
 }
 

@@ -14,7 +14,7 @@ use adit_proto::exchange::edge::Visitor;
 use adit_proto::limits::HEAD_BYTES_MAX;
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_local;
 
 use super::io::{Activity, Clock, Expired, PublicIo};
-use super::visitor_body::VisitorBody;
+use super::visitor_body::{Unread, VisitorBody};
 use crate::core::Core;
 use crate::exchange_task::body::{PublicBody, Taking};
 use crate::exchange_task::relay::{Upgrade, relay};
@@ -55,8 +55,15 @@ const HEAD_LIST_BYTES_MAX: u32 = HEAD_BYTES_MAX as u32;
 #[derive(Clone)]
 pub(super) struct StreamTasks {
     /// Of the stream whose request hyper has just handed over: its task is the next.
-    next: Rc<Cell<Option<Rc<Taking>>>>,
+    next: Rc<Cell<Option<Stream>>>,
     send_timeout: Duration,
+}
+
+/// What is to be known of a stream to end it.
+struct Stream {
+    taking: Rc<Taking>,
+    /// Of a request with a body.
+    unread: Option<Rc<Unread>>,
 }
 
 impl StreamTasks {
@@ -75,7 +82,16 @@ where
     fn execute(&self, task: F) {
         // Ends with its stream, which ends with the connection.
         match self.next.take() {
-            Some(taking) => spawn_local(until_stalled(task, taking, Patience::new(self.send_timeout))),
+            Some(stream) => {
+                let patience = Patience::new(self.send_timeout);
+                spawn_local(async move {
+                    let is_answered = until_stalled(task, stream.taking, patience).await;
+                    if let Some(unread) = stream.unread.filter(|_| is_answered) {
+                        // Boxed, so that others keep no room for it.
+                        Box::pin(unread.throw_away()).await;
+                    }
+                })
+            }
             None => spawn_local(async move {
                 task.await;
             }),
@@ -84,12 +100,13 @@ where
 }
 
 /// Runs the task of a stream; drops it, which resets the stream, when the visitor takes nothing of the body for too long.
-async fn until_stalled<F: Future>(task: F, taking: Rc<Taking>, mut patience: Patience) {
+/// Whether it came to its end.
+async fn until_stalled<F: Future>(task: F, taking: Rc<Taking>, mut patience: Patience) -> bool {
     let mut task = pin!(task);
     let mut seen = None;
     poll_fn(|cx| {
         if task.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
+            return Poll::Ready(true);
         }
         let awaited = taking.awaited();
         if awaited.is_none() || awaited != seen {
@@ -99,11 +116,11 @@ async fn until_stalled<F: Future>(task: F, taking: Rc<Taking>, mut patience: Pat
         if awaited.is_some() {
             ready!(patience.poll_end(cx));
             taking.stall();
-            return Poll::Ready(());
+            return Poll::Ready(false);
         }
         Poll::Pending
     })
-    .await;
+    .await
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response<PublicBody>, Infallible>>>>;
@@ -117,9 +134,16 @@ where
     let tasks = StreamTasks::new(core.config.limits.send_timeout);
     let service = {
         let (core, activity, next) = (core.clone(), activity.clone(), tasks.next.clone());
-        service_fn(move |request| {
+        service_fn(move |request: Request<Incoming>| {
             let taking = Rc::<Taking>::default();
-            next.set(Some(taking.clone()));
+            let is_upgrade = *request.method() == Method::CONNECT;
+            let unread = (!is_upgrade && !request.body().is_end_stream()).then(Rc::<Unread>::default);
+            let stream = Stream {
+                taking: taking.clone(),
+                unread: unread.clone(),
+            };
+            next.set(Some(stream));
+            let request = request.map(|body| VisitorBody::alone(body, unread));
             answer(core.clone(), activity.clone(), taking, visitor, request)
         })
     };
@@ -184,7 +208,7 @@ fn answer(
     activity: Rc<Activity>,
     taking: Rc<Taking>,
     visitor: Visitor,
-    mut request: Request<Incoming>,
+    mut request: Request<VisitorBody>,
 ) -> Answering {
     let busy = activity.request();
     let taking_over = (*request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
@@ -195,7 +219,6 @@ fn answer(
                 spawn_local(follow(taking_over, upgrade, activity));
             }
         };
-        let request = request.map(VisitorBody::alone);
         let response = crate::exchange_task::run(core, visitor, request, upgrade).await;
         Ok(response.map(|body| body.holding(busy).telling(taking)))
     })

@@ -16,6 +16,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::calm::{Calm, Flooded, poll_hushed};
 use super::heads::Heads as HeadGate;
+use crate::metrics::CoreMetrics;
 
 /// Silence after which a connection dozes. Entering HTTP again costs some microseconds, which only visitors pay
 /// who pause this long; buffers and state of HTTP are 20 KiB, which all who pause longer do not hold.
@@ -72,7 +74,7 @@ struct HalfClose {
 
 /// Which heads have a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heads {
+enum Heads {
     /// HTTP/1: bytes between requests are the beginning of the next one.
     All,
     /// HTTP/2: frames between requests are no heads.
@@ -253,8 +255,24 @@ pub(super) struct PublicIo<S> {
 }
 
 impl<S> PublicIo<S> {
-    /// A visitor must take something of what it is sent within `send_timeout`.
-    pub(super) fn new(stream: S, ahead: BytesMut, heads: Heads, send_timeout: Duration) -> Self {
+    /// For HTTP/1. A visitor must take something of what it is sent within `send_timeout`.
+    pub(super) fn http1(stream: S, ahead: BytesMut, send_timeout: Duration) -> Self {
+        Self::new(stream, ahead, Heads::All, send_timeout)
+    }
+
+    /// The same for HTTP/2, whose breaks are counted in `metrics`.
+    pub(super) fn http2(
+        stream: S,
+        ahead: BytesMut,
+        send_timeout: Duration,
+        metrics: Arc<CoreMetrics>,
+    ) -> Self {
+        let mut io = Self::new(stream, ahead, Heads::First, send_timeout);
+        io.calm = Some(Box::new(Calm::new(metrics)));
+        io
+    }
+
+    fn new(stream: S, ahead: BytesMut, heads: Heads, send_timeout: Duration) -> Self {
         let activity = Activity {
             in_flight: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
@@ -273,7 +291,7 @@ impl<S> PublicIo<S> {
             gate: HeadGate::new(),
             activity: Rc::new(activity),
             patience: Patience::new(send_timeout),
-            calm: (heads == Heads::First).then(|| Box::new(Calm::new())),
+            calm: None,
         }
     }
 
@@ -297,7 +315,7 @@ impl<S> PublicIo<S> {
         self.calm.as_ref().is_some_and(|calm| calm.is_hushed())
     }
 
-    fn note_sent(&mut self, offered: usize, taken: &Poll<io::Result<usize>>) {
+    fn note_sent<'a>(&mut self, offered: impl Iterator<Item = &'a [u8]>, taken: &Poll<io::Result<usize>>) {
         if let (Some(calm), Poll::Ready(Ok(count))) = (&mut self.calm, taken) {
             calm.on_sent(offered, *count);
         }
@@ -422,7 +440,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
         if taken.is_ready() {
             this.activity.on_sent();
         }
-        this.note_sent(bytes.len(), &taken);
+        this.note_sent(std::iter::once(bytes), &taken);
         this.poll_taken(cx, taken)
     }
 
@@ -433,15 +451,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.activity.is_flushed.set(false);
-        let offered = slices.iter().map(|slice| slice.len()).sum();
         if this.is_hushed() {
-            return Poll::Ready(Ok(offered));
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
         let taken = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
         if taken.is_ready() {
             this.activity.on_sent();
         }
-        this.note_sent(offered, &taken);
+        this.note_sent(slices.iter().map(|slice| &**slice), &taken);
         this.poll_taken(cx, taken)
     }
 

@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 
 use super::ahead::Ahead;
 use super::first_bytes::{self, Peer};
-use super::io::{Heads, PublicIo};
+use super::io::PublicIo;
 use super::tls::{Alpn, PublicTls};
 use super::{http1, http2, raw};
 use crate::config::TcpEntry;
@@ -184,32 +184,15 @@ async fn secured<S>(core: &Rc<Core>, stream: S, alpn: Alpn, visitor: Visitor)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let send_timeout = core.config.limits.send_timeout;
     match alpn {
         Alpn::Http2 => {
-            Box::pin(http2::serve(
-                core,
-                PublicIo::new(
-                    stream,
-                    BytesMut::new(),
-                    Heads::First,
-                    core.config.limits.send_timeout,
-                ),
-                visitor,
-            ))
-            .await;
+            let io = PublicIo::http2(stream, BytesMut::new(), send_timeout, core.metrics.clone());
+            Box::pin(http2::serve(core, io, visitor)).await;
         }
         Alpn::Http1 => {
-            Box::pin(http1::serve(
-                core,
-                PublicIo::new(
-                    stream,
-                    BytesMut::new(),
-                    Heads::All,
-                    core.config.limits.send_timeout,
-                ),
-                visitor,
-            ))
-            .await;
+            let io = PublicIo::http1(stream, BytesMut::new(), send_timeout);
+            Box::pin(http1::serve(core, io, visitor)).await;
         }
     }
 }
@@ -220,6 +203,7 @@ pub(super) async fn in_clear<S>(core: &Rc<Core>, mut stream: S, mut first: Bytes
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let send_timeout = core.config.limits.send_timeout;
     first.reserve(PREFACE.len());
     let read = tokio::select! {
         read = timeout(core.live().idle_timeout, read_first(&mut stream, &mut first)) => read,
@@ -227,11 +211,11 @@ where
     };
     match read {
         Ok(Ok(true)) => {
-            let io = PublicIo::new(stream, first, Heads::First, core.config.limits.send_timeout);
+            let io = PublicIo::http2(stream, first, send_timeout, core.metrics.clone());
             Box::pin(http2::serve(core, io, visitor)).await;
         }
         Ok(Ok(false)) => {
-            let io = PublicIo::new(stream, first, Heads::All, core.config.limits.send_timeout);
+            let io = PublicIo::http1(stream, first, send_timeout);
             Box::pin(http1::serve(core, io, visitor)).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "visitor left before a request"),
