@@ -234,6 +234,33 @@ fn an_idle_path_that_died_is_found_by_the_first_visitor(io: IoMode) {
     });
 }
 
+/// The connector's host says at once that nobody is at the port any more. That is doubted until the connector
+/// has not answered either, for a second and not for the five of a silent network.
+fn a_killed_connector_is_found_by_what_its_host_says(io: IoMode) {
+    let at_once = SiteSettings::new(io)
+        .cores(2)
+        .edge_lines("limits: {reconnect-wait: 0s}\n");
+    let (nginx, site) = (Nginx::start(), at_once.start());
+    let tunnel = site.tunnel("lab");
+    let mut connector = site.serve(&tunnel, &nginx.url());
+    connector.process.kill();
+    let start = Instant::now();
+    let failed = site
+        .visit("/discard")
+        .arg("--max-time")
+        .arg("30")
+        .arg("--data")
+        .arg("a=1")
+        .run();
+    assert!(failed.status == 502 || failed.status == 503, "{failed:?}");
+    deadline::until_true("all connections to be missed", deadline::STEP, || {
+        site.edge.metrics().sum("edge_tunnel_connections", &[]) < 0.5
+    });
+    let elapsed = start.elapsed();
+    assert!(site.edge.metrics().sum("edge_icmp_unreachable_total", &[]) >= 1.0);
+    assert!(elapsed < Duration::from_millis(4_500), "{elapsed:?}");
+}
+
 /// Nobody asks for anything, so the connector would say nothing to the new edge for up to 50 s. The edge
 /// tells it.
 fn an_edge_that_was_killed_tells_its_idle_connectors(io: IoMode) {
@@ -387,6 +414,7 @@ fn a_connection_is_restarted_on_request(io: IoMode) {
 }
 
 adit_tests::in_both_modes!(
+    a_killed_connector_is_found_by_what_its_host_says,
     an_edge_that_was_killed_tells_its_idle_connectors,
     a_request_moves_on_when_its_replica_dies,
     a_killed_replica_is_left_at_once,

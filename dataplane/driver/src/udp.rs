@@ -9,6 +9,7 @@
 //!
 //! Does not: know QUIC beyond the byte of the connection id that names a core (see [`bind_group`]).
 
+pub(crate) mod errors;
 pub(crate) mod portable;
 
 use std::io;
@@ -17,6 +18,8 @@ use std::task::{Context, Poll};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use quinn_udp::{EcnCodepoint, UdpSocketState};
+
+pub(crate) use errors::Unreachable;
 
 use crate::kernel::IoMode;
 use crate::ring;
@@ -48,6 +51,8 @@ pub(crate) struct UdpCounts {
     pub(crate) truncated: u64,
     /// Sends the kernel refused; QUIC recovers them as loss.
     pub(crate) send_errors: u64,
+    /// Calls that failed to say that the error queue has something.
+    pub(crate) errors_queued: u64,
 }
 
 /// The UDP socket of one core.
@@ -55,6 +60,8 @@ pub(crate) struct Udp {
     backend: Backend,
     send_state: UdpSocketState,
     counts: UdpCounts,
+    /// [`UdpCounts::errors_queued`] when the queue was last read to its end.
+    errors_read: u64,
 }
 
 enum Backend {
@@ -75,6 +82,7 @@ impl Udp {
     /// Takes over `socket` with the chosen back-end. Must run inside the core's runtime.
     pub(crate) fn new(socket: UdpSocket, io: IoMode) -> io::Result<Self> {
         let send_state = UdpSocketState::new((&socket).into())?;
+        errors::enable(&socket);
         let backend = match io {
             IoMode::Uring => Backend::Ring(Box::new(ring::udp::RingUdp::new(socket)?)),
             IoMode::Portable => Backend::Portable(portable::PortableUdp::new(socket)?),
@@ -83,6 +91,7 @@ impl Udp {
             backend,
             send_state,
             counts: UdpCounts::default(),
+            errors_read: 0,
         })
     }
 
@@ -90,7 +99,7 @@ impl Udp {
     pub(crate) fn receive(&mut self, sink: &mut dyn FnMut(Batch<'_>)) -> bool {
         match &mut self.backend {
             Backend::Ring(ring) => ring.receive(&mut self.counts, sink),
-            Backend::Portable(portable) => portable.receive(&self.send_state, sink),
+            Backend::Portable(portable) => portable.receive(&self.send_state, &mut self.counts, sink),
         }
     }
 
@@ -111,7 +120,13 @@ impl Udp {
             segment_size: transmit.segment_size,
             src_ip: transmit.src_ip,
         };
-        match self.send_state.try_send(self.socket().into(), &transmit) {
+        let mut sent = self.send_state.try_send(self.socket().into(), &transmit);
+        if sent.as_ref().is_err_and(errors::is_queued) {
+            // Of an earlier datagram, most likely of another peer's.
+            self.counts.errors_queued += 1;
+            sent = self.send_state.try_send(self.socket().into(), &transmit);
+        }
+        match sent {
             Ok(()) => Sent::Done,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Blocked,
             Err(error) => {
@@ -121,6 +136,20 @@ impl Udp {
                 Sent::Done
             }
         }
+    }
+
+    /// Passes what the network says of peers to `sink`; returns whether more may be waiting. Bounded per
+    /// call, and nothing but a comparison while the kernel has nothing to say.
+    pub(crate) fn unreachable(&mut self, sink: &mut dyn FnMut(SocketAddr, Unreachable)) -> bool {
+        let queued = self.counts.errors_queued;
+        if queued == self.errors_read {
+            return false;
+        }
+        let has_more = errors::read(self.socket(), sink);
+        if !has_more {
+            self.errors_read = queued;
+        }
+        has_more
     }
 
     /// Waits until the socket takes another datagram. Registers only for this wait, so that the core is

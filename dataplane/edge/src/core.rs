@@ -260,6 +260,8 @@ impl Listening {
         };
         let endpoint = Endpoint::listen(sockets.tunnel, shared.quic.clone(), options)?;
         let tunnels = core.tunnels.clone();
+        let others = tunnels.clone();
+        endpoint.set_unreachable_sink(move |peer, is_port| others.pass_unreachable(peer, is_port));
         endpoint.set_stray_sink(move |owner, packet| tunnels.pass_stray(owner, packet));
         Ok(Self {
             endpoint,
@@ -345,6 +347,7 @@ async fn copy_gauges(core: Rc<Core>, endpoint: Endpoint, windows: Arc<WindowBudg
         metrics.handshakes_refused.set(stats.refused);
         metrics.quic_retries_sent.set(stats.retries_sent);
         metrics.quic_resets_sent.set(stats.resets_sent);
+        metrics.icmp_unreachable.set(stats.unreachable);
         metrics.udp_datagrams_received.set(stats.datagrams_received);
         metrics.udp_sends.set(stats.transmits_sent);
         metrics.udp_send_errors.set(stats.send_errors);

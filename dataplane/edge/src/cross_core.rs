@@ -2,11 +2,12 @@
 //! one another.
 //!
 //! An exchange whose visitor is on core A and whose connection lives on core B crosses by two pipes under
-//! credit. B opens the stream and copies nothing: the same `Bytes` travel from QUIC to the visitor's socket. Over HTTP/2
-//! even an exchange of B itself travels by pipes.
+//! credit. B opens the stream and copies nothing: the same `Bytes` travel from QUIC to the visitor's socket.
+//! Over HTTP/2 even an exchange of B itself travels by pipes.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -50,6 +51,8 @@ pub(crate) enum CoreMessage {
     },
     /// A QUIC datagram that the kernel delivered to the wrong core.
     Stray(StrayPacket),
+    /// The network says that a connector is not there; see [`quic::Endpoint::handle_unreachable`].
+    Unreachable { peer: SocketAddr, is_port: bool },
     /// Control wants connections closed.
     Disconnect {
         tunnel: TunnelId,
@@ -83,6 +86,7 @@ pub(crate) async fn run(
                     spawn_local(carry(connection, request, response));
                 }
                 CoreMessage::Stray(packet) => endpoint.handle_stray(packet),
+                CoreMessage::Unreachable { peer, is_port } => endpoint.handle_unreachable(peer, is_port),
                 CoreMessage::Disconnect {
                     tunnel,
                     connector,

@@ -130,6 +130,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) handshakes_refused: Counter,
     pub(crate) quic_retries_sent: Counter,
     pub(crate) quic_resets_sent: Counter,
+    pub(crate) icmp_unreachable: Counter,
     pub(crate) udp_datagrams_received: Counter,
     pub(crate) udp_sends: Counter,
     pub(crate) udp_send_errors: Counter,

@@ -1,14 +1,15 @@
-//! The connectors that an edge has connections with over QUIC, kept on its disk, so that an edge that was killed tells them
-//! when it starts anew.
+//! The connectors that an edge has connections with over QUIC, kept on its disk, so that an edge that was
+//! killed tells them when it starts anew.
 //!
 //! ```text
 //! registered ─► Known ─► peers.json within a second ─► killed, started ─► a stateless reset to each ─► they dial at once
 //! ```
-//! A connector of ours is silent while nobody asks for anything, so it would notice by its next PING only. A reset is heeded by
-//! nobody but the peer of that very connection, and one that comes to a stranger is dropped as noise.
+//! A connector of ours is silent while nobody asks for anything, so it would notice by its next PING only. A
+//! reset is heeded by nobody but the peer of that very connection, and one that comes to a stranger is
+//! dropped as noise.
 //!
-//! What is not covered: a connector that has changed its connection id since (it has moved by itself), and an address of this
-//! host other than the one that the kernel chooses for the way back.
+//! What is not covered: a connector that has changed its connection id since (it has moved by itself), and an
+//! address of this host other than the one that the kernel chooses for the way back.
 //!
 //! Does not: make resets ([`ResetKey`] does) or keep the key (`run/reset_key.rs` does).
 
@@ -146,7 +147,8 @@ impl Drop for Known {
     }
 }
 
-/// The connections that the process before this one had when it ended without a word. One that ends properly leaves none.
+/// The connections that the process before this one had when it ended without a word. One that ends properly
+/// leaves none.
 pub(crate) struct Forgotten(Vec<Peer>);
 
 impl Forgotten {
@@ -181,8 +183,10 @@ impl Forgotten {
         );
         for burst in self.0.chunks(BURST) {
             for peer in burst {
-                // One that is lost, or refused by the kernel, leaves a connector that notices by silence.
-                if let Err(error) = socket.send_to(&key.reset(&peer.id), peer.address) {
+                let send = || socket.send_to(&key.reset(&peer.id), peer.address);
+                // A call may fail for what the network says of an earlier peer. A reset that is lost all the
+                // same leaves a connector that notices by silence.
+                if let Err(error) = send().or_else(|_| send()) {
                     tracing::debug!(address = %peer.address, %error, "reset not sent");
                 }
             }

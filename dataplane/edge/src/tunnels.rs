@@ -21,7 +21,6 @@ use std::time::Duration;
 use adit_driver::core::{CoreContext, CoreId};
 use adit_driver::mailbox;
 use adit_driver::pipe::{PipeReader, PipeWriter, pipe};
-use adit_driver::quic;
 use adit_driver::time::{now, timeout_at};
 use adit_proto::directory::{Directory, Live, Slot};
 use adit_proto::ejection::{self, Ejections, Standing, Trier};
@@ -166,8 +165,8 @@ impl Tunnels {
         self.routes.borrow().tunnel(host)
     }
 
-    /// Picks a connection for one attempt of an exchange; one that is late with an answer only if `doubted` will do. The
-    /// attempt may be a `trier` of a replica that was left out.
+    /// Picks a connection for one attempt of an exchange; one that is late with an answer only if `doubted`
+    /// will do. The attempt may be a `trier` of a replica that was left out.
     pub(crate) fn choose(
         &self,
         tunnel: TunnelId,
@@ -339,7 +338,8 @@ impl Tunnels {
                 let tunnel = live.slot.tunnel;
                 let loser = self.directory.borrow_mut().join(live);
                 self.absences.borrow_mut().end(tunnel);
-                // One that is draining ends by itself: a connector that moves to another transport lets it finish.
+                // One that is draining ends by itself: a connector that moves to another transport lets it
+                // finish.
                 if let Some(loser) = loser.filter(|loser| !loser.is_draining) {
                     self.close_here(loser.id, "replaced by a newer connection");
                 }
@@ -360,7 +360,8 @@ impl Tunnels {
             CoreNews::Doubted(id) => {
                 let doubted = self.directory.borrow_mut().doubt(id, true);
                 if let Some(slot) = doubted {
-                    // What keeps one connection of a replica from answering may have hit the others, which nobody asks.
+                    // What keeps one connection of a replica from answering may have hit the others, which
+                    // nobody asks.
                     self.check_here(slot.tunnel, slot.connector);
                     self.miss(slot.tunnel);
                     self.doubts.notify_waiters();
@@ -434,14 +435,6 @@ impl Tunnels {
     /// Connections that live on this core.
     pub(crate) fn count_here(&self) -> usize {
         self.here.borrow().len()
-    }
-
-    /// Hands a datagram to the core it is meant for.
-    pub(crate) fn pass_stray(&self, core: CoreId, packet: quic::StrayPacket) {
-        if let Some(owner) = self.cores.get(usize::from(core.0)) {
-            // A full mailbox drops it, as a full socket would; QUIC sends it again.
-            let _ = owner.try_send(CoreMessage::Stray(packet));
-        }
     }
 
     /// Expects a tunnel back if it has no connection any more that takes exchanges.

@@ -23,7 +23,7 @@ use super::reset::ResetId;
 use super::settings::Lasting;
 use super::stream::{RecvStream, SendStream};
 use super::waiting::{Place, Queue};
-use super::watch::{Verdict, Watch};
+use super::watch::Watch;
 
 mod credit;
 mod doubt;
@@ -358,23 +358,8 @@ impl ConnectionCell {
             return;
         }
         let has_exchange = state.exchange_halves > 0;
-        match state.watch.handle_timeout(now, has_exchange) {
-            Verdict::Nothing => {}
-            Verdict::Ping => state.proto.ping(),
-            Verdict::Doubt => {
-                state.proto.ping();
-                state.doubts += 1;
-                state.waiters.doubted.wake_all();
-            }
-            Verdict::Lost => {
-                state.end_half_open(endpoint);
-                state.fail(ConnectionError::silent());
-                let is_worth_asking = state.proto.side().is_server() && state.watch.linger();
-                if !is_worth_asking {
-                    state.give_up(now);
-                }
-            }
-        }
+        let verdict = state.watch.handle_timeout(now, has_exchange);
+        self.obey(verdict, now, &mut state, endpoint);
     }
 
     /// Moves events between quinn-proto's endpoint and connection and wakes whoever waits for them.

@@ -37,6 +37,10 @@ pub(crate) const HALF_OPEN_MAX: usize = 2_048;
 pub(crate) const ACCEPT_QUEUE_MAX: usize = 1_024;
 /// Datagrams from other cores that wait for the pump.
 pub const STRAYS_MAX: usize = 4_096;
+/// Words of the network about peers that one core heeds within [`UNREACHABLE_INTERVAL`]; the rest is only
+/// counted.
+const UNREACHABLE_MAX: u32 = 256;
+const UNREACHABLE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// Connections of one core; more are refused.
 pub(crate) const CONNECTIONS_MAX: usize = 65_536;
 
@@ -97,6 +101,8 @@ pub struct EndpointStats {
     pub retries_sent: u64,
     /// Stateless resets sent to peers of connections that nobody here knows.
     pub resets_sent: u64,
+    /// Times that the network said of a peer that it is not there.
+    pub unreachable: u64,
     /// Handshakes refused at a limit.
     pub refused: u64,
     /// Batches dropped because they did not fit a receive buffer.
@@ -120,6 +126,8 @@ pub enum DialError {
 #[derive(Clone)]
 pub struct Endpoint(pub(crate) Rc<EndpointCell>);
 
+pub(crate) type UnreachableSink = Box<dyn Fn(SocketAddr, bool)>;
+
 pub(crate) type StraySink = Box<dyn Fn(CoreId, StrayPacket)>;
 
 pub(crate) struct EndpointCell {
@@ -133,6 +141,8 @@ pub(crate) struct EndpointCell {
     pump: Cell<Option<Waker>>,
     pub(crate) stats: Cell<EndpointStats>,
     pub(crate) stray_sink: RefCell<Option<StraySink>>,
+    pub(crate) unreachable_sink: RefCell<Option<UnreachableSink>>,
+    heeded: Cell<Heeding>,
 }
 
 pub(crate) struct EndpointState {
@@ -186,6 +196,8 @@ impl Endpoint {
             pump: Cell::default(),
             stats: Cell::default(),
             stray_sink: RefCell::default(),
+            unreachable_sink: RefCell::default(),
+            heeded: Cell::default(),
         });
         // Owned by the core: the pump ends with the process, and it alone keeps the socket open.
         tokio::task::spawn_local(pump::run(cell.clone(), io));
@@ -278,6 +290,17 @@ impl Endpoint {
         *self.0.stray_sink.borrow_mut() = Some(Box::new(sink));
     }
 
+    /// Sets who tells the other cores of a listener that the network says a peer is not there.
+    pub fn set_unreachable_sink(&self, sink: impl Fn(SocketAddr, bool) + 'static) {
+        *self.0.unreachable_sink.borrow_mut() = Some(Box::new(sink));
+    }
+
+    /// Another core has heard that a peer is not there: `is_port` if nobody is at its port, else there is no
+    /// way to it.
+    pub fn handle_unreachable(&self, peer: SocketAddr, is_port: bool) {
+        self.0.unreachable(peer, is_port, Instant::now());
+    }
+
     /// Takes a datagram that another core received for us; above [`STRAYS_MAX`] waiting ones it is lost,
     /// as on a full socket.
     pub fn handle_stray(&self, packet: StrayPacket) {
@@ -329,10 +352,56 @@ pub fn endpoint_config(options: &EndpointOptions) -> EndpointConfig {
     config
 }
 
+/// How many words of the network were heeded in a second.
+#[derive(Clone, Copy, Default)]
+struct Heeding {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Heeding {
+    fn one_more(self, now: Instant) -> Option<Self> {
+        let is_same = self
+            .since
+            .is_some_and(|since| now.saturating_duration_since(since) < UNREACHABLE_INTERVAL);
+        if !is_same {
+            return Some(Self {
+                since: Some(now),
+                count: 1,
+            });
+        }
+        (self.count < UNREACHABLE_MAX).then_some(Self {
+            count: self.count + 1,
+            ..self
+        })
+    }
+}
+
 impl EndpointCell {
     pub(crate) fn wake_pump(&self) {
         if let Some(waker) = self.pump.take() {
             waker.wake();
+        }
+    }
+
+    /// Has connections to `peer` ask whether it is there. Looks at every connection, so only so often a
+    /// second.
+    pub(crate) fn unreachable(&self, peer: SocketAddr, is_port: bool, now: Instant) {
+        let Some(heeded) = self.heeded.get().one_more(now) else {
+            return;
+        };
+        self.heeded.set(heeded);
+        let mut state = self.state.borrow_mut();
+        let is_meant = |cell: &&Rc<ConnectionCell>| cell.state.borrow().proto.remote_address() == peer;
+        let meant: Vec<_> = state
+            .connections
+            .iter()
+            .flatten()
+            .filter(is_meant)
+            .cloned()
+            .collect();
+        for cell in meant {
+            cell.unreachable(now, is_port, &mut state);
         }
     }
 

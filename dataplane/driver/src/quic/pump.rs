@@ -21,7 +21,7 @@ use super::endpoint::{
 use super::reset::is_reset_of;
 use crate::kernel::IoMode;
 use crate::time;
-use crate::udp::{Batch, Sent, Udp};
+use crate::udp::{Batch, Sent, Udp, Unreachable};
 
 /// Sends of one connection per turn, each of up to 64 KiB, so that it cannot starve the others.
 const TRANSMITS_PER_TURN_MAX: usize = 8;
@@ -75,6 +75,7 @@ pub(crate) async fn run(cell: Rc<EndpointCell>, io: Udp) {
         }
         pump.answer().await;
         has_more |= pump.transmit().await;
+        has_more |= pump.heed_network(now);
         pump.copy_counts();
         if has_more {
             turn(pump.cell.context.io).await;
@@ -110,6 +111,23 @@ impl Pump {
         }
         has_more |= !state.strays.is_empty();
         has_more
+    }
+
+    /// Takes note of peers that the network says are not there; returns whether there may be more of them.
+    fn heed_network(&mut self, now: Instant) -> bool {
+        let Self { cell, io, .. } = self;
+        io.unreachable(&mut |peer, what| {
+            let is_port = what == Unreachable::Port;
+            cell.count(|stats| stats.unreachable += 1);
+            cell.unreachable(peer, is_port, now);
+            // The kernel tells any one socket of those that share the port.
+            if cell.is_listening
+                && cell.context.count > 1
+                && let Some(sink) = &*cell.unreachable_sink.borrow()
+            {
+                sink(peer, is_port);
+            }
+        })
     }
 
     fn expire(&mut self, now: Instant) {

@@ -8,6 +8,10 @@
 //!           neither: silence is welcome; a dialling side may PING by the clock, which asks
 //! lingering lost to its tasks, PINGs go on; heard again: the peer is told that it is over
 //! ```
+//! What the network says (ICMP) is no proof, but a reason to ask at once. What it says of a question is
+//! doubted. A peer is lost after a fifth of `silence_max` if it is silent and nobody was at its port three
+//! times.
+//!
 //! *Late* is measured by the round trip: the peer had the time to answer the question and QUIC's first
 //! repetitions of it. A near peer is doubted after a fifth of a second. Anything heard ends the doubt.
 //!
@@ -32,6 +36,9 @@ const LATE_TIMEOUTS: u32 = 3;
 
 /// An answer is not late before: processes stop for that long on a busy machine.
 const LATE_MIN: Duration = Duration::from_millis(200);
+
+/// Answers of the network that nobody is at the peer's port, after which a fifth of the silence is enough.
+const REFUSALS: u32 = 3;
 
 /// How long a peer may hold an acknowledgement back (RFC 9000 §18.2, the default of `max_ack_delay`).
 const ACK_DELAY: Duration = Duration::from_millis(25);
@@ -63,6 +70,8 @@ pub struct Watch {
     /// A PING by the clock was sent then, and nothing else is to be acknowledged.
     pinged_alone_at: Option<Instant>,
     is_in_doubt: bool,
+    /// How often the network said since the first question that nobody is at the peer's port.
+    refusals: u32,
     /// Smoothed round trip.
     rtt: Duration,
     /// When to look again. It stays while what it is for moves away, so that a busy connection does not
@@ -105,6 +114,7 @@ impl Watch {
             probed_at: None,
             pinged_alone_at: None,
             is_in_doubt: false,
+            refusals: 0,
             rtt: silence_max,
             look_at: None,
         }
@@ -157,6 +167,7 @@ impl Watch {
             self.probed_at = None;
             self.pinged_alone_at = None;
             self.is_in_doubt = false;
+            self.refusals = 0;
         }
         let before = std::mem::replace(&mut self.frames_asking, asking);
         if before != asking {
@@ -165,6 +176,25 @@ impl Watch {
             self.asked_at.get_or_insert(now);
         }
         is_heard
+    }
+
+    /// The network says that the peer is not there. With `is_port` its host has nobody at the port, else
+    /// there is no way to it.
+    pub fn unreachable(&mut self, now: Instant, is_port: bool) -> Verdict {
+        if self.mode == Mode::Lingering {
+            return Verdict::Nothing;
+        }
+        if self.asked_at.is_none() {
+            // About something that wants no answer.
+            return Verdict::Ping;
+        }
+        self.refusals += u32::from(is_port);
+        if self.is_in_doubt {
+            return Verdict::Nothing;
+        }
+        self.probed_at = Some(now);
+        self.is_in_doubt = true;
+        Verdict::Doubt
     }
 
     /// Until when QUIC's own timers are not worth a wakeup: they only wait for the answer to a lone PING.
@@ -252,7 +282,11 @@ impl Watch {
             // QUIC's idle timeout ends it.
             Mode::Lingering => return None,
         };
-        since.map(|since| since + self.silence_max)
+        let patience = match self.refusals >= REFUSALS && self.asked_at.is_some() {
+            true => self.silence_max / PROBES,
+            false => self.silence_max,
+        };
+        since.map(|since| since + patience)
     }
 
     /// When an answer becomes late.

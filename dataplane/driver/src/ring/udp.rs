@@ -84,6 +84,9 @@ impl RingUdp {
         if !cqueue::more(arrival.flags) {
             self.is_armed = false;
         }
+        // The socket has an error to tell, or the buffers are used up, for which a look costs one system
+        // call.
+        counts.errors_queued += u64::from(arrival.result < 0 && arrival.result != -libc::ENOBUFS);
         let Some(index) = cqueue::buffer_select(arrival.flags) else {
             return;
         };

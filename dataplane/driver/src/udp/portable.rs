@@ -10,7 +10,7 @@ use quinn_udp::{RecvMeta, UdpSocketState};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::Batch;
+use super::{Batch, UdpCounts, errors};
 use crate::ring;
 
 /// Batches of one recvmmsg call. Eight buffers measured as fast as 32 and fit the second-level cache.
@@ -45,7 +45,12 @@ impl PortableUdp {
         Poll::Ready(())
     }
 
-    pub(crate) fn receive(&mut self, state: &UdpSocketState, sink: &mut dyn FnMut(Batch<'_>)) -> bool {
+    pub(crate) fn receive(
+        &mut self,
+        state: &UdpSocketState,
+        counts: &mut UdpCounts,
+        sink: &mut dyn FnMut(Batch<'_>),
+    ) -> bool {
         let mut metas = [RecvMeta::default(); BUFFERS];
         let received = {
             let mut chunks = self.memory.chunks_exact_mut(BUFFER_BYTES);
@@ -55,7 +60,15 @@ impl PortableUdp {
                 state.recv(socket.into(), &mut slices, &mut metas)
             })
         };
-        let Ok(count) = received else { return false };
+        let count = match received {
+            Ok(count) => count,
+            Err(error) => {
+                let is_queued = errors::is_queued(&error);
+                counts.errors_queued += u64::from(is_queued);
+                // Datagrams may wait behind it.
+                return is_queued;
+            }
+        };
         for (meta, chunk) in metas
             .iter()
             .zip(self.memory.chunks_exact(BUFFER_BYTES))

@@ -252,6 +252,12 @@ const PER_CORE: &[PerCore] = &[
         |m| &m.quic_resets_sent,
     ),
     (
+        "edge_icmp_unreachable_total",
+        C,
+        "Times the network said of a connector that its port or the way to it is not there, which makes the edge ask.",
+        |m| &m.icmp_unreachable,
+    ),
+    (
         "edge_tunnel_doubts_total",
         C,
         "Times a connector was late with an answer, so that its connection got no new exchange.",

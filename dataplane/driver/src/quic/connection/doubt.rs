@@ -1,8 +1,12 @@
 //! What tasks learn of a peer that is late with an answer.
 
+use std::rc::Rc;
 use std::time::Instant;
 
-use super::{Connection, ConnectionState};
+use super::super::endpoint::EndpointState;
+use super::super::outcome::ConnectionError;
+use super::super::watch::Verdict;
+use super::{Connection, ConnectionCell, ConnectionState};
 
 impl Connection {
     /// Waits until the peer is late with an answer, or sees us at a new address: its connections on other
@@ -34,6 +38,46 @@ impl Connection {
                 return;
             }
             rung.await;
+        }
+    }
+}
+
+impl ConnectionCell {
+    /// The network says that the peer is not there.
+    pub(crate) fn unreachable(self: &Rc<Self>, now: Instant, is_port: bool, endpoint: &mut EndpointState) {
+        let mut state = self.state.borrow_mut();
+        if state.error.is_some() || state.proto.is_closed() {
+            return;
+        }
+        let verdict = state.watch.unreachable(now, is_port);
+        self.obey(verdict, now, &mut state, endpoint);
+        drop(state);
+        self.touch();
+    }
+
+    pub(super) fn obey(
+        &self,
+        verdict: Verdict,
+        now: Instant,
+        state: &mut ConnectionState,
+        endpoint: &mut EndpointState,
+    ) {
+        match verdict {
+            Verdict::Nothing => {}
+            Verdict::Ping => state.proto.ping(),
+            Verdict::Doubt => {
+                state.proto.ping();
+                state.doubts += 1;
+                state.waiters.doubted.wake_all();
+            }
+            Verdict::Lost => {
+                state.end_half_open(endpoint);
+                state.fail(ConnectionError::silent());
+                let is_worth_asking = state.proto.side().is_server() && state.watch.linger();
+                if !is_worth_asking {
+                    state.give_up(now);
+                }
+            }
         }
     }
 }

@@ -4,6 +4,55 @@ use super::*;
 
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
+#[test]
+fn what_the_network_says_of_a_question_is_doubted_at_once_and_believed_after_a_fifth_of_the_silence() {
+    let mut lab = Lab::patient();
+    let at = lab.at(0.5);
+    assert_eq!(
+        lab.watch.unreachable(at, true),
+        Verdict::Ping,
+        "nothing was asked"
+    );
+    lab.asks(1.0);
+    let at = lab.at(1.01);
+    assert_eq!(lab.watch.unreachable(at, true), Verdict::Doubt);
+    assert!(lab.watch.is_in_doubt());
+    for _ in 0..2 {
+        assert_eq!(lab.watch.unreachable(at, true), Verdict::Nothing);
+    }
+    let lost = lab.verdict();
+    assert_eq!(lost, (2.0, Verdict::Lost));
+}
+
+#[test]
+fn a_peer_that_is_heard_is_not_lost_whatever_the_network_says() {
+    let mut lab = Lab::patient();
+    lab.asks(1.0);
+    let at = lab.at(1.01);
+    for _ in 0..5 {
+        lab.watch.unreachable(at, true);
+    }
+    assert!(lab.hears(1.02) && !lab.watch.is_in_doubt());
+    lab.asks(1.5);
+    assert_eq!(
+        lab.verdict().1,
+        Verdict::Doubt,
+        "what was said before is forgotten"
+    );
+}
+
+#[test]
+fn a_way_that_is_not_there_is_a_reason_to_doubt_and_not_to_give_up_sooner() {
+    let mut lab = Lab::patient();
+    lab.asks(1.0);
+    let at = lab.at(1.01);
+    for _ in 0..5 {
+        lab.watch.unreachable(at, false);
+    }
+    assert!(lab.watch.is_in_doubt());
+    assert_eq!(lab.verdict().1, Verdict::Ping);
+}
+
 /// A watch at work, with a clock in seconds.
 struct Lab {
     watch: Watch,
