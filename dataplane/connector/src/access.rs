@@ -4,7 +4,8 @@
 //! Cf-Access-Jwt-Assertion ─► signed by a key of certsUrl? ─► issuer, time, audience? ─► to the origin
 //!                             └ unknown key: fetch the keys once more   └ no to any: 403
 //! ```
-//! Whatever goes wrong, a token that could not be verified is refused. Each core keeps its own copy of the keys.
+//! Whatever goes wrong, a token that could not be verified is refused. Each core keeps its own copy of the
+//! keys.
 //!
 //! Source: cloudflared `ingress/middleware/jwtvalidator.go`; RFC 7515, RFC 7517, RFC 7519.
 

@@ -143,7 +143,8 @@ impl Config {
         Self::usable(&file, flags)
     }
 
-    /// Checks a text as if it stood in `file`, together with `flags`. Does not open the certificates it names.
+    /// Checks a text as if it stood in `file`, together with `flags`. Does not open the certificates it
+    /// names.
     ///
     /// # Errors
     /// As [`Config::resolve`].
@@ -220,8 +221,8 @@ impl Config {
         })
     }
 
-    /// Looks into what is otherwise read by [`run`](crate::run) only, and refuses what it would only warn about
-    /// although it is a slip.
+    /// Checks what only [`run`](crate::run) reads otherwise. Refuses a slip about which `run` would only
+    /// warn.
     ///
     /// # Errors
     /// [`ConfigError`].

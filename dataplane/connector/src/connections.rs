@@ -7,9 +7,9 @@
 //!            ── Command::Drain ───────► unregister ─► finish what runs ─► close
 //!            ◄─ Event::Ended ─────────────────────────────────────────────────┘
 //! ```
-//! An attempt over another transport may run beside a slot's connection, which leaves when that one is about to
-//! register. Slot i lives on core i modulo the number of cores for as long as the process runs; its connection, its
-//! exchanges and their origin connections never leave that core.
+//! An attempt over another transport may run beside a slot's connection, which leaves when the attempt is
+//! about to register. Slot i lives on core i modulo the number of cores for as long as the process runs. Its
+//! connection, its exchanges and their origin connections never leave that core.
 //!
 //! Does not: decide when and where to dial (`adit_proto::supervisor` does), know what an exchange carries.
 
@@ -52,8 +52,8 @@ use tether::Tether;
 /// What the edge's certificate must be for, whatever its address (docs/protocol/transport-quic.md §2).
 const SERVER_NAME: &str = "quic.cftunnel.com";
 
-/// Interval of PINGs to an edge that is not ours. Such edges are known to expect one within 5 s, and lost packets
-/// must not use that up.
+/// Interval of PINGs to an edge that is not ours. Such edges expect one within 5 s, and lost packets must not
+/// use that time up.
 const STOCK_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// How long an edge that is not ours is spoken to like one at once, without a first handshake in vain.
@@ -254,7 +254,8 @@ impl Core {
         endpoint.dial(&self.quic_stock, address, SERVER_NAME).await
     }
 
-    /// Tells the supervisor. Its mailbox has room for three events per attempt, and an attempt has no more at once.
+    /// Tells the supervisor. Its mailbox has room for three events per attempt, and an attempt never has more
+    /// at once.
     fn tell(&self, event: Event) {
         if self.events.try_send(event).is_err() {
             tracing::error!("the supervisor does not listen");

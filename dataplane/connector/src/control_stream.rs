@@ -1,7 +1,8 @@
 //! The connector's end of a control stream: registers the connection, tells what it serves, leaves.
 //!
-//! The stream is the first one of a QUIC connection, or the one an edge opens over HTTP/2, and carries Cap'n Proto RPC from its first byte. Bootstrap
-//! and registration leave in one flight: the call is pipelined on the bootstrap's answer.
+//! The stream is the first one of a QUIC connection, or the one an edge opens over HTTP/2. It carries Cap'n
+//! Proto RPC from its first byte. Bootstrap and registration leave in one flight: the call is pipelined on
+//! the bootstrap's answer.
 //!
 //! Source: docs/protocol/rpc.md §2, §5, §6; cloudflared `tunnelrpc/registration_client.go`.
 

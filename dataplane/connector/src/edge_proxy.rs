@@ -68,7 +68,8 @@ impl EdgeProxy {
         }
     }
 
-    /// The proxy of `HTTPS_PROXY`, with the exceptions of `NO_PROXY`. This machine is always reached directly.
+    /// The proxy of `HTTPS_PROXY`, with the exceptions of `NO_PROXY`. This machine is always reached
+    /// directly.
     pub fn of_environment(proxy: Proxy, no_proxy: Option<&str>) -> Self {
         Self {
             proxy,

@@ -71,7 +71,8 @@ impl EdgeKind {
         }
     }
 
-    /// What an edge may be told of how far a request has come: a stock one gets no other bytes than from a stock connector.
+    /// What an edge may be told of how far a request has come. A stock edge gets no other bytes than from a
+    /// stock connector.
     pub(crate) fn told(self, reach: Reach) -> Reach {
         match self {
             Self::Ours => reach,

@@ -5,8 +5,8 @@
 //!   │       │        └ failed: an answer that says so     └ origin broke off: reset
 //!   └ unreadable: reset
 //! ```
-//! What these are on the wire is in [`edge_stream`](crate::edge_stream), and how a head is read depends on the
-//! transport; between the two, an exchange is the same over both.
+//! [`edge_stream`](crate::edge_stream) has what these are on the wire. How a head is read depends on the
+//! transport. Everything between is the same over both.
 //!
 //! Bodies pass chunk by chunk and are never collected: a chunk is read from one side only after the other
 //! has taken the one before. An edge that resets or stops the stream cancels the request at the origin.

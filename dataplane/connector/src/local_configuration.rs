@@ -1,7 +1,7 @@
 //! The configuration as others read it: what an edge is told of a local one, and what `/config` shows.
 //!
-//! Durations are whole seconds, as in configurations pushed by an edge. Values of headers that requests get are often
-//! credentials for the origin: only their names leave this process.
+//! Durations are whole seconds, as in configurations pushed by an edge. Values of headers that requests get
+//! are often credentials for the origin, so only their names leave this process.
 //!
 //! Source: cloudflared `ingress/config.go`, `orchestration/orchestrator.go`.
 

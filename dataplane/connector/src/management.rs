@@ -6,8 +6,8 @@
 //! | `/host_details` | connector id, host name and the local address towards the network, as JSON |
 //! | `/logs` | a WebSocket that streams log lines ([`session`]) |
 //!
-//! It answers requests whose host is `management-hostname`, ahead of the ingress rules. Every request brings a
-//! token, which is only read here: the edge has verified it ([`token`]).
+//! It answers requests whose host is `management-hostname`, ahead of the ingress rules. Every request brings
+//! a token, which is only read here: the edge has verified it ([`token`]).
 //!
 //! Source: cloudflared `management/service.go`, `management/middleware.go`.
 
@@ -128,7 +128,8 @@ impl Management {
     }
 }
 
-/// The local address of the way to `address`. Connecting a datagram socket asks the routing table and sends nothing.
+/// The local address from which `address` would be reached. Connecting a datagram socket asks the routing
+/// table and sends nothing.
 async fn address_towards(address: SocketAddr) -> Option<IpAddr> {
     let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(any).await.ok()?;

@@ -2,7 +2,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/ready` | 200 with one registered connection or more and no rule whose origin is down by its checks, else 503 |
+//! | `/ready` | 200 with a registered connection and no rule whose origin is down by its checks, else 503 |
 //! | `/healthcheck` | `OK` |
 //! | `/metrics` | counters in Prometheus' text format ([`exposition`]) |
 //! | `/config` | the ingress in force, as JSON |
@@ -173,7 +173,8 @@ fn respond(view: &View, method: &Method, target: &str) -> Response<Full<Bytes>> 
     }
 }
 
-/// Ready with the connections that are wanted and while no rule's origin is down; `origins=ignore` looks at connections alone.
+/// Ready with the wanted connections and while no rule's origin is down. `origins=ignore` looks at
+/// connections alone.
 fn ready(view: &View, query: &str) -> Response<Full<Bytes>> {
     let status = view.status.borrow();
     let count = status.ready_count();

@@ -6,8 +6,8 @@
 //! The calling thread is the service thread: signals, the supervisor and the metrics server live on it, in
 //! one small runtime. Cores get the supervisor's orders by mailbox and answer by one.
 //!
-//! A first SIGINT or SIGTERM drains, a second one ends at once; SIGHUP reads the configuration file again. When [`run`] has returned, core threads are
-//! parked and the process ends by `std::process::exit`.
+//! A first SIGINT or SIGTERM drains, a second one ends at once, SIGHUP reads the configuration file again.
+//! When [`run`] has returned, core threads are parked and the process ends by `std::process::exit`.
 
 use std::cell::RefCell;
 use std::io;
@@ -105,7 +105,8 @@ pub enum ConnectorError {
     Interrupted,
 }
 
-/// Runs a connector until it is told to stop; lines that its logger pushes into `live_log` are what it streams.
+/// Runs a connector until it is told to stop. Its management service streams the lines that the logger pushes
+/// into `live_log`.
 ///
 /// # Errors
 /// [`ConnectorError`]; failures of connections are not among them, they are retried for ever.
@@ -194,8 +195,8 @@ async fn serve(
         failed = cores.finished() => failed.map_err(ConnectorError::from),
     };
     ended?;
-    // The service and with it every sender of commands is gone: cores leave when their last packet has. A connection
-    // that was replaced may still have exchanges, for which its own grace period has begun.
+    // The service is gone, and with it every sender of commands. Cores leave when their last packet has left.
+    // A connection that was replaced may still have exchanges, for which its own grace period has begun.
     let leaving = grace_period + FLUSH_TIME_MAX;
     if timeout(leaving, cores.finished()).await.is_err() {
         tracing::warn!("Cores did not flush in time");
@@ -235,7 +236,8 @@ fn spawn_cores(
     let mut commands = Vec::with_capacity(count);
     let mut parts = Vec::with_capacity(count);
     for metrics in metrics {
-        // A slot has at most two dials and drains waiting, and has doubts no faster than they are looked into.
+        // A slot has at most two dials and drains waiting. It has doubts no faster than somebody looks into
+        // them.
         let (sender, receiver) = mailbox(4 * SLOTS_MAX);
         commands.push(sender);
         parts.push(Some(CoreParts {

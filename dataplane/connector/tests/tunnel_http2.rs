@@ -1,5 +1,5 @@
-//! A whole connector against an edge of a few lines over HTTP/2, in both I/O modes: the edge is the client on the
-//! connection that the connector has dialled.
+//! A whole connector against an edge of a few lines over HTTP/2, in both I/O modes. The edge is the client on
+//! the connection that the connector has dialled.
 //!
 //! A process of its own, because the connector is stopped by a signal to the process.
 

@@ -205,7 +205,7 @@ impl Config {
         Self::parse(file, &text)
     }
 
-    /// Checks that what the configuration names can be used: CPUs are there, certificates are readable, fit their
+    /// Checks that what the configuration names can be used: CPUs exist; certificates are readable, fit their
     /// keys and have not expired.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! What a visitor sees when the origin's own answer cannot be had: status, code, request id.
 //!
-//! A small HTML page for people, JSON for API clients, chosen by `Accept`; for gRPC its own way to say it. Never an internal
-//! message.
+//! A small HTML page for people or JSON for API clients, chosen by `Accept`. For gRPC a status in gRPC's own
+//! form. Never an internal message.
 
 use std::time::SystemTime;
 
@@ -82,7 +82,8 @@ pub(crate) fn render(code: ErrorCode, id: RequestId, form: Form) -> Response<Pub
     response
 }
 
-/// The whole answer as HTTP/1.1 writes it, for a visitor whose request nobody has read. It ends the connection.
+/// The whole answer as HTTP/1.1 writes it, for a visitor whose request nobody has read. It ends the
+/// connection.
 pub(crate) fn whole(code: ErrorCode, id: RequestId, is_head: bool) -> Vec<u8> {
     let page = html(code, id);
     let (status, date) = (code.status(), httpdate::fmt_http_date(SystemTime::now()));

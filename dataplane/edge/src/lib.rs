@@ -1,7 +1,8 @@
 //! The edge: takes visitors' requests in and sends them down the tunnels that connectors opened.
 //!
 //! ```text
-//! visitor ─► public ─► exchange_task ─► tunnels ─► QUIC stream here, or pipes to the owning core or to tunnel_http2
+//! visitor ─► public ─► exchange_task ─► tunnels ─► QUIC stream here,
+//!                                                or pipes to the owning core or to tunnel_http2
 //! connector ─► (tunnel_http2 ─►) registration ─► tunnels            control ◄─► control_link ─► every core
 //! ```
 //! Everything but the service thread (`control_link`, `admin`, signals) lives on a core and is not `Send`.

@@ -3,10 +3,11 @@
 //! ```text
 //! https://HOSTNAME/logs?access_token=…&connector_id=…      HOSTNAME is `management.hostname`
 //!      └ token verified on the service thread ─► its tunnel ─► that replica, or any of the tunnel
-//!                                                  └ with the Host that connectors know: `management.connector-hostname`
+//!                                                  └ with the Host that connectors know:
+//!                                                    `management.connector-hostname`
 //! ```
-//! A connector believes whatever token it is shown, so nothing reaches it under that Host but by this way, whatever
-//! routes say. Tokens travel in the query: only over TLS, and never into the access log.
+//! A connector believes any token. So nothing reaches it under that Host but by this way, whatever routes
+//! say. Tokens travel in the query, so they pass only over TLS and never into the access log.
 
 use std::cell::Cell;
 
@@ -19,7 +20,8 @@ use http::Uri;
 use crate::config::Config;
 use crate::control_link::ServiceHandle;
 
-/// Tokens that one core has verified at once. Anybody may send some, and each costs the service thread a signature.
+/// Tokens of one core that are being verified at once. Anybody may send some, and each costs the service
+/// thread a signature.
 const CHECKS_MAX: usize = 4;
 
 /// `management:` of the configuration.

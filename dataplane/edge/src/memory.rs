@@ -1,8 +1,8 @@
 //! The memory budget of an edge process, as one core keeps it.
 //!
-//! Two bounds, both from `limits.memory`: the cores' shares bound what exchanges under way hold, and the kernel's count
-//! of resident memory bounds what the process has, whatever for. What the process had resident when it started is
-//! in nobody's share. Above either bound new exchanges are refused; those under way go on and give memory back.
+//! Two bounds, both from `limits.memory`. The cores' shares bound what exchanges under way hold. The kernel's
+//! count of resident memory bounds the whole process. What the process had resident when it started is in
+//! nobody's share. Above either bound new exchanges are refused; those under way go on and give memory back.
 //!
 //! The allocator keeps what was freed, which the kernel counts all the same: see [`give_back`].
 
@@ -20,8 +20,8 @@ const COUNT_AGE_MAX: Duration = Duration::from_millis(100);
 /// Longer than `/proc/self/status` is up to the line that is looked for.
 const STATUS_BYTES: usize = 4_096;
 
-/// Part of the budget that what is resident at the start may take from the shares: a budget that is hardly more than
-/// that is still one.
+/// The most of the budget that memory resident at the start may take from the shares. Even a budget that is
+/// hardly larger than that memory leaves something.
 const IDLE_PART_MAX: u64 = 2;
 
 /// Why nothing more is taken on.

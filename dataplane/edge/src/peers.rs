@@ -2,7 +2,8 @@
 //! killed tells them when it starts anew.
 //!
 //! ```text
-//! registered ─► Known ─► peers.json within a second ─► killed, started ─► a stateless reset to each ─► they dial at once
+//! registered ─► Known ─► peers.json within a second ─► killed, started ─► a stateless reset to each
+//!                                                                         └► they dial at once
 //! ```
 //! A connector of ours is silent while nobody asks for anything, so it would notice by its next PING only. A
 //! reset is heeded by nobody but the peer of that very connection, and one that comes to a stranger is

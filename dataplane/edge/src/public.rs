@@ -1,12 +1,13 @@
-//! The public side: where visitors come in, over HTTP/1.1 and HTTP/2, in clear and over TLS, and on raw ports.
+//! The public side: where visitors come in, over HTTP/1.1 and HTTP/2, in clear and over TLS, and on raw
+//! ports.
 //!
 //! ```text
 //! accept ─► [PROXY header] ─► [name in the ClientHello] ─► TLS, ALPN ─► HTTP/2 ─┐
 //!                         ├► first bytes ─► HTTP/1.1 ───────────────────────────┴► exchange_task per request
 //!                         └► raw port, or a name of passthrough ─► exchange_task::flow per connection
 //! ```
-//! Limits: visitors per core, time for a handshake and for a head, idle time, streams, resets and idle frames per HTTP/2
-//! connection, head size. Each has a counter or an error code.
+//! Limits: visitors per core, time for a handshake and for a head, idle time, streams, resets and idle frames
+//! per HTTP/2 connection, head size. Each has a counter or an error code.
 
 pub(crate) mod tls;
 pub(crate) mod listen;

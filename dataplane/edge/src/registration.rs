@@ -4,8 +4,8 @@
 //! handshake ─► first stream = control stream ─► registered ─► serving ─► unregistered ─► drained ─► closed
 //!                 └ 5 s without registration: closed        └ connection lost: forgotten
 //! ```
-//! Over QUIC the connector opens the control stream, and may open RPC streams beside it (see [`side`]) and send
-//! datagrams. Over HTTP/2 the edge opens every stream.
+//! Over QUIC the connector opens the control stream. It may open RPC streams beside it (see [`side`]) and
+//! send datagrams. Over HTTP/2 the edge opens every stream.
 
 mod control_stream;
 mod gated;
@@ -111,8 +111,8 @@ pub(crate) async fn serve(connection: quic::Connection, core: Rc<CoreState>) {
     }
 }
 
-/// Serves a connection over HTTP/2 until it is closed. Its place among the unregistered is given back once it has
-/// registered.
+/// Serves a connection over HTTP/2 until it is closed. Gives its place among the unregistered back once it
+/// has registered.
 pub(crate) async fn serve_http2(
     connection: tunnel_http2::Connection,
     unregistered: Place,
@@ -177,8 +177,9 @@ async fn until_lost(session: &Rc<Session>, connection: &Connection, core: &CoreS
     });
 }
 
-/// Steers exchanges away from a connection whose connector is late with an answer, until it is heard again. The replica's
-/// other connections are asked too, so that a visitor does not find them dead one after the other.
+/// Steers exchanges away from a connection whose connector is late with an answer, until it is heard again.
+/// Asks on the replica's other connections too, so that a visitor does not find them dead one after the
+/// other.
 async fn tell_doubts(
     session: &Session,
     connection: &Connection,
@@ -206,7 +207,8 @@ async fn tell_doubts(
     }
 }
 
-/// A connector that takes no more exchanges without a word on its control stream is treated as if it had unregistered.
+/// A connector that takes no more exchanges, and says nothing on its control stream, is treated as if it had
+/// unregistered.
 async fn drain_leaving(session: &Rc<Session>, connection: &Connection) -> Infallible {
     loop {
         connection.leaving().await;

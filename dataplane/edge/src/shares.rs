@@ -1,11 +1,12 @@
 //! Who holds how much of one core: visitors' addresses and tunnels, and the account of each exchange.
 //!
-//! An account begins with what any exchange costs ([`EXCHANGE_BYTES`]), grows by what is buffered for it, and is
-//! settled when the exchange ends. All of it counts towards the core's memory, the visitor's address and the tunnel.
+//! An account begins with what any exchange costs ([`EXCHANGE_BYTES`]), grows by what is buffered for it, and
+//! is settled when the exchange ends. All of it counts towards the core's memory, the visitor's address and
+//! the tunnel.
 //!
-//! An entry of a table lives as long as somebody is counted in it, so the limits of connections and of memory bound
-//! the tables too. Every core counts for itself: no lock, nothing shared. An address whose connections the kernel
-//! spreads over the cores has a share of each; one with a single connection has that of one core.
+//! An entry of a table lives as long as somebody is counted in it, so the limits of connections and of memory
+//! bound the tables too. Every core counts for itself: no lock, nothing shared. An address whose connections
+//! the kernel spreads over the cores has a share of each. One with a single connection has that of one core.
 //!
 //! Costs two look-ups when an exchange begins and two when it ends.
 
@@ -23,8 +24,8 @@ use adit_wire::TunnelId;
 use crate::core::Core;
 use crate::tunnels::Load;
 
-/// Bytes that any exchange costs: its head, its tasks, its streams on both sides. An estimate, on the safe side; what
-/// it leaves out is seen in the process's resident memory, which bounds admission as well.
+/// Bytes that any exchange costs: its head, its tasks, its streams on both sides. A careful estimate. The
+/// process's resident memory shows what it leaves out, and bounds admission as well.
 pub(crate) const EXCHANGE_BYTES: u64 = 16 << 10;
 
 /// What one address, one tunnel and one connection may take of an edge, or of a core.
@@ -43,7 +44,8 @@ pub(crate) struct ShareLimits {
 }
 
 impl ShareLimits {
-    /// One core's part of them. Of exchanges it is at least what one connection may have: that lives on one core.
+    /// One core's part of the limits. Its part of exchanges is at least what one connection may have, because
+    /// a connection lives on one core.
     fn of_core(self, cores: usize) -> Self {
         let streams = usize::try_from(self.streams_per_connection).unwrap_or(usize::MAX);
         let exchanges = self.exchanges_per_address;
@@ -207,8 +209,8 @@ impl Account {
         self.is_admitted
     }
 
-    /// Counts it for a visitor's address and a tunnel as well; once. `None` for a proxy that is trusted and does not
-    /// say who asks.
+    /// Counts the exchange for a visitor's address and a tunnel as well, once. `None` for a trusted proxy
+    /// that does not say who asks.
     ///
     /// # Errors
     /// Whose share is used up.
@@ -267,8 +269,8 @@ impl Account {
         self.each(|holding| holding.shrink(bytes));
     }
 
-    /// How scarce is what this exchange takes: the core's memory, its address's and its tunnel's shares, and room on
-    /// the connection that carries it.
+    /// How scarce is what this exchange takes: the core's memory, its address's and its tunnel's shares, and
+    /// room on the connection that carries it.
     pub(crate) fn scarcity(&self) -> Scarcity {
         let (limits, free) = (&self.core.shares.limits, self.core.memory_free());
         let mut scarcity = self.core.memory_scarcity();
@@ -291,8 +293,9 @@ impl Account {
         scarcity
     }
 
-    /// Counts no more among its address's exchanges, because it is being ended to make room for others. Of many that
-    /// are late at once, no more are ended than room is needed for. What it holds stays accounted until it is gone.
+    /// Takes the exchange out of its address's number, because it is being ended to make room for others. So
+    /// of many that are late at once, no more are ended than room is needed for. What it holds stays
+    /// accounted until it is gone.
     pub(crate) fn give_way(&self) {
         if !self.has_given_way.replace(true)
             && let Some((_, visitor)) = self.visitor.get()

@@ -1,12 +1,12 @@
 //! Tunnel connections over HTTP/2: what a connector dials when UDP does not get through.
 //!
 //! ```text
-//! connector ── TCP ─► TLS ─► accept ─► registration          the connector is HTTP/2's server, we are its client
+//! connector ── TCP ─► TLS ─► accept ─► registration   the connector is HTTP/2's server, we its client
 //!                                 └─► exchange  (one request per exchange)
 //! ```
-//! The connector has dialled, and yet the edge opens every stream: the control stream first, on which the connector
-//! registers, then one for each exchange. Heads are translated (proto, `exchange::edge`), so that the rest of the edge
-//! sees pipes with the bytes of a QUIC data stream, as it does for connections of other cores.
+//! The connector has dialled, and yet the edge opens every stream: the control stream first, on which the
+//! connector registers, then one for each exchange. Heads are translated (proto, `exchange::edge`). The rest
+//! of the edge sees pipes with the bytes of a QUIC data stream, as it does for connections of other cores.
 //!
 //! Costs per exchange: two pipes and a task. No byte is copied between TLS and the visitor's socket.
 //!
@@ -41,8 +41,8 @@ use tokio::sync::Notify;
 
 use watched::{Pulse, Watched};
 
-/// Bytes a connector may send ahead on a stream while there are few: what one needs at the round-trip times of another
-/// continent.
+/// Bytes a connector may send ahead on a stream while there are few: what one needs at the round-trip times
+/// of another continent.
 const STREAM_WINDOW_BYTES_MAX: u32 = 2 << 20;
 
 /// Largest frame we take. Stock connectors fill 4 KiB, ours as much as they have.
@@ -54,13 +54,13 @@ const SEND_BUFFER_BYTES_MAX: usize = 256 << 10;
 /// Headers of an answer: the largest head of a data stream in base64, and what is around it.
 const HEAD_LIST_BYTES_MAX: u32 = 128 << 10;
 
-/// Streams we have reset whose frames are still ignored without a word, and for how long. Visitors that leave in the
-/// middle of a download make them.
+/// Streams we have reset whose frames are still ignored, and for how long. Visitors that leave in the middle
+/// of a download make them.
 const RESET_STREAMS_MAX: usize = 1_024;
 const RESET_STREAMS_TIME: Duration = Duration::from_secs(10);
 
-/// Frames for streams that are forgotten, over the life of a connection: each is answered, and an honest connector
-/// hardly ever sends one. Beyond, the connection is closed.
+/// Frames for forgotten streams over the life of a connection. Each is answered, and an honest connector
+/// hardly ever sends one. The connection is closed when there are more.
 const STRAY_FRAMES_MAX: usize = 16_384;
 
 /// Time for what is written to leave when we close.
@@ -97,8 +97,8 @@ struct Shared {
 }
 
 impl Connection {
-    /// Says HTTP/2's first words on a stream over which a connector has dialled. The future that comes with the handle
-    /// carries the connection, and ends with it.
+    /// Begins HTTP/2 on a stream that a connector has dialled. The future that comes with the handle carries
+    /// the connection, and ends with it.
     ///
     /// # Errors
     /// What the stream says.

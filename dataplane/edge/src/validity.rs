@@ -1,7 +1,7 @@
 //! How long certificates are valid: for the check, the log and the metrics.
 //!
-//! A certificate that has expired is used all the same, because the alternative is to serve nobody; it is told
-//! loudly.
+//! A certificate that has expired is used all the same, because the alternative is to serve nobody. It is
+//! logged as an error.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -96,8 +96,8 @@ impl Validities {
         }
     }
 
-    /// What each is for, its file, and when it ends as Unix time. Reads the file for the link to control, which
-    /// is read anew with each attachment too.
+    /// What each is for, its file, and when it ends as Unix time. Reads the file for the link to control,
+    /// which each attachment reads anew as well.
     pub(crate) fn ends(&self) -> Vec<(&'static str, String, i64)> {
         let mut ends: Vec<_> = self
             .public

@@ -31,8 +31,8 @@ const DIRECTORIES: [&str; 5] = [
 /// Largest configuration, credentials or token file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Values for which the aliases of a file may stand in all, some hundred rules' worth; without it a file of 400 bytes
-/// takes 50 MiB to read.
+/// Most values that the aliases of a file stand for in all, some hundred rules' worth. Without it a file of
+/// 400 bytes takes 50 MiB to read.
 const ALIAS_EVENTS_MAX: usize = 10_000;
 
 /// Top-level keys that a connector reads, then those that others read or that have no effect here.

@@ -9,8 +9,8 @@ use super::{ConfigError, duration};
 /// How likely, from 0 to 1, a known key must be meant by an unknown one to be suggested.
 const SIMILARITY_MIN: f64 = 0.8;
 
-/// Edits that make a slip out of a known key, by the length from which on they do. In a short key an edit makes
-/// another word.
+/// Edits that make a slip out of a known key, each with the shortest key for which they count. In a shorter
+/// key an edit makes another word.
 const SLIP_EDITS: [(usize, usize); 2] = [(8, 2), (4, 1)];
 
 /// How a document writes durations.

@@ -1,7 +1,7 @@
 //! Whether edges are reached through a proxy, and which transport that leaves.
 //!
-//! A proxy that was named for edges is used for all of them. That of the environment is used where it is of use:
-//! QUIC cannot pass it, so whoever insists on QUIC does without.
+//! A proxy that was named for edges is used for all of them. A proxy of the environment is used where it
+//! helps: QUIC cannot pass it, so a connector that insists on QUIC ignores it.
 
 use adit_proto::supervisor::{Protocol, Transport};
 use adit_proto::traversal::{Proxy, split_port};

@@ -50,8 +50,8 @@ impl Config {
         self.source.file.path.as_deref()
     }
 
-    /// Reads the file again and checks all of it. `had_rules` says whether those that it replaces were said by
-    /// anybody.
+    /// Reads the file again and checks all of it. `had_rules` says whether anybody has set the rules that it
+    /// replaces.
     ///
     /// # Errors
     /// As [`Config::resolve`], [`ConfigError::Emptied`] for a file that says nothing, and

@@ -6,8 +6,8 @@ use adit_proto::supervisor::{Protocol, Transport};
 
 use super::{ConfigError, invalid};
 
-/// Dials over QUIC that fail in a row before HTTP/2 is tried when nobody says otherwise. cloudflared waits for
-/// eight, but keeps to what it then finds; from here QUIC is found again.
+/// Dials over QUIC that fail in a row before HTTP/2 is tried, by default. cloudflared waits for eight, and
+/// then never goes back. Ours goes back to QUIC later.
 const DIAL_FAILURES: u32 = 2;
 
 /// Which addresses of an edge's name are used.

@@ -1,4 +1,5 @@
-//! A connection to an edge over HTTP/2: we dial TCP and TLS, then the edge is the client and we are the server.
+//! A connection to an edge over HTTP/2. We dial TCP and TLS; then the edge is the client and we are the
+//! server.
 //!
 //! ```text
 //! dial ─► TLS ─► preface of the edge ─► requests: control stream ─► handed to whoever registers
@@ -79,8 +80,8 @@ const OPENING_TIME_MAX: Duration = Duration::from_secs(10);
 /// Time between PINGs while exchanges are under way.
 const BUSY_PING_INTERVAL: Duration = SILENCE_MAX;
 
-/// Without a byte of the edge for this long after a PING, the connection is lost. Twice what QUIC waits, because
-/// all that was sent before has to arrive first.
+/// After a PING, a connection without a byte from the edge for this long is lost. It is twice what QUIC
+/// waits, because all that was sent before has to arrive first.
 const PONG_TIME_MAX: Duration = SILENCE_MAX.saturating_mul(2);
 
 /// Why there is no connection.
@@ -246,7 +247,8 @@ impl Shared {
         self.ended.notify_waiters();
     }
 
-    /// Whether the edge is alive. Any byte of it proves that, while its answer may wait behind a long transfer.
+    /// Whether the edge is alive. Any byte from it proves that, while its answer may wait behind a long
+    /// transfer.
     async fn answers(&self, ping_pong: &mut PingPong) -> bool {
         let mut answering = std::pin::pin!(ping_pong.ping(Ping::opaque()));
         loop {
@@ -276,7 +278,8 @@ fn builder() -> h2::server::Builder {
     builder
 }
 
-/// The way to an address: by itself, or through a proxy, which is told the edge's name if only it can resolve that.
+/// Opens the way to an address, directly or through a proxy. The proxy is told the edge's name if only the
+/// proxy can resolve it.
 async fn reach(core: &Core, address: SocketAddr) -> Result<Stream, Http2Error> {
     let settings = &core.settings;
     let port = address.port();
@@ -366,13 +369,14 @@ impl Requests {
         accepted
     }
 
-    /// Waits until all that exchanges have written is in the socket: the library keeps up to [`SEND_BUFFER_BYTES_MAX`] of
-    /// each, which an abrupt end would throw away.
+    /// Waits until all that exchanges have written is in the socket. The library keeps up to
+    /// [`SEND_BUFFER_BYTES_MAX`] of each, which an abrupt end would throw away.
     async fn send_all(&mut self, connection: &mut Served, heard: &Heard) {
         poll_fn(|cx| {
             loop {
                 match self.poll_accept(connection, heard, cx) {
-                    // The edge knows that it shall ask no more; what comes all the same is refused by being dropped.
+                    // The edge knows that it must ask no more. Requests that come all the same are dropped,
+                    // which refuses them.
                     Poll::Ready(Some(Ok(_late))) => {}
                     Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
                     Poll::Pending if heard.is_write_blocked() => return Poll::Pending,

@@ -305,7 +305,8 @@ impl Attempt {
     }
 }
 
-/// Tells an edge of ours which origins are down, as checks find them; over each connection, as each may lead to another edge.
+/// Tells an edge of ours which origins are down, as checks find them. Each connection tells it, because each
+/// may lead to another edge.
 async fn tell_origin_health(
     core: &Core,
     index: ConnIndex,

@@ -1,8 +1,8 @@
 //! The streams and datagrams that an edge opens on one connection.
 //!
-//! A stream's first bytes say what it is for: an exchange, or a call. Anything else is given back with
-//! code 0 and disturbs nothing (docs/protocol/transport-quic.md §5). Datagrams belong to UDP sessions, which are
-//! not offered; they are read so that they take no memory, and dropped.
+//! A stream's first bytes say what it is for: an exchange, or a call. Anything else is reset with code 0 and
+//! disturbs nothing (docs/protocol/transport-quic.md §5). Datagrams belong to UDP sessions, which are not
+//! offered. They are read, so that they take no memory, and dropped.
 
 use std::rc::Rc;
 use std::time::Duration;

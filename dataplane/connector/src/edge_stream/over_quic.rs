@@ -1,7 +1,7 @@
 //! Halves of a data stream.
 //!
-//! Trailers have a place on it only if the edge is one of ours, which ALPN tells, and has asked for them: then the body
-//! goes in frames (`adit_proto::exchange::framed_body`).
+//! Trailers need an edge of ours, which ALPN tells, that has asked for them. The body then goes in frames
+//! (`adit_proto::exchange::framed_body`).
 
 use std::task::{Context, Poll};
 

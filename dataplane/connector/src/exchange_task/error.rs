@@ -78,8 +78,8 @@ impl ExchangeError {
         }
     }
 
-    /// The code under which a visitor is told of an origin that has answered in vain. Edges of other makes pass such an
-    /// answer on as the origin's own.
+    /// The error code of the answer to the visitor, if this failure has one. Edges of other makes pass such
+    /// an answer on as if it were the origin's own.
     pub(super) fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Origin(OriginError::Busy(_)) => Some(ErrorCode::OriginBusy),

@@ -1,7 +1,8 @@
 //! Where log lines and whoever streams them meet: one stream at a time, and a short queue before it.
 //!
-//! The logger asks [`LiveLog::level`] which lines are wanted, which is nearly always none, and hands those over
-//! ([`LiveLog::push`]). A full queue loses them, counted: a slow reader never holds the connector up.
+//! The logger asks [`LiveLog::level`] which lines are wanted, and nearly always none is. It hands wanted
+//! lines over ([`LiveLog::push`]). A full queue drops lines and counts them, so a slow reader never holds the
+//! connector up.
 //!
 //! A later stream of the same actor takes the place of the earlier; another actor's is refused meanwhile.
 
@@ -85,8 +86,8 @@ impl std::fmt::Debug for LiveLog {
 }
 
 impl LiveLog {
-    /// The least grave level that somebody wants to see, if anybody wants anything. Loggers may keep the answer
-    /// until `tracing` asks them anew: whenever it changes, interest in all callsites is computed again.
+    /// The least severe level that anybody wants, or `None`. Loggers may keep the answer until `tracing` asks
+    /// them again, so interest in all callsites is computed anew whenever it changes.
     pub fn level(&self) -> Option<LogLevel> {
         match self.0.level.load(Ordering::Relaxed) {
             1 => Some(LogLevel::Debug),

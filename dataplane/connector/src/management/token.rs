@@ -1,7 +1,6 @@
 //! The token of a management request, as far as a connector looks at it. Pure.
 //!
-//! Its signature is the edge's to verify: a connector has no key to do it with. What is checked here only keeps
-//! mistakes out.
+//! The edge verifies its signature, for which a connector has no key. The checks here only find mistakes.
 //!
 //! Source: cloudflared `management/token.go`.
 

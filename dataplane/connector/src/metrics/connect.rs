@@ -1,4 +1,5 @@
-//! Connections to TCP services: how long until the visitor's side was told that they are open, and how many never were.
+//! Connections to TCP services: the time until the visitor's side was told that they are open, and the number
+//! that never opened.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,7 @@
 //! Counters as Prometheus reads them: names that cloudflared's dashboards know, then ours.
 //!
-//! What cloudflared counts and this connector has no like of is left out: sessions of UDP and ICMP, and what
-//! its language's runtime and QUIC library alone know. As there, a metric with labels has a line for what there
-//! was, and none before.
+//! Left out is what this connector has no equivalent of: sessions of UDP and ICMP, and what only Go's runtime
+//! and QUIC library know. As in cloudflared, a metric with labels has a line only for what has occurred.
 
 mod calls;
 mod page;

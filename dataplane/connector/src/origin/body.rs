@@ -1,7 +1,7 @@
 //! The visitor's body on its way from the edge into an origin request.
 //!
-//! What has arrived is handed on at once, as it arrived; the stream's flow control is the only buffer. Dropping the body
-//! before its end tells the edge to stop, and a reset by the edge fails the origin request.
+//! Bytes are handed on at once, as they arrive. The stream's flow control is the only buffer. Dropping the
+//! body before its end tells the edge to stop, and a reset by the edge fails the origin request.
 
 use std::cell::Cell;
 use std::pin::Pin;

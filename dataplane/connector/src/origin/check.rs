@@ -1,7 +1,8 @@
 //! Asks the addresses of origins whether they work, where `healthCheck` wants it.
 //!
-//! One core does it for the process, with a task for each address: a connection of its own, a request and the head of the answer
-//! for HTTP origins, the connection alone for TCP services. What is found goes to the [`group`](super::group).
+//! One core does it for the process, with a task for each address. An HTTP origin gets a connection of its
+//! own, a request, and is well with the head of an answer. A TCP service only gets a connection. The
+//! [`group`](super::group) gets the result.
 //!
 //! Does not: decide what a failed check means (`adit_proto::origin_pool::health` does).
 

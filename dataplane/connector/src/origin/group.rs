@@ -1,13 +1,14 @@
 //! The addresses of a rule's origin as the whole process sees them: one state for all cores.
 //!
-//! Limits, turns and health hold for the process, so the cores share one [`OriginPool`] per rule, behind a lock that is held for
-//! as long as a choice takes and never while anything waits. Rules without the keys for it have none of this.
+//! Limits, turns and health hold for the process, so the cores share one [`OriginPool`] per rule. Its lock is
+//! held for as long as a choice takes and never while anything waits. Rules without the keys for it have none
+//! of this.
 //!
 //! ```text
 //! admit ─► Slot ─► move_on … ─► report ─► dropped: the next in the queue goes on
 //! ```
-//! A [`Groups`] follows the ingress: a rule that keeps its hostname, path and service keeps its group, with the health of its
-//! addresses and the exchanges under way, whatever else of it changes.
+//! A [`Groups`] follows the ingress. A rule that keeps its hostname, path and service keeps its group, with
+//! the health of its addresses and the exchanges under way, whatever else changes.
 //!
 //! Does not: connect ([`http_origin`](super::http_origin) and [`tcp`](super::tcp) do), check addresses
 //! ([`check`](super::check) does).

@@ -32,8 +32,8 @@ use super::member::Unsent;
 /// Requests on one connection at once: RFC 9113 §6.5.2 asks every server to allow as many.
 const STREAMS_MAX: usize = 100;
 
-/// Bytes of one response that may be on their way: 256 KiB keep 200 Mbit/s going over 10 ms. As much may lie here of
-/// every response whose visitor does not read.
+/// Bytes of one response that may be under way: 256 KiB keep 200 Mbit/s going over 10 ms. Every response
+/// whose visitor does not read may hold as much.
 const STREAM_WINDOW: u32 = 256 << 10;
 
 /// The same for all responses on a connection together: those that nobody reads must not hold up the others.
@@ -187,8 +187,8 @@ impl Open {
 }
 
 impl Lease {
-    /// Sends `request`, which is as for HTTP/1.1, and waits for the head of the answer. A request that was not
-    /// sent comes back.
+    /// Sends `request`, which is written as for HTTP/1.1, and waits for the head of the answer. A request
+    /// that was not sent comes back.
     pub(crate) async fn send(
         &mut self,
         request: Request<RequestBody>,

@@ -1,4 +1,5 @@
-//! The HTTP origin of one ingress rule on one core: what the rule does to requests, and which address takes them.
+//! The HTTP origin of one ingress rule on one core: what the rule does to requests, and which address takes
+//! them.
 //!
 //! ```text
 //! one address:      send ─► head
@@ -151,8 +152,8 @@ impl HttpOrigin {
         }
     }
 
-    /// Opens a connection of its own for one exchange, at the first address that can be connected to. What comes of the
-    /// exchange is to be told to the slot, if there is one.
+    /// Opens a connection of its own for one exchange, at the first address that accepts. The slot, if there
+    /// is one, is to be told what came of the exchange.
     pub(crate) async fn open(
         &self,
         core: &CoreOrigins,
@@ -313,8 +314,8 @@ impl Reply {
         self.response.status()
     }
 
-    /// Splits off what is to be held until the body was read, and what [`HttpOrigin::recycle`] wants then. It may only be
-    /// recycled if the request was sent whole by then, which the last value says.
+    /// Splits off what is held until the body was read, and what [`HttpOrigin::recycle`] needs then. The last
+    /// value says whether the request was sent whole, without which nothing may be recycled.
     pub(crate) fn into_parts(self) -> (Response<Incoming>, Held, Progress) {
         let held = Held {
             carrier: self.carrier,

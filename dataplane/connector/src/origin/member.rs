@@ -1,4 +1,5 @@
-//! One address of an HTTP origin as one core uses it: its kept-alive HTTP/1.1 connections, or shared ones of HTTP/2.
+//! One address of an HTTP origin as one core uses it: its kept-alive HTTP/1.1 connections, or shared ones of
+//! HTTP/2.
 //!
 //! ```text
 //! idle connection? ─yes─► send ─► head ─► body ─► back to the pool
@@ -212,18 +213,18 @@ impl From<Unsent> for Failed {
     }
 }
 
-/// Bytes read of a response at once, or collected of a request. hyper's own 400 KiB leave the second-level cache before
-/// QUIC takes them; half as much costs more in turns than it saves.
+/// Bytes of a response that are read at once, or of a request that are collected. hyper's own 400 KiB leave
+/// the second-level cache before QUIC takes them. Half of this costs more in turns than it saves.
 const BUFFER_BYTES_MAX: usize = 248_000;
 
-/// Headers of one answer: what a data stream's head has room for, beside the status and a few marks. The parser takes
-/// 16 KiB twice for so many while it reads a head, which it does not touch beyond those that came.
+/// Headers of one answer: what a data stream's head has room for, beside the status and a few marks. While it
+/// reads a head the parser takes 16 KiB twice for so many, but touches only those that came.
 pub(crate) const HEADERS_MAX: usize = 500;
 
 const _: () = assert!(HEADERS_MAX + 8 <= METADATA_ENTRIES_MAX);
 
-/// How we speak HTTP/1.1: header names in the case that old origins expect, and values on several lines, as some of them
-/// still write (RFC 9112 §5.2), joined by a space.
+/// How we speak HTTP/1.1. Header names have the case that old origins expect. Values on several lines, as
+/// some old origins write them (RFC 9112 §5.2), are joined by a space.
 pub(crate) fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder

@@ -19,8 +19,8 @@ pub(crate) fn by_family(addresses: Vec<SocketAddr>) -> (Vec<SocketAddr>, Vec<Soc
         .partition(|address| address.is_ipv6() == is_v6)
 }
 
-/// The first success; `second` begins after `head_start`, or when `first` has failed. If both fail, the failure
-/// of `first`.
+/// The first success. `second` begins after `head_start`, or when `first` has failed. If both fail, the
+/// failure of `first`.
 pub(crate) async fn race<T, E>(
     first: impl Future<Output = Result<T, E>>,
     second: impl Future<Output = Result<T, E>>,

@@ -5,9 +5,9 @@
 //!                                                   └ broken, or without rules where there were some:
 //!                                                     the rules in force stay, the log says why
 //! ```
-//! Exchanges under way keep the rules they began with. Rules pushed by an edge win over the file as long as the
-//! process lives. Keys other than those about rules and origins have their effect at the next start; the log
-//! names those that have changed.
+//! Exchanges under way keep the rules they began with. Rules pushed by an edge win over the file as long as
+//! the process lives. Only keys about rules and origins take effect at once. Others take effect at the next
+//! start, and the log names those that have changed.
 
 use std::sync::Arc;
 

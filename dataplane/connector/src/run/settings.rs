@@ -167,7 +167,8 @@ impl Settings {
         is_local
     }
 
-    /// What the edge is told of a locally configured tunnel, as JSON; `None` once rules of an edge are in force.
+    /// What the edge is told of a locally configured tunnel, as JSON. `None` once rules of an edge are in
+    /// force.
     pub(crate) fn local_configuration(&self) -> Option<Vec<u8>> {
         let state = self.ingress.load();
         let is_local = state.version == VERSION_NONE;

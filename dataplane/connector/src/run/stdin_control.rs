@@ -1,11 +1,13 @@
-//! `--stdin-control`: commands by lines on standard input, for whoever tests how exchanges fare when a connection moves.
+//! `--stdin-control`: commands by lines on standard input, for tests of how exchanges fare when a connection
+//! moves.
 //!
 //! | line | does |
 //! |---|---|
 //! | `reconnect [DELAY]` | one connection, any of them, leaves in order and is dialled anew `DELAY` later |
 //! | `help`, and anything unknown | says so in the log |
 //!
-//! The end of standard input ends the reading and nothing else. Source: cloudflared `cmd/cloudflared/tunnel/cmd.go`.
+//! The end of standard input ends the reading and nothing else. Source: cloudflared
+//! `cmd/cloudflared/tunnel/cmd.go`.
 
 use std::io::BufRead as _;
 use std::time::Duration;

@@ -33,8 +33,8 @@ pub(crate) fn add(roots: &mut RootCertStore, path: &Path) -> Result<(), ConfigEr
     add_all(roots, path, pem::certificates(path))
 }
 
-/// What to do about a failure to connect whose text is `error`, if the edge is not trusted. QUIC tells of it in a
-/// text alone.
+/// What to do about a failure to connect whose text is `error`, if the edge is not trusted. QUIC tells of it
+/// by a text only.
 pub(crate) fn hint(error: &str, cacert: Option<&Path>) -> Option<String> {
     // A chain that ends in a certificate which says of itself that it is no authority is as unknown.
     let is_unknown = ["UnknownIssuer", "CaUsedAsEndEntity"]

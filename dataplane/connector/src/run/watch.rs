@@ -1,7 +1,8 @@
 //! Notices that a file has changed, by looking at it.
 //!
-//! Looking works where notifications do not: on network file systems, through symbolic links, and for the mounts
-//! of container platforms, which swap a link far above the file. It costs one `stat` every two seconds.
+//! Polling works where notifications do not: on network file systems, through symbolic links, and for the
+//! mounts of container platforms, which swap a link far above the file. It costs one `stat` every two
+//! seconds.
 //!
 //! A change counts once the file has looked the same twice in a row, so that one that is still being written
 //! is not read.

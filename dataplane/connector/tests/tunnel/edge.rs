@@ -64,8 +64,8 @@ pub(crate) async fn serve(context: CoreContext, server: ServerConfig, told: mpsc
     let socket = udp::bind_group(([127, 0, 0, 1], 0).into(), 1).unwrap().remove(0);
     let endpoint = Endpoint::listen(socket, server, EndpointOptions::new(context)).unwrap();
     told.send(Step::Listening(endpoint.local_addr())).unwrap();
-    // The connector sees that this edge is none of ours, hangs up, and dials again as a stock one does. Whether that first
-    // connection is still there to be accepted is a matter of time.
+    // The connector sees that this edge is none of ours, hangs up, and dials again as a stock one does. It is
+    // a matter of time whether that first connection is still there to be accepted.
     let (connection, (send, recv)) = loop {
         let connection = endpoint.accept().await.unwrap();
         if let Ok(control) = connection.accept_bi().await {

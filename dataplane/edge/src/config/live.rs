@@ -1,7 +1,7 @@
 //! What of a configuration can change while the edge runs.
 //!
-//! Shared by all cores and replaced whole, like a snapshot of routes. A look costs a few nanoseconds and takes no
-//! lock; a visitor's connection and a request look once for each value they need.
+//! All cores share it and it is replaced whole, like a snapshot of routes. A read costs a few nanoseconds and
+//! takes no lock. A visitor's connection and a request read it once for each value they need.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

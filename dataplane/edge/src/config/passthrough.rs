@@ -1,4 +1,5 @@
-//! Names that are not routed like others: those whose TLS is not ours to end, and those of management services.
+//! Names that are not routed like others: those whose TLS the edge does not end, and those of management
+//! services.
 
 use adit_proto::host_map::HostMap;
 use adit_proto::proxy_protocol::Version;

@@ -20,8 +20,8 @@ const REGION_DEFAULT: &str = "local";
 const IDLE_TIMEOUT_DEFAULT: &str = "75s";
 /// What visitors of such services are used to; a slower origin is taken for silent.
 const RESPONSE_HEAD_TIMEOUT_DEFAULT: &str = "100s";
-/// A connector of ours that an address translator has cut off speaks up within 12.5 s; one that is restarted is
-/// back sooner.
+/// A connector of ours that an address translator has cut off is heard within 12.5 s. One that is restarted
+/// is back sooner.
 const RECONNECT_WAIT_DEFAULT: &str = "14s";
 /// What visitors of such services are used to.
 const SEND_TIMEOUT_DEFAULT: &str = "60s";

@@ -20,8 +20,8 @@ pub(super) fn decide(
     if snapshot.generation == 0 {
         return refused("no-snapshot", "this edge has not heard from control yet", true);
     }
-    // One answer for all, after the same work, so that a stranger does not learn which part was right. Control may know
-    // better soon, of the tunnel and of its secret.
+    // Gives one answer for all failures, after the same work, so a stranger does not learn which part was
+    // right. Control may soon know better, of the tunnel and of its secret.
     let wrong = |code| refused(code, "Unauthorized: Invalid tunnel secret", true);
     let known = snapshot.tunnels.get(&connection.key.tunnel);
     let is_right = known

@@ -13,8 +13,8 @@ const LOST: (Duration, Duration) = (Duration::from_millis(100), Duration::from_s
 /// of its own, and how often two that keep one name disturb control.
 const REPLACED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
-/// A link that lived for so long was not contested. Ten of the longest pauses: while two edges take turns, the
-/// link of one lives for a pause of the other.
+/// A link that lived for this long was not contested. It is ten of the longest pauses: while two edges take
+/// turns, the link of one lives for a pause of the other.
 pub(super) const UNCONTESTED: Duration = Duration::from_secs(600);
 
 /// How a try to be attached ended.

@@ -130,7 +130,8 @@ impl ServiceHandle {
         });
     }
 
-    /// Passes on what became of a configuration at a replica, for operators to see; losing it costs only that.
+    /// Passes on what became of a configuration at a replica, for operators to see. To lose it costs only
+    /// that.
     pub(crate) fn configuration_told(
         &self,
         tunnel: TunnelId,

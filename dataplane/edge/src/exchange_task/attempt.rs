@@ -24,7 +24,8 @@ use crate::core::Core;
 use crate::tunnels::Choice;
 use crate::tunnels::stream::{InFlight, RecvError, RecvHalf, SendError, SendHalf};
 
-/// An attempt that has no answer by then looks whether its connector is late. Most have one, and need not look.
+/// An attempt without an answer after this long checks whether its connector is late. Most attempts have an
+/// answer by then.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
 
 /// What is to be sent, and how long we wait for the answer to begin.
@@ -60,8 +61,8 @@ pub(super) enum Failed {
     Tunnel(Failure, String),
 }
 
-/// Sends the request on the chosen connection and waits for the response head, or until `late` ends. On failure the body
-/// is back in `source`, if it still exists.
+/// Sends the request on the chosen connection and waits for the response head, or until `late` ends. On
+/// failure the body is back in `source`, if it still exists.
 pub(super) async fn attempt(
     core: &Rc<Core>,
     choice: &Choice,

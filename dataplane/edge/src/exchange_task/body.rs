@@ -179,7 +179,8 @@ impl Body for PublicBody {
                     if *left != Some(0) {
                         return Poll::Ready(Some(Ok(Frame::data(passing))));
                     }
-                    // The last announced bytes, behind which nothing comes: hyper must know that it need not ask again.
+                    // The last announced bytes, behind which nothing comes. hyper must know that it need not
+                    // ask again.
                     Poll::Ready(Some(Ok(Frame::data(passing))))
                 }
             },

@@ -1,7 +1,7 @@
 //! Carries a response body out of the tunnel, no faster than the visitor takes it.
 //!
-//! All that has arrived goes on at once, as the chunks of the QUIC packets: HTTP/1 writes them in one call, HTTP/2 fills
-//! its frames with them, TLS its records, and none of them wants them joined by a copy before.
+//! All that has arrived goes on at once, as the chunks of the QUIC packets. HTTP/1 writes them in one call,
+//! HTTP/2 fills its frames with them, TLS its records. None of them needs them copied together before.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A visitor's TCP connection as one exchange: its bytes go down the tunnel in the binary messages of a WebSocket, as
-//! a client of cloudflared would carry them, so that any connector's TCP services take them.
+//! A visitor's TCP connection as one exchange. Its bytes go down the tunnel in the binary messages of a
+//! WebSocket, as a client of cloudflared would carry them, so any connector's TCP services take them.
 //!
 //! ```text
 //! visitor: bytes ─► masked binary frame per read      binary frames ─► bytes
@@ -9,8 +9,8 @@
 //! ```
 //! Nobody can be told why there is no flow, so the visitor's connection is reset in place of an error page.
 //!
-//! A flow may be silent for ever. Holds one read of the visitor, what one read of the tunnel gives, and the payload
-//! of the last ping. Copies: none but the mask's, which is in place.
+//! A flow may be silent for ever. Holds one read of the visitor, what one read of the tunnel gives, and the
+//! payload of the last ping. No byte is copied: the mask is applied in place.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -46,8 +46,8 @@ use crate::tunnels::stream::{RecvHalf, SendError, SendHalf};
 /// In the 101 of a connector that takes a close as the end of one direction.
 const HALF_CLOSE: (&str, &str) = ("adit-half-close", "?1");
 
-/// How long the origin may be silent before its last words, after a visitor has ended its side and the connector
-/// has no half-close: its end ends both.
+/// How long the origin may be silent after a visitor has ended its side, if the connector has no half-close.
+/// Such a connector ends both directions at once, which could cut off the origin's last words.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Room for the first read of a visitor, and for those while bytes flow.

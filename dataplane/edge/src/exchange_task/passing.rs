@@ -1,6 +1,7 @@
 //! Bytes of an answer on their way through hyper, accounted until the visitor's socket has taken them.
 //!
-//! hyper and h2 buffer what a visitor does not read yet; whoever opens many streams and reads none holds all of it.
+//! hyper and h2 buffer what a visitor does not read yet. A visitor that opens many streams and reads none
+//! makes them hold all of it.
 
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -10,7 +11,8 @@ use bytes::Buf;
 
 use crate::shares::Account;
 
-/// Some bytes, given back to their account when they are dropped. Costs two additions per piece that hyper takes.
+/// Some bytes. They are given back to their account when they are dropped. Costs two additions per piece that
+/// hyper takes.
 pub(crate) struct Passing {
     chunks: Chunks,
     lent: Option<(Rc<Account>, u64)>,

@@ -71,8 +71,8 @@ impl Progress {
     }
 }
 
-/// Counts and logs a request that was refused before it was one: who sent it, and its method and target as far as they are
-/// known.
+/// Counts and logs what was refused before it was a request: who sent it, and its method and target as far as
+/// they are known.
 pub(crate) fn refuse(
     core: &Rc<Core>,
     (id, client, protocol): (RequestId, IpAddr, Protocol),

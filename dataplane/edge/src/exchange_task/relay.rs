@@ -1,8 +1,8 @@
 //! Raw bytes in both directions after an upgrade, until either side ends.
 //!
 //! The protocol has no half-close: a connector tears the origin connection down at our FIN and may lose the
-//! reply (docs/protocol/data-streams.md §4). So when the visitor ends its side first, FIN is held back while the
-//! origin still speaks, for a limited time.
+//! reply (docs/protocol/data-streams.md §4). So when the visitor ends its side first, FIN is held back while
+//! the origin still speaks, for a limited time.
 
 use std::io;
 use std::time::Duration;

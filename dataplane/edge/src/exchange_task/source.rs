@@ -29,7 +29,7 @@ const BODY_GRACE: Duration = if cfg!(test) {
     Duration::from_secs(20)
 };
 
-/// How often a body that is late is looked at again while it is let be. An idle conversation costs a wakeup each time.
+/// Interval of looks at a late body that is not ended yet. On an idle conversation each look costs a wakeup.
 const LATE_INTERVAL: Duration = if cfg!(test) {
     Duration::from_millis(20)
 } else {

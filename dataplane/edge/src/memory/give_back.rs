@@ -1,9 +1,9 @@
 //! Has the allocator give freed memory back to the kernel while the process is near its budget.
 //!
-//! mimalloc keeps freed pages for a second and then gives them back when it is next asked to free one. A core whose
-//! visitors have left may free nothing for minutes: without this it would be refused memory that nobody uses. The end
-//! of a thread makes the allocator look through all that was freed, by any thread, more than that second ago. So
-//! a thread is started that does nothing.
+//! mimalloc keeps freed pages for a second and gives them back when it is next asked to free one. A core
+//! whose visitors have left may free nothing for minutes, and would be refused memory that nobody uses. The
+//! end of a thread makes the allocator look through all that any thread freed more than that second ago. So a
+//! thread is started that does nothing.
 //!
 //! On the service thread, away from the cores. Below the line it costs a read of `/proc` four times a second.
 
@@ -17,8 +17,8 @@ use super::resident;
 /// How often is looked. With the allocator's second, memory is back well within two.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Resident memory from which is given back, in quarters of the budget. Above it the allocator has to ask the kernel
-/// again for what it needs again, which costs a page fault per page.
+/// Resident memory above which it is given back, in quarters of the budget. What the allocator then needs
+/// again it has to ask of the kernel, which costs a page fault per page.
 const QUARTERS: u64 = 3;
 
 /// Watches until the process ends.

@@ -3,10 +3,10 @@
 //! ```text
 //! watching ─flood─► GOAWAY(ENHANCE_YOUR_CALM) ─► hushed: what comes is thrown away, what goes is not sent
 //! ```
-//! The bytes of both directions pass through here in clear, below hyper, which has no hook for it. GOAWAY is written
-//! between two of hyper's writes. These end with a frame unless the visitor does not read, and then GOAWAY would not
-//! reach it either: it is left out. Throwing away what still comes keeps the kernel from resetting the
-//! connection before GOAWAY is read; the caller bounds the time of it.
+//! The bytes of both directions pass through here in clear, below hyper, which has no hook for it. GOAWAY is
+//! written between two of hyper's writes, which end with a frame unless the visitor does not read. GOAWAY
+//! would not reach such a visitor either, so it is left out. To read and drop what still comes keeps the
+//! kernel from resetting the connection before GOAWAY is read. The caller bounds the time of it.
 //!
 //! Counts as well what hyper breaks off by itself, which it tells nobody else.
 

@@ -1,7 +1,8 @@
-//! Reads what stands before a visitor's own words, or at their beginning: a PROXY header, the name in a ClientHello.
+//! Reads what stands before or at the beginning of a visitor's own bytes: a PROXY header, the name in a
+//! ClientHello.
 //!
-//! Both are bounded in bytes and, together with what follows, in time. What was read and belongs to the visitor is
-//! given back.
+//! Both are bounded in bytes and, together with what follows, in time. Bytes that were read and belong to the
+//! visitor are given back.
 
 use std::io;
 use std::net::SocketAddr;

@@ -6,18 +6,19 @@
 //! body:                 bytes ─► handed on, up to where it ends; what is behind that is held
 //! upgraded:             bytes ─► handed on
 //! ```
-//! hyper answers a bad head with a bare status and tells nobody. So what is refused never gets there: the connection ends
-//! for hyper as if the visitor had ended it, and [`http1`](super::http1) answers and counts.
+//! hyper answers a bad head with a bare status and reports it nowhere. So a refused head never gets there.
+//! For hyper the connection ends as if the visitor had ended it, and [`http1`](super::http1) answers and
+//! counts.
 //!
-//! A head that comes in one read is looked at where it lies and costs no copy. At most a head, or one read beyond a request,
-//! is held.
+//! A head that comes in one read is looked at where it lies and costs no copy. At most a head, or one read
+//! beyond a request, is held.
 
 use adit_proto::request_head::{self, ChunkedBody, Fault, Framing, Head, NotChunked};
 use bytes::{Buf as _, BytesMut};
 use tokio::io::ReadBuf;
 
-/// Bytes of a head that are copied to stand before the rest of it in hyper's buffer. What was read to tell HTTP/1 from
-/// HTTP/2, or to wake a dozing connection, is less.
+/// Most bytes of a head that are copied in front of the rest in hyper's buffer. What was read to tell HTTP/1
+/// from HTTP/2, or to wake a dozing connection, is less.
 const JOINED_BYTES_MAX: usize = 1 << 10;
 
 /// What the next byte belongs to.
@@ -124,8 +125,8 @@ impl Heads {
         }
     }
 
-    /// Looks for a head in what has just been read behind what is held; `all` is both. The bytes of the head if it is
-    /// there and passes as it is.
+    /// Looks for a head in what has just been read behind what is held; `all` is both. Returns the bytes of
+    /// the head if it is complete and passes as it is.
     pub(super) fn look_in_place(&mut self, all: &[u8]) -> Option<usize> {
         let head = self.find(all).ok().flatten()?;
         if head.raw_target.is_some() {

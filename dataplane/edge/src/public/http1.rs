@@ -89,8 +89,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let activity = io.activity();
-    // Visitors over TLS say that they leave by ending their side; in clear, nobody can tell that from the end of what
-    // they have to say.
+    // A visitor over TLS says that it leaves by ending its side. In clear, the end of its side does not tell
+    // that.
     activity.allow_half_close(visitor.scheme == Scheme::Http);
     let upgrade = Rc::<RefCell<Option<Upgrade>>>::default();
     let service = {

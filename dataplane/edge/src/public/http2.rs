@@ -29,7 +29,8 @@ use crate::core::Core;
 use crate::exchange_task::body::{PublicBody, Taking};
 use crate::exchange_task::relay::{Upgrade, relay};
 
-/// Streams at once of a connection of a trusted proxy, if that is more than others have: it carries many visitors.
+/// Streams at once of a trusted proxy's connection, if that is more than others have. It carries many
+/// visitors.
 const PROXY_STREAMS_MAX: u32 = 1_000;
 
 /// Streams reset by the visitor before we looked at them, and by us for its errors, after which the
@@ -37,8 +38,8 @@ const PROXY_STREAMS_MAX: u32 = 1_000;
 const PENDING_RESETS_MAX: usize = 100;
 const ERROR_RESETS_MAX: usize = 100;
 
-/// Bytes a visitor may send ahead per stream and per connection. A connection of a trusted proxy carries many visitors: the
-/// uploads of some that nobody reads must not be what all others wait behind.
+/// Bytes a visitor may send ahead per stream and per connection. A trusted proxy's connection carries many
+/// visitors. Uploads that nobody reads must not hold up all its others.
 const STREAM_WINDOW_BYTES: u32 = 512 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
 const PROXY_CONNECTION_WINDOW_BYTES: u32 = PROXY_STREAMS_MAX * STREAM_WINDOW_BYTES;
@@ -99,8 +100,8 @@ where
     }
 }
 
-/// Runs the task of a stream; drops it, which resets the stream, when the visitor takes nothing of the body for too long.
-/// Whether it came to its end.
+/// Runs the task of a stream; drops it, which resets the stream, when the visitor takes nothing of the body
+/// for too long. Whether it came to its end.
 async fn until_stalled<F: Future>(task: F, taking: Rc<Taking>, mut patience: Patience) -> bool {
     let mut task = pin!(task);
     let mut seen = None;

@@ -5,9 +5,10 @@
 //!  └ idle timeout         └ head deadline           └ no limit here
 //!  └ before that, for HTTP/1: time to doze, with nothing held but the stream
 //! ```
-//! A visitor in clear may end its side after its request and still wants the answer (RFC 9112 §9.6). HTTP/1 is told of the
-//! end only when the answer has been sent. A visitor that has gone altogether looks the same until it is sent something,
-//! so it must take bytes of the answer now and then, or the connection ends.
+//! A visitor in clear may end its side after its request and still wants the answer (RFC 9112 §9.6). HTTP/1
+//! learns of the end only when the answer has been sent. A visitor that has gone altogether looks the same
+//! until something is sent to it. So such a visitor must take bytes of the answer now and then, or the
+//! connection ends.
 
 mod requests;
 
@@ -31,12 +32,12 @@ use super::calm::{Calm, Flooded, poll_hushed};
 use super::heads::Heads as HeadGate;
 use crate::metrics::CoreMetrics;
 
-/// Silence after which a connection dozes. Entering HTTP again costs some microseconds, which only visitors pay
-/// who pause this long; buffers and state of HTTP are 20 KiB, which all who pause longer do not hold.
+/// Silence after which a connection dozes. To enter HTTP again costs some microseconds, only for visitors
+/// that pause this long. Each dozing connection saves 20 KiB of buffers and state of HTTP.
 const DOZE_AFTER: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 250 });
 
-/// How long a visitor that has ended its side may be without a byte of the answer. Longer than most answers take to begin,
-/// short enough for origins that work for nobody.
+/// How long a visitor that has ended its side may get no byte of the answer. Most answers begin sooner.
+/// Origins do not work for absent visitors much longer.
 const HALF_CLOSED_MAX: Duration = Duration::from_secs(10);
 
 /// Bytes taken from a dozing visitor's stream to wake it.
@@ -225,7 +226,8 @@ impl Clock {
     pub(super) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         loop {
             let deadline = self.activity.deadline(self.idle_timeout);
-            // Only ever moved forward here: a timer per request would cost more than one that fires too early.
+            // Only ever moved forward here: a timer per request would cost more than one that fires too
+            // early.
             if let Some((at, _)) = deadline
                 && at < self.sleep.deadline()
             {

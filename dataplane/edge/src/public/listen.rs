@@ -89,8 +89,8 @@ impl Seat {
         }
     }
 
-    /// Counts the connection for its address; false when that has enough of them. Proxies that are trusted carry the
-    /// connections of others.
+    /// Counts the connection for its address. Returns false when that address has enough of them. Trusted
+    /// proxies are not counted, because they carry the connections of others.
     fn count(&mut self, address: IpAddr) -> bool {
         if self.core.live().policy.trusts(address) {
             return true;
@@ -178,8 +178,8 @@ async fn over_tls(
     }
 }
 
-/// What a visitor's task is made of later is boxed: one future for all of it would hold 17 KiB for each visitor
-/// that waits between two requests.
+/// The futures that a visitor's task needs later are boxed. One future for all of them would hold 17 KiB for
+/// each visitor that waits between two requests.
 async fn secured<S>(core: &Rc<Core>, stream: S, alpn: Alpn, visitor: Visitor)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,

@@ -17,7 +17,8 @@ use crate::config::TcpEntry;
 use crate::core::Core;
 use crate::exchange_task::flow::{self, Ended, Flow};
 
-/// How often a silent visitor is probed: a flow may be idle for ever, but not outlive its visitor's machine by long.
+/// How often a silent visitor is probed. A flow may be idle for ever, but must not outlive its visitor's
+/// machine by long.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Carries one connection of a raw port.

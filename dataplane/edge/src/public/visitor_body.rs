@@ -17,8 +17,8 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::io::Activity;
 
-/// Time for a visitor to see an answer that came before the end of its request, and to stop by itself. Without it the
-/// reset comes with the answer, and some (curl 7.88) then throw the answer away.
+/// Time for a visitor to see an answer that came before the end of its request, and to stop by itself.
+/// Without it the reset comes with the answer, and some (curl 7.88) then throw the answer away.
 const UNREAD_TIME: Duration = Duration::from_secs(2);
 
 /// Bytes thrown away meanwhile: what a visitor has under way, and as much again.
@@ -60,7 +60,8 @@ impl Unread {
         }
     }
 
-    /// After the answer: reads on and throws away, until the visitor has ended the request or has had time to.
+    /// After the answer, reads and drops what comes until the visitor has ended the request or has had time
+    /// to.
     pub(super) async fn throw_away(&self) {
         let mut left = UNREAD_BYTES_MAX;
         let reading = poll_fn(|cx| {

@@ -1,8 +1,8 @@
-//! Pushes a remotely managed tunnel's configuration to a connector: when it has registered, and when control holds
-//! a newer one.
+//! Pushes a remotely managed tunnel's configuration to a connector: when it has registered, and when control
+//! holds a newer one.
 //!
-//! Source: docs/protocol/remote-config.md. Over QUIC a stream carries one RPC exchange: signature, bootstrap, one call. Over
-//! HTTP/2 it is a request with its answer.
+//! Source: docs/protocol/remote-config.md. Over QUIC a stream carries one RPC exchange: signature, bootstrap,
+//! one call. Over HTTP/2 it is a request with its answer.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -36,8 +36,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(8);
 /// Whom a configuration is for.
 type Replica = (TunnelId, ConnectorId);
 
-/// Pushes the version that control named with the registration, if it holds one, then each newer one. A push that
-/// was lost is repeated, with growing pauses; one that the connector refused is not.
+/// Pushes the version that control named with the registration, if it holds one, then each newer one. A push
+/// that was lost is repeated, with growing pauses. One that the connector refused is not.
 pub(super) async fn keep_told(core: Rc<CoreState>, connection: Connection, replica: Replica, named: i32) {
     let mut versions = core.service.config_versions();
     let mut pushed = VERSION_NONE;
@@ -67,8 +67,8 @@ pub(super) async fn keep_told(core: Rc<CoreState>, connection: Connection, repli
     }
 }
 
-/// Sends the configuration that control holds, and reports what became of it; the version sent, unless it was lost
-/// on the way, or control is away and it could not be had.
+/// Sends the configuration that control holds, and reports what became of it. Returns the version that was
+/// sent. `None` if it was lost on the way, or if control is away and it could not be had.
 async fn push(core: &CoreState, connection: &Connection, replica: Replica) -> Option<i32> {
     let (tunnel, connector) = replica;
     let configuration = core.service.configuration(tunnel).await?;

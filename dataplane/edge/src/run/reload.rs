@@ -1,9 +1,10 @@
 //! Reads `edge.yml` again on SIGHUP, and puts in force what can change while the edge runs.
 //!
 //! ```text
-//! SIGHUP ─► read and check the file and its certificates ─► valid: in force at once, for new connections and requests;
-//!                                                        │         changed keys that cannot be are named
-//!                                                        └ broken: everything stays, the log says why
+//! SIGHUP ─► read and check the file and its certificates
+//!             ├► valid: in force at once, for new connections and requests;
+//!             │         changed keys that cannot be are named
+//!             └► broken: everything stays, the log says why
 //! ```
 //! The access log is opened anew in either case.
 

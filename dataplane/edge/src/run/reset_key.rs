@@ -1,9 +1,9 @@
-//! The key of this edge's stateless resets, kept in its state directory, so that an edge that was killed can tell its
-//! connectors at their first packet that it does not know them any more.
+//! The key of this edge's stateless resets, kept in its state directory. With it an edge that was killed
+//! answers the first packet of each old connection by a reset.
 //!
-//! Only one process at a time listens on the tunnel port of a state directory, so no other's connections are reset by it.
-//! Edges behind one address keep state directories of their own, and with them keys: a packet that a balancer sends to the
-//! wrong one is answered with a token that proves nothing.
+//! Only one process at a time listens on the tunnel port of a state directory, so it resets no other's
+//! connections. Edges behind one address have state directories, and so keys, of their own. If a balancer
+//! sends a packet to the wrong one, the token of the answer proves nothing.
 
 use std::io;
 use std::path::Path;

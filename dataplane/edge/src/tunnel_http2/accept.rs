@@ -1,7 +1,7 @@
 //! Accepts connectors over TCP: TLS with the tunnel certificate, then HTTP/2 without negotiation.
 //!
-//! Stock connectors offer no ALPN; one that offers it must know `h2`. Nobody is known before it has registered, so
-//! those who have not are bounded on their own, and each has limited time for each step.
+//! Stock connectors offer no ALPN; one that offers it must know `h2`. Nobody is known before it has
+//! registered. So those who have not are bounded on their own, and each has limited time for each step.
 
 use std::cell::Cell;
 use std::future::Future;

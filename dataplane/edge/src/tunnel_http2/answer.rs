@@ -1,9 +1,10 @@
 //! The body of an answer, which goes on arriving while its reader is busy.
 //!
-//! HTTP/2's windows count payload only, so the library bounds how many small frames may lie unread on a connection, and
-//! closes the connection, with all exchanges on it, when there are more. A visitor who does not read a stream of
-//! small events must not cost the others that. So what arrives while he is busy is taken from the library and
-//! [gathered]; the connector is given credit only when he has it, which bounds it by the stream's window.
+//! HTTP/2's windows count payload only. So the library bounds how many small frames may lie unread on a
+//! connection, and closes the connection with all its exchanges when there are more. A visitor who does not
+//! read a stream of small events must not cost the others that. So what arrives while he is busy is taken
+//! from the library and [gathered]. The connector is given credit only when he has it, so the stream's window
+//! bounds it.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

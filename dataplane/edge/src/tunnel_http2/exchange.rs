@@ -1,5 +1,5 @@
-//! Carries one exchange over HTTP/2: pipes with the bytes of a data stream on one side, a request and its answer on the
-//! other.
+//! Carries one exchange over HTTP/2: pipes with the bytes of a data stream on one side, a request and its
+//! answer on the other.
 //!
 //! ```text
 //! request pipe:  ConnectRequest  │ body …   ─►  HEADERS │ DATA …
@@ -7,7 +7,7 @@
 //! ```
 //! The body of an answer that may end with trailers is put in frames, if the request says that it may be.
 //!
-//! Back-pressure is whole: a chunk leaves the request pipe when the connector's window has room for it, and the
+//! Back-pressure is whole. A chunk leaves the request pipe when the connector's window has room for it. The
 //! connector's window grows again when the response pipe has taken the bytes.
 //!
 //! HTTP/2 cannot stop one direction of a stream alone. A visitor who gives up either gives the exchange up.
@@ -72,8 +72,8 @@ pub(crate) async fn carry(connection: Connection, mut request: PipeReader, mut r
     both(sending, answering).await;
 }
 
-/// Runs both directions to their ends, but drops the request's once nobody wants the answer: with the last handle of
-/// the stream dropped, HTTP/2 cancels it.
+/// Runs both directions to their ends. Drops the request's direction once nobody wants the answer: HTTP/2
+/// cancels a stream with the last handle of it.
 async fn both(sending: impl Future<Output = ()>, answering: impl Future<Output = Answered>) {
     let (mut sending, mut answering) = (pin!(sending), pin!(answering));
     tokio::select! {

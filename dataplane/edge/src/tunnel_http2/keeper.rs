@@ -1,10 +1,12 @@
 //! Notices a connector that is gone without a word: TCP alone would take a quarter of an hour.
 //!
 //! ```text
-//! heard ── silent for 15 s, for 1 s while an exchange runs, or asked ─► PING ── 1 s without a byte ─► late
-//!                                                                                └─ 10 s without a byte ─► silent
+//! heard ── silent for 15 s, for 1 s while an exchange runs, or asked ─► PING
+//!                                              ├─ 1 s without a byte ──► late
+//!                                              └─ 10 s without a byte ─► silent
 //! ```
-//! One that is late gets no new exchange until it is heard again. Any byte is a sign of life, so a PING that waits behind a long body accuses nobody.
+//! One that is late gets no new exchange until it is heard again. Any byte is a sign of life, so a PING that
+//! waits behind a long body does no harm.
 
 use std::future::{pending, poll_fn};
 use std::time::Duration;
@@ -14,15 +16,15 @@ use h2::{Ping, PingPong};
 
 use super::watched::Pulse;
 
-/// Silence after which an idle connector is asked. With the answer's time this keeps a loss below 30 s, and costs an
-/// idle connection four PINGs a minute.
+/// Silence after which an idle connector is asked. With the time for the answer a loss is noticed in less
+/// than 30 s, at four PINGs a minute for an idle connector.
 const IDLE_SILENCE: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 15_000 });
 
 /// The same while somebody waits for an answer: as over QUIC.
 const AWAITED_SILENCE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 1_000 });
 
-/// Time for any byte after a PING before its answer is late. TCP has sent it again by then on most paths; it says nothing
-/// of round trips here.
+/// Time for any byte after a PING before its answer is late. On most paths TCP has sent it again by then. TCP
+/// tells nothing of round trips here.
 const LATE_TIME: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 1_000 });
 
 /// Time for any byte after a PING.

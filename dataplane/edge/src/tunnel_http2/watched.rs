@@ -10,8 +10,8 @@ use adit_driver::time::{Instant, now};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-/// Bytes read before exchanges get a turn: the library closes a connection on which more small frames lie unread than
-/// its windows would explain, and all of a socket's buffer may be such frames.
+/// Bytes read before exchanges get a turn. All of a socket's buffer may be small frames, and the library
+/// closes a connection on which more of them lie unread than its windows explain.
 const TURN_BYTES_MAX: usize = 128 << 10;
 
 /// Signs of life of one connection, shared by its stream, its exchanges and its keeper.

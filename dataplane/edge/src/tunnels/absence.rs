@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! last connection lost or draining, or edge just started ─► absent for `limits.reconnect-wait`
-//!                                                             ├► a connection joins: all that wait choose again
-//!                                                             └► time is over: they fail, and later ones at once
+//!                                           ├► a connection joins: all that wait choose again
+//!                                           └► time is over: they fail, and later ones at once
 //! ```
 //! Most losses are short: a connector is restarted, a path is moved, an address translator forgets. A visitor
 //! who waits a second for that sees nothing of it. A tunnel that has been away for longer fails fast.
@@ -21,8 +21,8 @@ pub(crate) const WAITING_MAX: usize = 4_096;
 
 /// One core's absent tunnels.
 ///
-/// Bounded by the connections that can be lost within one [`limit`](Absences::new): entries leave by joining or
-/// by age.
+/// Bounded by the connections that can be lost within one [`limit`](Absences::new). Entries leave when a
+/// connection joins, or by age.
 #[derive(Debug)]
 pub(crate) struct Absences {
     limit: Duration,
@@ -62,8 +62,8 @@ impl Absences {
         }
     }
 
-    /// What to wait for, if a tunnel without connection is expected back. In its first moments an edge expects
-    /// every tunnel.
+    /// What to wait for, if a tunnel without connection is expected back. In its first moments an edge
+    /// expects every tunnel.
     pub(crate) fn of(&mut self, tunnel: TunnelId, now: Instant) -> Option<Absence> {
         if now < self.started + self.limit {
             self.insert(tunnel, now, self.started + self.limit);

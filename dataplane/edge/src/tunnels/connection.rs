@@ -52,8 +52,8 @@ impl Connection {
         }
     }
 
-    /// Whether what comes after the body of an answer has a way through: HTTP/2 has a place for it, and on a data stream
-    /// connectors of ours make one.
+    /// Whether trailers have a way through. HTTP/2 has a place for them, and connectors of ours make one on a
+    /// data stream.
     pub(crate) fn carries_trailers(&self) -> bool {
         match self {
             Self::Quic(connection) => connection.alpn().as_deref() == Some(alpn::ADIT),
@@ -99,7 +99,8 @@ impl Connection {
         }
     }
 
-    /// Waits until the connector is late with an answer although the connection may live, or seen at a new address.
+    /// Waits until the connector is late with an answer although the connection may live, or is seen at a new
+    /// address.
     pub(crate) async fn doubted(&self) {
         match self {
             Self::Quic(connection) => connection.doubted().await,

@@ -1,9 +1,10 @@
-//! What exchanges show of the origins behind replicas, on one core: which replicas are left out, and for how long.
+//! What exchanges show of the origins behind replicas, on one core: which replicas are left out, and for how
+//! long.
 //!
-//! The table itself is [`adit_proto::ejection`]. Each core has its own and judges by its own exchanges, so a request takes
-//! no lock; what one core decides, all hear by mailbox. An exchange of a hostname without trouble costs a look at an
-//! empty map when it is sent and one when it is answered. A decision costs one message to each other core, at most one
-//! per pair of replica and hostname within the shortest ejection.
+//! The table itself is [`adit_proto::ejection`]. Each core has its own and judges by its own exchanges, so a
+//! request takes no lock. What one core decides, all hear by mailbox. An exchange of a hostname without
+//! trouble looks at an empty map twice: when it is sent and when it is answered. A decision costs one message
+//! to each other core, at most one per pair of replica and hostname within the shortest ejection.
 
 use adit_driver::time::{Instant, now};
 use adit_proto::directory::{Slot, ToldHealth};
@@ -46,7 +47,8 @@ impl Tunnels {
         }
     }
 
-    /// Drops what is no longer worth knowing, and says how many replicas are left out, each counted once per hostname.
+    /// Drops what is no longer worth knowing. Returns how many replicas are left out, each counted once per
+    /// hostname.
     pub(crate) fn look_at_health(&self) -> usize {
         let mut ejections = self.ejections.borrow_mut();
         if !ejections.is_empty() {

@@ -1,4 +1,5 @@
-//! The two halves of an exchange's stream, whether its connection lives on this core or another, and over HTTP/2.
+//! The two halves of an exchange's stream, whether its connection lives on this core or another, and over
+//! HTTP/2.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

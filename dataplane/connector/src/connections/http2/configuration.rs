@@ -39,7 +39,8 @@ pub(super) async fn serve(
         .ended(RpcMethod::UpdateConfiguration, start.elapsed(), answer.is_none());
     match answer {
         Some(applied) => {
-            // The stock connector sends an empty object for any error; the text says more to whoever reads it.
+            // The stock connector sends an empty object for any error. The text says more to whoever reads
+            // it.
             let error = Some(applied.error).filter(|error| !error.is_empty());
             let body = json!({ "lastAppliedVersion": applied.latest_version, "err": error });
             send(respond, Response::new(()), body.to_string().into());

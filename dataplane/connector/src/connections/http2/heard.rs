@@ -1,4 +1,4 @@
-//! Notices that an edge is heard of, whatever it says, and how much it says; and whether all that is for it has left.
+//! Notices that an edge is heard, how many bytes it has sent, and whether all bytes for it have left.
 
 use std::cell::Cell;
 use std::io;
@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes read before exchanges get a turn: the library closes a connection on which more small frames lie unread than
-/// its windows would explain, and all of a socket's buffer may be such frames.
+/// Bytes read before exchanges get a turn. All of a socket's buffer may be small frames, and the library
+/// closes a connection on which more of them lie unread than its windows explain.
 const TURN_BYTES_MAX: usize = 128 << 10;
 
 /// Bytes thrown away at a time while the end of the other side is waited for.
@@ -52,8 +52,8 @@ impl Heard {
         self.0.turns.get()
     }
 
-    /// Whether so much was read since this was true that it may be too many small frames for the library, if nobody
-    /// reads them.
+    /// Whether so many bytes were read since this was last true that small frames among them may be too many
+    /// for the library.
     pub(super) fn is_gathering_due(&self) -> bool {
         let is_due = self.0.bytes.get() >= TURN_BYTES_MAX;
         if is_due {
@@ -67,7 +67,7 @@ impl Heard {
         self.0.is_write_blocked.get()
     }
 
-    /// Has the end of the stream wait for that of the other side: a socket that is closed with something unread in it
+    /// Makes the shutdown wait for the other side's. A socket that is closed while something in it is unread
     /// throws away what it has not sent yet.
     pub(super) fn linger(&self) {
         self.0.lingers.set(true);

@@ -2,10 +2,11 @@
 //!
 //! What is read is credited to the edge at once: whoever reads has handed on what came before.
 //!
-//! The library bounds how many small frames may lie unread on a connection, and closes the connection, with all
-//! exchanges on it, when there are more. An origin that does not read what a visitor sends in small pieces must not
-//! cost the others that. So whoever serves the connection [gathers](Bodies::gather) now and then what lies there for
-//! busy readers; it is credited only when they take it, which bounds it by the stream's window.
+//! The library bounds how many small frames may lie unread on a connection, and closes the connection with
+//! all its exchanges when there are more. An origin that does not read a visitor's small pieces must not cost
+//! the others that. So whoever serves the connection [gathers](Bodies::gather) now and then what lies there
+//! for busy readers. The bytes are credited only when their readers take them, so the stream's window bounds
+//! them.
 
 use std::cell::RefCell;
 use std::future::poll_fn;

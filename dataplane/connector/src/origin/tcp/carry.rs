@@ -1,4 +1,5 @@
-//! The relay between a visitor's WebSocket and a TCP connection: bytes out of frames, and frames around bytes.
+//! The relay between a visitor's WebSocket and a TCP connection: bytes out of frames, and frames around
+//! bytes.
 //!
 //! ```text
 //! visitor: binary frame ─► bytes                      bytes ─► one binary frame per read
@@ -6,12 +7,12 @@
 //!          end of the stream ─► the end of both      reset ─► reset of the stream
 //!          reset ─► reset
 //! ```
-//! A close ends one direction only, so the half-close of TCP passes; a client learns that from the header
-//! [`HALF_CLOSE`] of the 101. A client that knows nothing of it ends its connection, which ends both directions,
-//! as with cloudflared.
+//! A close ends one direction only, so the half-close of TCP passes. A client learns that from the header
+//! [`HALF_CLOSE`] of the 101. A client that does not know the header ends its connection, which ends both
+//! directions, as with cloudflared.
 //!
-//! Holds one read of either side and the payload of the last ping. Copies: one to unmask, unless the bytes are
-//! nobody else's; none to frame.
+//! Holds one read of either side and the payload of the last ping. Copies: one to unmask bytes that somebody
+//! else shares, none to frame.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -110,8 +111,8 @@ struct Shared {
     has_moved: Cell<bool>,
 }
 
-/// Relays until both directions have ended. `early` is for the origin and came out of frames already. A flow that
-/// breaks is reset, so that the origin does not take it for one that is complete.
+/// Relays until both directions have ended. `early` is for the origin and came out of frames already. A flow
+/// that breaks is reset, so that the origin does not take it for a complete one.
 pub(crate) async fn relay(
     io: OriginIo,
     early: Bytes,

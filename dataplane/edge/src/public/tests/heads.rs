@@ -25,7 +25,8 @@ async fn ask(lab: &Lab, parts: &[&[u8]]) -> String {
     String::from_utf8(answers).unwrap()
 }
 
-/// What each answer says of the request, and its body: without dates and ids, and however bodies are cut in chunks.
+/// What each answer says of the request, and its body: without dates and ids, and however bodies are cut into
+/// chunks.
 fn comparable(answers: &str) -> String {
     let (mut out, mut rest) = (String::new(), answers);
     while let Some((head, mut body)) = rest.split_once("\r\n\r\n") {
