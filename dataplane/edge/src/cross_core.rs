@@ -105,12 +105,12 @@ pub(crate) async fn run(
 /// What finds the mailbox full waits here, and all that comes later waits behind it: news of a connection's
 /// end must not overtake that of its beginning. One per sender and core; not `Send`.
 #[derive(Clone)]
-pub(crate) struct Courier {
+pub(crate) struct Outbox {
     mailbox: mailbox::Sender<CoreMessage>,
     waiting: Rc<RefCell<VecDeque<CoreMessage>>>,
 }
 
-impl Courier {
+impl Outbox {
     pub(crate) fn new(mailbox: mailbox::Sender<CoreMessage>) -> Self {
         Self {
             mailbox,

@@ -31,7 +31,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::task::spawn_local;
 
-use crate::cross_core::{CoreMessage, Courier};
+use crate::cross_core::{CoreMessage, Outbox};
 use crate::tunnel_http2;
 use absence::{Absences, WAITING_MAX};
 use connection::{Connection, Transport};
@@ -73,7 +73,7 @@ pub(crate) struct Tunnels {
     /// Connections that live on this core.
     here: RefCell<HashMap<ConnectionId, Connection>>,
     /// Ways to all cores by index, this one included.
-    cores: Vec<Courier>,
+    cores: Vec<Outbox>,
     seed: Cell<u64>,
     ejections: RefCell<Ejections>,
     absences: RefCell<Absences>,
@@ -151,7 +151,7 @@ impl Tunnels {
             routes: RefCell::default(),
             directory: RefCell::default(),
             here: RefCell::default(),
-            cores: cores.into_iter().map(Courier::new).collect(),
+            cores: cores.into_iter().map(Outbox::new).collect(),
             seed: Cell::new(seed),
             ejections: RefCell::new(Ejections::new(ejection)),
             absences: RefCell::new(Absences::new(reconnect_wait, now())),

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::dial::ControlAddress;
 use super::{admission, session};
-use crate::cross_core::{CoreMessage, Courier};
+use crate::cross_core::{CoreMessage, Outbox};
 use crate::metrics::Counter;
 use crate::state::SnapshotFile;
 use crate::tunnels::routes::Routes;
@@ -186,7 +186,7 @@ pub(crate) struct ServiceMetrics {
 pub(crate) struct Service {
     pub(crate) settings: ServiceSettings,
     pub(crate) metrics: Arc<ServiceMetrics>,
-    cores: Vec<Courier>,
+    cores: Vec<Outbox>,
     snapshot: RefCell<RouteSnapshot>,
     versions: watch::Sender<ConfigVersions>,
     living: RefCell<BTreeMap<ConnectionId, Connection>>,
@@ -210,7 +210,7 @@ impl Service {
         let service = Rc::new(Self {
             settings,
             metrics: Arc::default(),
-            cores: cores.into_iter().map(Courier::new).collect(),
+            cores: cores.into_iter().map(Outbox::new).collect(),
             snapshot: RefCell::new(snapshot),
             versions: watch::Sender::default(),
             living: RefCell::default(),
