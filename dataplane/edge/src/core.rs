@@ -26,7 +26,7 @@ use crate::management::Management;
 use crate::memory::{Memory, Shortage};
 use crate::metrics::CoreMetrics;
 use crate::peers::Peers;
-use crate::public::listen::{self, Entrance, Speech};
+use crate::public::listen::{self, Entrance, Protocol};
 use crate::public::tls::PublicTls;
 use crate::registration;
 use crate::shares::Shares;
@@ -286,24 +286,24 @@ impl Listening {
         let door = Door::new(shared.tunnel_tls.clone(), state.clone());
         // All of these end with the drain or with the process.
         let config = &core.config.listeners;
-        let entrance = |speech, accepts_proxy| Entrance {
-            speech,
+        let entrance = |protocol, accepts_proxy| Entrance {
+            protocol,
             accepts_proxy,
         };
         let http = self.http.into_iter().zip(&config.http);
-        let http = http.map(|(listener, entry)| (listener, entrance(Speech::Http, entry.accepts_proxy)));
+        let http = http.map(|(listener, entry)| (listener, entrance(Protocol::Http, entry.accepts_proxy)));
         let https = self
             .https
             .into_iter()
             .zip(&config.https)
             .map(|(listener, entry)| {
                 let door = core.config.tunnels_on_https.then(|| door.clone());
-                let speech = Speech::Https(shared.tls.clone(), door);
-                (listener, entrance(speech, entry.accepts_proxy))
+                let protocol = Protocol::Https(shared.tls.clone(), door);
+                (listener, entrance(protocol, entry.accepts_proxy))
             });
         let tcp = self.tcp.into_iter().zip(&config.tcp).map(|(listener, entry)| {
-            let speech = Speech::Tcp(Rc::new(entry.clone()));
-            (listener, entrance(speech, entry.accepts_proxy))
+            let protocol = Protocol::Tcp(Rc::new(entry.clone()));
+            (listener, entrance(protocol, entry.accepts_proxy))
         });
         for (listener, entrance) in http.chain(https).chain(tcp) {
             spawn_local(listen::run(core.clone(), listener, entrance));

@@ -29,7 +29,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What visitors of one listener speak.
 #[derive(Clone)]
-pub(crate) enum Speech {
+pub(crate) enum Protocol {
     Http,
     /// And where connectors go that come for the tunnel's name, if they may.
     Https(PublicTls, Option<Rc<Door>>),
@@ -40,7 +40,7 @@ pub(crate) enum Speech {
 /// How visitors come in on one listener.
 #[derive(Clone)]
 pub(crate) struct Entrance {
-    pub(crate) speech: Speech,
+    pub(crate) protocol: Protocol,
     /// Trusted proxies begin with a PROXY header. Nobody else does, whose bytes are all their own.
     pub(crate) accepts_proxy: bool,
 }
@@ -128,12 +128,12 @@ async fn serve(mut seat: Seat, mut stream: Stream, address: SocketAddr, entrance
     if !seat.count(peer.source.ip()) {
         return;
     }
-    match entrance.speech {
-        Speech::Http => in_clear(core, stream, ahead, peer.visitor(Scheme::Http)).await,
-        Speech::Https(tls, door) => {
+    match entrance.protocol {
+        Protocol::Http => in_clear(core, stream, ahead, peer.visitor(Scheme::Http)).await,
+        Protocol::Https(tls, door) => {
             over_tls(seat, stream, ahead, peer, (&tls, door.as_ref())).await;
         }
-        Speech::Tcp(entry) => {
+        Protocol::Tcp(entry) => {
             let stream = Ahead::new(stream, ahead.freeze());
             Box::pin(raw::serve(core, stream, peer, &entry)).await;
         }
