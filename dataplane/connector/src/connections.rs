@@ -45,9 +45,9 @@ mod in_flight;
 mod link;
 mod slot;
 mod streams;
-mod tether;
+mod drain_signal;
 
-use tether::Tether;
+use drain_signal::DrainSignal;
 
 /// What the edge's certificate must be for, whatever its address (docs/protocol/transport-quic.md §2).
 const SERVER_NAME: &str = "quic.cftunnel.com";
@@ -168,7 +168,7 @@ pub(crate) async fn run_core(
         spawn_local(check::run(core.exchanges.clone()));
     }
     let mut slots = JoinSet::new();
-    let mut tethers: BTreeMap<AttemptId, Rc<Tether>> = BTreeMap::new();
+    let mut signals: BTreeMap<AttemptId, Rc<DrainSignal>> = BTreeMap::new();
     while let Some(command) = commands.recv().await {
         while slots.try_join_next().is_some() {}
         match command {
@@ -181,23 +181,23 @@ pub(crate) async fn run_core(
                 previous_attempts,
             } => {
                 // Those that nobody else holds are of attempts that have ended.
-                tethers.retain(|_, tether| Rc::strong_count(tether) > 1);
-                let tether = Rc::new(Tether::default());
-                tethers.insert(id, tether.clone());
+                signals.retain(|_, signal| Rc::strong_count(signal) > 1);
+                let signal = Rc::new(DrainSignal::default());
+                signals.insert(id, signal.clone());
                 let attempt = slot::Attempt {
                     id,
                     index,
                     address,
                     protocol,
                     previous_attempts,
-                    tether,
-                    replaces: replaces.and_then(|id| tethers.get(&id).cloned()),
+                    signal,
+                    replaces: replaces.and_then(|id| signals.get(&id).cloned()),
                 };
                 slots.spawn_local(attempt.run(core.clone()));
             }
             Command::Drain { id } => {
-                if let Some(tether) = tethers.get(&id) {
-                    tether.drain();
+                if let Some(signal) = signals.get(&id) {
+                    signal.drain();
                 }
             }
             Command::Check => core.checks.notify_waiters(),

@@ -15,10 +15,10 @@ use adit_wire::registration::{ConnectionDetails, ConnectionOptions, RegisterRequ
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
+use super::drain_signal::DrainSignal;
 use super::http2::{Http2Connection, Http2Error};
 use super::link::Link;
 use super::streams::Streams;
-use super::tether::Tether;
 use super::{Core, Event};
 use crate::config::remote::chain;
 use crate::control_stream::{ControlError, ControlStream};
@@ -46,9 +46,9 @@ pub(super) struct Attempt {
     pub(super) address: SocketAddr,
     pub(super) protocol: Protocol,
     pub(super) previous_attempts: u8,
-    pub(super) tether: Rc<Tether>,
+    pub(super) signal: Rc<DrainSignal>,
     /// The slot's connection so far, which leaves when this one is about to register.
-    pub(super) replaces: Option<Rc<Tether>>,
+    pub(super) replaces: Option<Rc<DrainSignal>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +86,7 @@ impl Attempt {
     pub(super) async fn run(self, core: Rc<Core>) {
         let connected = tokio::select! {
             connected = self.connect(&core) => connected,
-            () = self.tether.drained() => {
+            () = self.signal.drained() => {
                 self.end(&core, End::Closed);
                 return;
             }
@@ -104,13 +104,13 @@ impl Attempt {
             }
         };
         // A connection that was replaced has told so when it left.
-        if !(self.tether.is_replaced() && self.tether.has_left()) {
+        if !(self.signal.is_replaced() && self.signal.has_left()) {
             self.end(&core, end);
         }
     }
 
     fn end(&self, core: &Core, end: End) {
-        self.tether.leave();
+        self.signal.leave();
         core.tell(Event::Ended {
             id: self.id,
             index: self.index,
@@ -261,7 +261,7 @@ impl Attempt {
             never = telling => match never {},
             never = telling_health => match never {},
             never = link.attend(core, self.index, &mut sampler) => match never {},
-            () = self.tether.drained() => {
+            () = self.signal.drained() => {
                 self.leave(core, link, control).await;
                 None
             }
@@ -287,7 +287,7 @@ impl Attempt {
                 "cannot unregister"
             ),
         }
-        if self.tether.is_replaced() {
+        if self.signal.is_replaced() {
             self.end(core, End::Closed);
         }
         let finishing = async {

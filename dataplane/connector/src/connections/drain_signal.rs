@@ -6,14 +6,14 @@ use tokio::sync::Notify;
 
 /// Held by the attempt, and by whoever may end it.
 #[derive(Default)]
-pub(super) struct Tether {
+pub(super) struct DrainSignal {
     drain: Notify,
     is_replaced: Cell<bool>,
     has_left: Cell<bool>,
     left: Notify,
 }
 
-impl Tether {
+impl DrainSignal {
     /// Tells it to finish what runs and to end.
     pub(super) fn drain(&self) {
         self.drain.notify_one();
