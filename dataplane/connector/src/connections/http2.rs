@@ -133,7 +133,7 @@ type Opened = (Http2Reader, Http2Writer, EdgeKind);
 /// The next request, unless the connection is over.
 type Accepted = Option<Result<(Request<h2::RecvStream>, SendResponse<Bytes>), h2::Error>>;
 
-type Served = h2::server::Connection<heard::Heeded<TlsStream<Stream>>, Bytes>;
+type Served = h2::server::Connection<heard::Watched<TlsStream<Stream>>, Bytes>;
 
 impl Http2Connection {
     /// Dials and waits for the control stream.
@@ -148,7 +148,7 @@ impl Http2Connection {
         };
         let heard = Heard::default();
         let opening = async {
-            let handshake = builder().handshake(heard.heed(stream));
+            let handshake = builder().handshake(heard.watch(stream));
             let mut connection: Served = handshake.await.map_err(Http2Error::Handshake)?;
             let shared = Rc::new(Shared {
                 in_flight: Rc::default(),

@@ -30,8 +30,8 @@ struct Counts {
     lingers: Cell<bool>,
 }
 
-/// A byte stream that is heeded so.
-pub(super) struct Heeded<S> {
+/// A byte stream that is watched.
+pub(super) struct Watched<S> {
     stream: S,
     heard: Heard,
     /// Bytes read since there was nothing to read, or since the last turn.
@@ -39,8 +39,8 @@ pub(super) struct Heeded<S> {
 }
 
 impl Heard {
-    pub(super) fn heed<S>(&self, stream: S) -> Heeded<S> {
-        Heeded {
+    pub(super) fn watch<S>(&self, stream: S) -> Watched<S> {
+        Watched {
             stream,
             heard: self.clone(),
             turn_bytes: 0,
@@ -84,7 +84,7 @@ impl Heard {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Heeded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -108,7 +108,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heeded<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heeded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.heard.note_write(written)
