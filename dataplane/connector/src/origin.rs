@@ -25,7 +25,7 @@ use crate::run::settings::IngressState;
 use dial::{Place, Target};
 use group::{Busy, Group};
 use http_origin::{HttpOrigin, MemberTemplate, Places};
-use http2::Wish;
+use http2::Http2Policy;
 use tcp::TcpOrigin;
 use tls::{TlsConfigs, TlsOptions};
 
@@ -231,10 +231,10 @@ fn service(rule: &Rule, group: Option<&Arc<Group>>) -> Service {
         }
     };
     let settings = &rule.settings;
-    let wish = match (rule.service.is_tls(), settings.http2_origin, settings.h2c_origin) {
-        (true, true, _) => Wish::Negotiated,
-        (false, _, true) => Wish::PriorKnowledge,
-        (true, false, _) | (false, _, false) => Wish::Never,
+    let http2_policy = match (rule.service.is_tls(), settings.http2_origin, settings.h2c_origin) {
+        (true, true, _) => Http2Policy::Negotiated,
+        (false, _, true) => Http2Policy::PriorKnowledge,
+        (true, false, _) | (false, _, false) => Http2Policy::Never,
     };
     let tls = rule.service.is_tls().then(|| TlsOptions {
         no_verify: settings.no_tls_verify,
@@ -252,7 +252,7 @@ fn service(rule: &Rule, group: Option<&Arc<Group>>) -> Service {
         },
         keep_alive_connections: settings.keep_alive_connections,
         keep_alive_timeout: settings.keep_alive_timeout,
-        wish,
+        http2_policy,
     };
     let places = match group {
         Some(group) => Places::Group {

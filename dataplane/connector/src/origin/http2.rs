@@ -47,7 +47,7 @@ const HEAD_BYTES_MAX: u32 = 64 << 10;
 
 /// When HTTP/2 is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum Http2Policy {
     /// Never.
     Never,
     /// If the origin picks it in the TLS handshake.
@@ -58,7 +58,7 @@ pub(crate) enum Wish {
 
 /// The open connections.
 pub(crate) struct Http2Connections {
-    pub(crate) wish: Wish,
+    pub(crate) http2_policy: Http2Policy,
     open: RefCell<Vec<Open>>,
     idle_timeout: Duration,
     /// Held while a connection is opened.
@@ -98,9 +98,9 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
 }
 
 impl Http2Connections {
-    pub(crate) fn new(wish: Wish, is_shared: bool, idle_timeout: Duration) -> Self {
+    pub(crate) fn new(http2_policy: Http2Policy, is_shared: bool, idle_timeout: Duration) -> Self {
         Self {
-            wish,
+            http2_policy,
             is_shared,
             open: RefCell::default(),
             idle_timeout,

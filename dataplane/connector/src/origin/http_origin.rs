@@ -26,7 +26,7 @@ use hyper::body::{Body as _, Incoming};
 use super::body::{Progress, RequestBody};
 use super::dial::{Place, Purpose, Target};
 use super::group::{Group, Slot};
-use super::http2::{Http2Connections, Lease, Wish};
+use super::http2::{Http2Connections, Http2Policy, Lease};
 use super::io_stream::OriginIo;
 use super::member::{Failed, HttpMember, spare};
 use super::pool::{OriginConnection, Pool};
@@ -55,7 +55,7 @@ pub(crate) struct MemberTemplate {
     pub(crate) target: Target,
     pub(crate) keep_alive_connections: usize,
     pub(crate) keep_alive_timeout: std::time::Duration,
-    pub(crate) wish: Wish,
+    pub(crate) http2_policy: Http2Policy,
 }
 
 /// Where requests go.
@@ -226,7 +226,7 @@ impl HttpOrigin {
         HeadRules {
             host_header: self.host_header.as_ref(),
             disable_chunked_encoding: self.disable_chunked_encoding,
-            may_speak_http2: self.template.wish != Wish::Never,
+            may_speak_http2: self.template.http2_policy != Http2Policy::Never,
             added,
             edits: self.edits.as_deref(),
         }
@@ -282,7 +282,7 @@ impl MemberTemplate {
                 ..self.target.clone()
             },
             pool: Pool::new(self.keep_alive_connections, self.keep_alive_timeout),
-            http2: Http2Connections::new(self.wish, is_shared, self.keep_alive_timeout),
+            http2: Http2Connections::new(self.http2_policy, is_shared, self.keep_alive_timeout),
         }
     }
 }

@@ -22,7 +22,7 @@ use tokio::task::spawn_local;
 use super::body::{Progress, RequestBody};
 use super::dial::{Purpose, Target};
 use super::http_origin::{Carrier, Reply};
-use super::http2::{Http2Connections, Lease, Wish};
+use super::http2::{Http2Connections, Http2Policy, Lease};
 use super::io_stream::OriginIo;
 use super::pool::{OriginConnection, Pool};
 use super::tls::Alpn;
@@ -59,7 +59,7 @@ impl HttpMember {
         mut request: Request<RequestBody>,
         progress: &Progress,
     ) -> Result<Reply, Failed> {
-        if self.http2.wish != Wish::Never {
+        if self.http2.http2_policy != Http2Policy::Never {
             return self.send_http2(core, asked, request, progress).await;
         }
         if let Some(connection) = self.pool.take(asked.server_name.as_deref()) {
@@ -147,7 +147,7 @@ impl HttpMember {
             return Ok(Opened::Http2(lease));
         }
         let io = self.dial(core, asked, Alpn::Http2).await?;
-        if self.http2.wish == Wish::PriorKnowledge || io.has_chosen_http2() {
+        if self.http2.http2_policy == Http2Policy::PriorKnowledge || io.has_chosen_http2() {
             return self
                 .http2
                 .begin(io, asked.server_name.as_deref())
