@@ -17,7 +17,7 @@ use super::AccessError;
 use super::token::{Key, Token};
 use crate::config::remote::chain;
 use crate::origin::CoreOrigins;
-use crate::origin::dial::{Place, Purpose, Target};
+use crate::origin::dial::{DialParameters, Place, Target};
 use crate::origin::member::builder;
 use crate::origin::tls::{Alpn, TlsOptions};
 
@@ -137,7 +137,7 @@ impl KeySet {
 
     async fn fetch(&self, core: &CoreOrigins) -> Result<Vec<Key>, AccessError> {
         let failed = |error: &dyn std::error::Error| AccessError::Keys(chain(error));
-        let asked = Purpose {
+        let asked = DialParameters {
             server_name: Some(self.host.clone()),
             visitor: None,
         };

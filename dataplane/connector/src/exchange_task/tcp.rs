@@ -17,7 +17,7 @@ use http::header::SEC_WEBSOCKET_KEY;
 use super::{ExchangeCore, ExchangeError, Stream, answer_ourselves, ended};
 use crate::edge_stream::{FromEdge, ToEdge};
 use crate::metrics::CoreMetrics;
-use crate::origin::dial::Purpose;
+use crate::origin::dial::DialParameters;
 use crate::origin::io_stream::OriginIo;
 use crate::origin::tcp::carry::{HALF_CLOSE, Inward, relay};
 use crate::origin::tcp::{self, JUMP_DESTINATION, TcpOrigin, conversation};
@@ -40,7 +40,7 @@ pub(super) async fn carry<S: ToEdge, R: FromEdge>(
     };
     headers.extend([HALF_CLOSE]);
     let place = origin.place(head.header(&JUMP_DESTINATION))?;
-    let asked = Purpose {
+    let asked = DialParameters {
         server_name: None,
         visitor: place.as_ref().and_then(|_| origin.visitor(&head)),
     };

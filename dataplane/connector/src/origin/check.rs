@@ -19,7 +19,7 @@ use http::{HeaderValue, Request};
 use tokio::task::JoinSet;
 
 use super::body::{Progress, RequestBody};
-use super::dial::{Place, Purpose};
+use super::dial::{DialParameters, Place};
 use super::group::Group;
 use super::http_origin::HttpOrigin;
 use super::tcp::TcpOrigin;
@@ -126,7 +126,7 @@ async fn ask_http(
         .to_string(),
         Place::Unix { .. } => "localhost".to_owned(),
     };
-    let asked = Purpose {
+    let asked = DialParameters {
         server_name: origin.server_name(&host).map(str::to_owned),
         visitor: None,
     };
@@ -144,7 +144,9 @@ async fn ask_http(
 }
 
 async fn ask_tcp(core: &CoreOrigins, origin: &TcpOrigin, address: &OriginAddress) -> Result<(), OriginError> {
-    let io = origin.dial_at(core, address.into(), &Purpose::default()).await?;
+    let io = origin
+        .dial_at(core, address.into(), &DialParameters::default())
+        .await?;
     drop(io);
     Ok(())
 }

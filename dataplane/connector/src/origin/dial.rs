@@ -61,7 +61,7 @@ pub(crate) struct Target {
 
 /// For whom, and how, a connection to an origin is opened.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Purpose {
+pub(crate) struct DialParameters {
     /// Name in TLS.
     pub(crate) server_name: Option<String>,
     /// Told by the PROXY protocol.
@@ -83,7 +83,7 @@ impl Target {
         &self,
         io: IoMode,
         configs: &TlsConfigs,
-        asked: &Purpose,
+        asked: &DialParameters,
         alpn: Alpn,
     ) -> Result<OriginIo, OriginError> {
         let (mut stream, address) = match &self.place {

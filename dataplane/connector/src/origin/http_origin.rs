@@ -24,7 +24,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use hyper::body::{Body as _, Incoming};
 
 use super::body::{Progress, RequestBody};
-use super::dial::{Place, Purpose, Target};
+use super::dial::{DialParameters, Place, Target};
 use super::group::{Group, Slot};
 use super::http2::{Http2Connections, Http2Policy, Lease};
 use super::io_stream::OriginIo;
@@ -99,7 +99,7 @@ impl HttpOrigin {
     pub(crate) async fn send(
         &self,
         core: &CoreOrigins,
-        asked: &Purpose,
+        asked: &DialParameters,
         request: Request<RequestBody>,
         progress: Progress,
     ) -> Result<Reply, OriginError> {
@@ -119,7 +119,7 @@ impl HttpOrigin {
         &self,
         group: &Arc<Group>,
         core: &CoreOrigins,
-        asked: &Purpose,
+        asked: &DialParameters,
         mut request: Request<RequestBody>,
         progress: Progress,
     ) -> Result<Reply, OriginError> {
@@ -157,7 +157,7 @@ impl HttpOrigin {
     pub(crate) async fn open(
         &self,
         core: &CoreOrigins,
-        asked: &Purpose,
+        asked: &DialParameters,
     ) -> Result<(OriginIo, Option<Slot>), OriginError> {
         let group = match &self.places {
             Places::Sole(member) => {
@@ -240,8 +240,8 @@ impl HttpOrigin {
     }
 
     /// For whom a connection is needed.
-    pub(crate) fn asked(&self, head: &RequestHead) -> Purpose {
-        Purpose {
+    pub(crate) fn asked(&self, head: &RequestHead) -> DialParameters {
+        DialParameters {
             server_name: self.server_name(head.host()).map(str::to_owned),
             visitor: self.template.target.visitor(head),
         }

@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::spawn_local;
 
 use super::body::{Progress, RequestBody};
-use super::dial::{Purpose, Target};
+use super::dial::{DialParameters, Target};
 use super::http_origin::{Carrier, Reply};
 use super::http2::{Http2Connections, Http2Policy, Lease};
 use super::io_stream::OriginIo;
@@ -55,7 +55,7 @@ impl HttpMember {
     pub(super) async fn send(
         &self,
         core: &CoreOrigins,
-        asked: &Purpose,
+        asked: &DialParameters,
         mut request: Request<RequestBody>,
         progress: &Progress,
     ) -> Result<Reply, Failed> {
@@ -88,7 +88,7 @@ impl HttpMember {
     async fn send_http2(
         &self,
         core: &CoreOrigins,
-        asked: &Purpose,
+        asked: &DialParameters,
         mut request: Request<RequestBody>,
         progress: &Progress,
     ) -> Result<Reply, Failed> {
@@ -141,7 +141,7 @@ impl HttpMember {
     }
 
     /// Opens a connection, or takes the one that another request has opened meanwhile.
-    async fn open_either(&self, core: &CoreOrigins, asked: &Purpose) -> Result<Opened, OriginError> {
+    async fn open_either(&self, core: &CoreOrigins, asked: &DialParameters) -> Result<Opened, OriginError> {
         let _turn = self.http2.turn().await;
         if let Some(lease) = self.http2.lease(asked.server_name.as_deref()) {
             return Ok(Opened::Http2(lease));
@@ -177,14 +177,18 @@ impl HttpMember {
     pub(super) async fn dial(
         &self,
         core: &CoreOrigins,
-        asked: &Purpose,
+        asked: &DialParameters,
         alpn: Alpn,
     ) -> Result<OriginIo, OriginError> {
         let dialling = self.target.dial(core.io_mode(), core.tls(), asked, alpn);
         dialling.await
     }
 
-    async fn open(&self, core: &CoreOrigins, asked: &Purpose) -> Result<OriginConnection, OriginError> {
+    async fn open(
+        &self,
+        core: &CoreOrigins,
+        asked: &DialParameters,
+    ) -> Result<OriginConnection, OriginError> {
         let io = self.dial(core, asked, Alpn::Http1).await?;
         begin(io, asked.server_name.as_deref()).await
     }

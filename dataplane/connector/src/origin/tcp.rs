@@ -26,7 +26,7 @@ use adit_proto::proxy_protocol::Version;
 use adit_proto::socks;
 use http::uri::Authority;
 
-use super::dial::{self, Place, Purpose, Target};
+use super::dial::{self, DialParameters, Place, Target};
 use super::group::{Group, Slot};
 use super::io_stream::OriginIo;
 use super::tls::Alpn;
@@ -116,7 +116,7 @@ impl TcpOrigin {
         &self,
         core: &CoreOrigins,
         place: Place,
-        asked: &Purpose,
+        asked: &DialParameters,
     ) -> Result<(OriginIo, Option<Slot>), OriginError> {
         let Some(group) = &self.group else {
             return Ok((self.dial_at(core, place, asked).await?, None));
@@ -143,7 +143,7 @@ impl TcpOrigin {
         &self,
         core: &CoreOrigins,
         place: Place,
-        asked: &Purpose,
+        asked: &DialParameters,
     ) -> Result<OriginIo, OriginError> {
         let target = Target {
             place,

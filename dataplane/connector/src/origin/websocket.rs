@@ -16,7 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::spawn_local;
 
 use super::body::{Progress, RequestBody};
-use super::dial::Purpose;
+use super::dial::DialParameters;
 use super::group::Slot;
 use super::http_origin::{Carrier, HttpOrigin, Reply, outcome};
 use super::io_stream::OriginIo;
@@ -45,7 +45,7 @@ pub(crate) enum Upgrade {
 pub(crate) async fn upgrade(
     origin: &HttpOrigin,
     core: &CoreOrigins,
-    asked: &Purpose,
+    asked: &DialParameters,
     request: Request<RequestBody>,
 ) -> Result<Upgrade, OriginError> {
     let (io, slot) = origin.open(core, asked).await?;
@@ -71,7 +71,11 @@ pub(crate) async fn upgrade(
 }
 
 /// The same on a connection that is open.
-async fn ask(io: OriginIo, asked: &Purpose, request: Request<RequestBody>) -> Result<Upgrade, OriginError> {
+async fn ask(
+    io: OriginIo,
+    asked: &DialParameters,
+    request: Request<RequestBody>,
+) -> Result<Upgrade, OriginError> {
     let failed = |source| OriginError::Http { source };
     let (mut sender, connection) = builder().handshake(TokioIo::new(io)).await.map_err(failed)?;
     let mut driving = Box::pin(connection.without_shutdown());
