@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/ping` | 200 |
 //! | `/host_details` | connector id, host name and the local address towards the network, as JSON |
-//! | `/logs` | a WebSocket that streams log lines ([`session`]) |
+//! | `/logs` | a WebSocket that streams log lines ([`log_socket`]) |
 //!
 //! It answers requests whose host is `management-hostname`, ahead of the ingress rules. Every request brings
 //! a token, which is only read here: the edge has verified it ([`token`]).
@@ -27,7 +27,7 @@ use token::{Claims, TokenError};
 
 pub(crate) mod live_log;
 pub(crate) mod log_stream;
-pub(crate) mod session;
+pub(crate) mod log_socket;
 mod token;
 
 pub use live_log::{LiveLog, LogLine};
@@ -62,7 +62,7 @@ pub(crate) struct Management {
 pub(crate) enum Reply {
     /// This answer.
     Answer(Answer),
-    /// A 101 with these headers, and then a session of log lines for this actor.
+    /// A 101 with these headers, and then the log lines for this actor.
     Logs(HeaderMap, String),
 }
 

@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use super::{ExchangeCore, ExchangeError, Stream, answer_ourselves, path};
 use crate::edge_stream::{FromEdge, ToEdge};
-use crate::management::{Reply, session};
+use crate::management::{Reply, log_socket};
 use crate::origin::websocket::End;
 
 /// Answers what is asked of the connector itself; the edge has seen to who may ask.
@@ -28,7 +28,7 @@ pub(super) async fn answer<S: ToEdge, R: FromEdge>(
         .await?;
     let Stream { send, recv, .. } = stream;
     let recv = recv.as_mut().ok_or(ExchangeError::Relay)?;
-    match session::serve(&management.live_log, &actor, first, send, recv).await {
+    match log_socket::serve(&management.live_log, &actor, first, send, recv).await {
         End::Finished => Ok(()),
         End::Broken | End::Gone => Err(ExchangeError::Cancelled),
     }

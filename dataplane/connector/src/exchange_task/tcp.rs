@@ -69,11 +69,11 @@ pub(super) async fn carry<S: ToEdge, R: FromEdge>(
     }
     match dialled {
         Some((io, _slot)) if origin.is_socks => {
-            let _session = Session::open(&core.metrics);
+            let _open = OpenFlow::open(&core.metrics);
             converse(io, first, stream).await
         }
         Some((io, _slot)) => {
-            let _session = Session::open(&core.metrics);
+            let _open = OpenFlow::open(&core.metrics);
             let Stream { send, recv, .. } = stream;
             let recv = recv.as_mut().ok_or(ExchangeError::Relay)?;
             ended(relay(io, Bytes::new(), Inward::new(recv, first), send).await)
@@ -116,7 +116,7 @@ async fn proxy<S: ToEdge, R: FromEdge>(
     };
     match dialled {
         Ok(io) => {
-            let _session = Session::open(&core.metrics);
+            let _open = OpenFlow::open(&core.metrics);
             conversation::reply(send, Reply::Succeeded).await;
             connecting.established();
             ended(relay(OriginIo::Plain(io), asked.early, inward, send).await)
@@ -146,7 +146,7 @@ pub(super) async fn flow<S: ToEdge, R: FromEdge>(
         dialled = tcp::dial_flow(core.origins.io_mode(), address) => dialled.map_err(ExchangeError::Asked)?,
         () = stream.send.stopped() => return Err(ExchangeError::Cancelled),
     };
-    let _session = Session::open(&core.metrics);
+    let _open = OpenFlow::open(&core.metrics);
     stream.send.write_ack().await?;
     connecting.established();
     let early = Early {
@@ -159,9 +159,9 @@ pub(super) async fn flow<S: ToEdge, R: FromEdge>(
 }
 
 /// Counts a connection to an origin for as long as it is open.
-struct Session<'a>(&'a CoreMetrics);
+struct OpenFlow<'a>(&'a CoreMetrics);
 
-impl<'a> Session<'a> {
+impl<'a> OpenFlow<'a> {
     fn open(metrics: &'a CoreMetrics) -> Self {
         metrics.tcp_sessions.add(1);
         metrics.tcp_sessions_open.inc();
@@ -169,7 +169,7 @@ impl<'a> Session<'a> {
     }
 }
 
-impl Drop for Session<'_> {
+impl Drop for OpenFlow<'_> {
     fn drop(&mut self) {
         self.0.tcp_sessions_open.dec();
     }

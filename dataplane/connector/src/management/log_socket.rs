@@ -48,7 +48,7 @@ impl Closing {
             Self::Normal => (1000, ""),
             Self::NotStarted => (4001, "expected start streaming as first event"),
             Self::Busy => (4002, "limit exceeded for streaming sessions"),
-            Self::Idle => (4003, "session was idle for too long"),
+            Self::Idle => (4003, "socket was idle for too long"),
             Self::Broken(error) => (error.close_code(), ""),
             Self::Unknown => (1003, "no such event"),
         }
@@ -65,7 +65,7 @@ enum Next {
     Idle,
 }
 
-struct Session<'a> {
+struct LogSocket<'a> {
     log: &'a LiveLog,
     actor: &'a str,
     messages: Messages,
@@ -84,7 +84,7 @@ pub(crate) async fn serve(
     send: &mut impl ToEdge,
     recv: &mut impl FromEdge,
 ) -> End {
-    let mut session = Session {
+    let mut socket = LogSocket {
         log,
         actor,
         messages: Messages::new(Peer::Client, MESSAGE_BYTES_MAX),
@@ -93,7 +93,7 @@ pub(crate) async fn serve(
         idle_at: Instant::now() + IDLE_TIME_MAX,
         lost: log.lost(),
     };
-    match session.run(first, send, recv).await {
+    match socket.run(first, send, recv).await {
         Ok(closing) => {
             let (code, reason) = closing.told();
             match send.write(message::close(code, reason, None)).await {
@@ -105,7 +105,7 @@ pub(crate) async fn serve(
     }
 }
 
-impl Session<'_> {
+impl LogSocket<'_> {
     async fn run(
         &mut self,
         first: Bytes,
@@ -197,7 +197,7 @@ impl Session<'_> {
             return Some(Closing::Busy);
         };
         self.stream = Some(stream);
-        tracing::info!("Streaming logs to a management session");
+        tracing::info!("Streaming logs to a management socket");
         None
     }
 
