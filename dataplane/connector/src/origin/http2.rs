@@ -58,7 +58,7 @@ pub(crate) enum Http2Policy {
 
 /// The open connections.
 pub(crate) struct Http2Connections {
-    pub(crate) http2_policy: Http2Policy,
+    pub(crate) policy: Http2Policy,
     open: RefCell<Vec<Open>>,
     idle_timeout: Duration,
     /// Held while a connection is opened.
@@ -98,9 +98,9 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
 }
 
 impl Http2Connections {
-    pub(crate) fn new(http2_policy: Http2Policy, is_shared: bool, idle_timeout: Duration) -> Self {
+    pub(crate) fn new(policy: Http2Policy, is_shared: bool, idle_timeout: Duration) -> Self {
         Self {
-            http2_policy,
+            policy,
             is_shared,
             open: RefCell::default(),
             idle_timeout,

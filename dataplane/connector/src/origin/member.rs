@@ -59,7 +59,7 @@ impl HttpMember {
         mut request: Request<RequestBody>,
         progress: &Progress,
     ) -> Result<Reply, Failed> {
-        if self.http2.http2_policy != Http2Policy::Never {
+        if self.http2.policy != Http2Policy::Never {
             return self.send_http2(core, asked, request, progress).await;
         }
         if let Some(connection) = self.pool.take(asked.server_name.as_deref()) {
@@ -147,7 +147,7 @@ impl HttpMember {
             return Ok(Opened::Http2(lease));
         }
         let io = self.dial(core, asked, Alpn::Http2).await?;
-        if self.http2.http2_policy == Http2Policy::PriorKnowledge || io.has_chosen_http2() {
+        if self.http2.policy == Http2Policy::PriorKnowledge || io.has_chosen_http2() {
             return self
                 .http2
                 .begin(io, asked.server_name.as_deref())
