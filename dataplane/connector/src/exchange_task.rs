@@ -239,7 +239,7 @@ async fn websocket<S: ToEdge, R: FromEdge>(
             mut headers,
             io,
             early,
-            slot: _slot,
+            permit: _permit,
         } => {
             headers.remove(ERROR_CODE);
             origin.edit_response(&mut headers);

@@ -5,7 +5,7 @@
 //! of this.
 //!
 //! ```text
-//! admit ─► Slot ─► move_on … ─► report ─► dropped: the next in the queue goes on
+//! admit ─► Permit ─► move_on … ─► report ─► dropped: the next in the queue goes on
 //! ```
 //! A [`Groups`] follows the ingress. A rule that keeps its hostname, path and service keeps its group, with
 //! the health of its addresses and the exchanges under way, whatever else changes.
@@ -73,7 +73,7 @@ struct Shared {
 
 /// The right to an exchange with one address; gives it back when dropped.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct Permit {
     group: Arc<Group>,
     /// `None` only while it changes hands.
     grant: Option<Grant>,
@@ -158,12 +158,12 @@ impl Group {
     }
 
     /// An address for an exchange, as soon as there is one with room.
-    pub(crate) async fn admit(self: &Arc<Self>) -> Result<Slot, Busy> {
+    pub(crate) async fn admit(self: &Arc<Self>) -> Result<Permit, Busy> {
         let now = Instant::now();
         let (mut waiting, deadline) = {
             let mut shared = self.shared();
             match shared.pool.admit(now) {
-                Admission::Granted(grant) => return Ok(Slot::new(self, grant)),
+                Admission::Granted(grant) => return Ok(Permit::new(self, grant)),
                 Admission::Refused => return Err(self.refuse(&mut shared, Busy::QueueFull)),
                 Admission::Waits(ticket) => {
                     let (sender, granted) = oneshot::channel();
@@ -185,7 +185,7 @@ impl Group {
             tokio::select! {
                 biased;
                 granted = &mut waiting.granted => match granted {
-                    Ok(grant) => return Ok(Slot::new(self, grant)),
+                    Ok(grant) => return Ok(Permit::new(self, grant)),
                     Err(_) => return Err(Busy::TimedOut),
                 },
                 () = sleep_until(until) => {}
@@ -197,7 +197,7 @@ impl Group {
             if deadline <= now {
                 let late = waiting.granted.try_recv();
                 return late
-                    .map(|grant| Slot::new(self, grant))
+                    .map(|grant| Permit::new(self, grant))
                     .map_err(|_| self.refuse(&mut shared, Busy::TimedOut));
             }
         }
@@ -318,7 +318,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Slot {
+impl Permit {
     fn new(group: &Arc<Group>, grant: Grant) -> Self {
         Self {
             group: Arc::clone(group),
@@ -375,7 +375,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(grant) = self.grant.take() {
             let now = Instant::now();

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! one address:      send ─► head
-//! several, limits:  a slot ─► send ─► head, reported
+//! several, limits:  a permit ─► send ─► head, reported
 //!                     ▲          └ not connected, or no answer to what may be sent twice: the next address
 //!                     └ waits while the origin is at its limit ([`group`](super::group))
 //! ```
@@ -25,7 +25,7 @@ use hyper::body::{Body as _, Incoming};
 
 use super::body::{Progress, RequestBody};
 use super::dial::{DialParameters, Place, Target};
-use super::group::{Group, Slot};
+use super::group::{Group, Permit};
 use super::http2::{Http2Connections, Http2Policy, Lease};
 use super::io_stream::OriginIo;
 use super::member::{Failed, HttpMember, spare};
@@ -74,7 +74,7 @@ pub(crate) struct Reply {
     response: Response<Incoming>,
     carrier: Carrier,
     progress: Progress,
-    slot: Option<Slot>,
+    permit: Option<Permit>,
 }
 
 /// What a response comes on.
@@ -88,7 +88,7 @@ pub(crate) enum Carrier {
 /// What an exchange holds at its origin until its end.
 pub(crate) struct Held {
     carrier: Carrier,
-    slot: Option<Slot>,
+    permit: Option<Permit>,
 }
 
 impl HttpOrigin {
@@ -123,14 +123,14 @@ impl HttpOrigin {
         mut request: Request<RequestBody>,
         progress: Progress,
     ) -> Result<Reply, OriginError> {
-        let mut slot = group.admit().await?;
+        let mut permit = group.admit().await?;
         loop {
-            let member = self.member(&slot);
+            let member = self.member(&permit);
             let spare = spare(&request);
             let failed = match member.send(core, asked, request, &progress).await {
                 Ok(mut reply) => {
-                    slot.report(outcome(reply.response.status()));
-                    reply.slot = Some(slot);
+                    permit.report(outcome(reply.response.status()));
+                    reply.permit = Some(permit);
                     return Ok(reply);
                 }
                 // The visitor broke off, which says nothing about the origin.
@@ -140,11 +140,11 @@ impl HttpOrigin {
             let Some(outcome) = failed.error.outcome() else {
                 return Err(failed.error);
             };
-            slot.report(outcome);
-            if (failed.unsent.is_none() && spare.is_none()) || !slot.move_on() {
+            permit.report(outcome);
+            if (failed.unsent.is_none() && spare.is_none()) || !permit.move_on() {
                 return Err(failed.into_error());
             }
-            tracing::debug!(error = %failed.error, next = %slot.address(), "An address of an origin failed, trying another");
+            tracing::debug!(error = %failed.error, next = %permit.address(), "An address of an origin failed, trying another");
             request = match failed.unsent.or(spare) {
                 Some(again) => again,
                 None => return Err(failed.error),
@@ -152,13 +152,13 @@ impl HttpOrigin {
         }
     }
 
-    /// Opens a connection of its own for one exchange, at the first address that accepts. The slot, if there
+    /// Opens a connection of its own for one exchange, at the first address that accepts. The permit, if there
     /// is one, is to be told what came of the exchange.
     pub(crate) async fn open(
         &self,
         core: &CoreOrigins,
         asked: &DialParameters,
-    ) -> Result<(OriginIo, Option<Slot>), OriginError> {
+    ) -> Result<(OriginIo, Option<Permit>), OriginError> {
         let group = match &self.places {
             Places::Sole(member) => {
                 let io = member.dial(core, asked, Alpn::Http1).await?;
@@ -166,16 +166,16 @@ impl HttpOrigin {
             }
             Places::Group { group, .. } => group,
         };
-        let mut slot = group.admit().await?;
+        let mut permit = group.admit().await?;
         loop {
-            match self.member(&slot).dial(core, asked, Alpn::Http1).await {
-                Ok(io) => return Ok((io, Some(slot))),
+            match self.member(&permit).dial(core, asked, Alpn::Http1).await {
+                Ok(io) => return Ok((io, Some(permit))),
                 Err(error) => {
                     let Some(outcome) = error.outcome() else {
                         return Err(error);
                     };
-                    slot.report(outcome);
-                    if !slot.move_on() {
+                    permit.report(outcome);
+                    if !permit.move_on() {
                         return Err(error);
                     }
                 }
@@ -183,24 +183,24 @@ impl HttpOrigin {
         }
     }
 
-    /// The address of `slot` as this core uses it.
-    fn member(&self, slot: &Slot) -> Rc<HttpMember> {
+    /// The address of `permit` as this core uses it.
+    fn member(&self, permit: &Permit) -> Rc<HttpMember> {
         match &self.places {
             Places::Group { members, .. } => {
                 let mut members = members.borrow_mut();
-                let member = members.entry(slot.member());
-                Rc::clone(member.or_insert_with(|| Rc::new(self.template.member(slot.address()))))
+                let member = members.entry(permit.member());
+                Rc::clone(member.or_insert_with(|| Rc::new(self.template.member(permit.address()))))
             }
-            Places::Sole(_) => Rc::new(self.template.member(slot.address())),
+            Places::Sole(_) => Rc::new(self.template.member(permit.address())),
         }
     }
 
     /// Takes back what an answer that was read to its end came on, then lets the next exchange go on.
     pub(crate) fn recycle(&self, held: Held) {
-        let Held { carrier, slot } = held;
-        match (&self.places, &slot) {
+        let Held { carrier, permit } = held;
+        match (&self.places, &permit) {
             (Places::Sole(member), _) => member.recycle(carrier),
-            (Places::Group { .. }, Some(slot)) => self.member(slot).recycle(carrier),
+            (Places::Group { .. }, Some(permit)) => self.member(permit).recycle(carrier),
             (Places::Group { .. }, None) => {}
         }
     }
@@ -293,7 +293,7 @@ impl Reply {
             response,
             carrier,
             progress,
-            slot: None,
+            permit: None,
         }
     }
 
@@ -304,9 +304,9 @@ impl Reply {
         !body.is_end_stream() && (is_http2 || body.size_hint().exact().is_none())
     }
 
-    /// The same, of an exchange that holds `slot`.
-    pub(crate) fn with_slot(self, slot: Option<Slot>) -> Self {
-        Self { slot, ..self }
+    /// The same, of an exchange that holds `permit`.
+    pub(crate) fn with_permit(self, permit: Option<Permit>) -> Self {
+        Self { permit, ..self }
     }
 
     /// The status of the answer.
@@ -319,7 +319,7 @@ impl Reply {
     pub(crate) fn into_parts(self) -> (Response<Incoming>, Held, Progress) {
         let held = Held {
             carrier: self.carrier,
-            slot: self.slot,
+            permit: self.permit,
         };
         (self.response, held, self.progress)
     }

@@ -27,7 +27,7 @@ use adit_proto::socks;
 use http::uri::Authority;
 
 use super::dial::{self, DialParameters, Place, Target};
-use super::group::{Group, Slot};
+use super::group::{Group, Permit};
 use super::io_stream::OriginIo;
 use super::tls::Alpn;
 use super::{CoreOrigins, OriginError};
@@ -117,20 +117,20 @@ impl TcpOrigin {
         core: &CoreOrigins,
         place: Place,
         asked: &DialParameters,
-    ) -> Result<(OriginIo, Option<Slot>), OriginError> {
+    ) -> Result<(OriginIo, Option<Permit>), OriginError> {
         let Some(group) = &self.group else {
             return Ok((self.dial_at(core, place, asked).await?, None));
         };
-        let mut slot = group.admit().await?;
+        let mut permit = group.admit().await?;
         loop {
-            match self.dial_at(core, slot.address().as_ref().into(), asked).await {
+            match self.dial_at(core, permit.address().as_ref().into(), asked).await {
                 Ok(io) => {
-                    slot.report(Outcome::Answered);
-                    return Ok((io, Some(slot)));
+                    permit.report(Outcome::Answered);
+                    return Ok((io, Some(permit)));
                 }
                 Err(error) => {
-                    slot.report(Outcome::Unconnected);
-                    if !slot.move_on() {
+                    permit.report(Outcome::Unconnected);
+                    if !permit.move_on() {
                         return Err(error);
                     }
                 }

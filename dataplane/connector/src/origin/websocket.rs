@@ -17,7 +17,7 @@ use tokio::task::spawn_local;
 
 use super::body::{Progress, RequestBody};
 use super::dial::DialParameters;
-use super::group::Slot;
+use super::group::Permit;
 use super::http_origin::{Carrier, HttpOrigin, Reply, outcome};
 use super::io_stream::OriginIo;
 use super::member::builder;
@@ -35,7 +35,7 @@ pub(crate) enum Upgrade {
         /// Came along with the 101.
         early: Bytes,
         /// Of the origin's limits.
-        slot: Option<Slot>,
+        permit: Option<Permit>,
     },
     /// It answered with something else.
     Answered(Reply),
@@ -48,10 +48,10 @@ pub(crate) async fn upgrade(
     asked: &DialParameters,
     request: Request<RequestBody>,
 ) -> Result<Upgrade, OriginError> {
-    let (io, slot) = origin.open(core, asked).await?;
+    let (io, permit) = origin.open(core, asked).await?;
     let asking = ask(io, asked, request).await;
-    if let Some(slot) = &slot {
-        slot.report(match &asking {
+    if let Some(permit) = &permit {
+        permit.report(match &asking {
             Ok(Upgrade::Switched { .. }) => Outcome::Answered,
             Ok(Upgrade::Answered(reply)) => outcome(reply.status()),
             Err(_) => Outcome::Unanswered,
@@ -64,9 +64,9 @@ pub(crate) async fn upgrade(
             headers,
             io,
             early,
-            slot,
+            permit,
         },
-        Upgrade::Answered(reply) => Upgrade::Answered(reply.with_slot(slot)),
+        Upgrade::Answered(reply) => Upgrade::Answered(reply.with_permit(permit)),
     })
 }
 
@@ -101,7 +101,7 @@ async fn ask(
             headers: response.into_parts().0.headers,
             io: parts.io.into_inner(),
             early: parts.read_buf,
-            slot: None,
+            permit: None,
         });
     }
     // Ends with the connection, and is aborted when the connection is dropped.
