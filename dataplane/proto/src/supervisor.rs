@@ -34,7 +34,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::backoff::{Backoff, WAIT_MIN};
 use crate::edge_addrs::EdgeAddrs;
-use slot::{Phase, Slot, index_of, slot_of};
+use slot::{Phase, SlotState, index_of, slot_of};
 use transport::{Probes, Track};
 
 mod slot;
@@ -139,7 +139,7 @@ pub enum Output {
 /// The slots of one connector process.
 #[derive(Debug)]
 pub struct Supervisor {
-    slots: Vec<Slot>,
+    slots: Vec<SlotState>,
     edges: EdgeAddrs,
     spacing: Duration,
     transport: Transport,
@@ -157,7 +157,7 @@ impl Supervisor {
     pub fn new(plan: &Plan, now: Instant, seed: u64) -> Self {
         let edges = EdgeAddrs::new(&plan.addresses);
         let count = plan.connections.min(edges.count()).min(SLOTS_MAX);
-        let slot = |at| Slot {
+        let slot = |at| SlotState {
             phase: if at == 0 {
                 Phase::Waiting { until: now }
             } else {
@@ -249,7 +249,7 @@ impl Supervisor {
     /// Lets one serving connection leave in order and dials it anew `rest` later. `None` if there is none to
     /// spare: nothing serves, or a change of transport is under way.
     pub fn handle_restart(&mut self, rest: Duration) -> Option<ConnIndex> {
-        let fit = |slot: &Slot| slot.phase == Phase::Serving && slot.probe.is_none();
+        let fit = |slot: &SlotState| slot.phase == Phase::Serving && slot.probe.is_none();
         let count = self.slots.iter().filter(|slot| fit(slot)).count();
         if self.is_draining || count == 0 {
             return None;
@@ -329,7 +329,7 @@ impl Supervisor {
             self.has_finished = true;
             return Output::Finished;
         }
-        let deadlines = self.slots.iter().filter_map(Slot::deadline);
+        let deadlines = self.slots.iter().filter_map(SlotState::deadline);
         Output::Wait(deadlines.chain(self.probes.deadline()).min())
     }
 
@@ -396,7 +396,7 @@ impl Supervisor {
         match protocol {
             Protocol::Http2 => self.probes.expect(now, &mut self.rng),
             Protocol::Quic => {
-                let is_alone = !self.slots.iter().any(Slot::is_fallen_back);
+                let is_alone = !self.slots.iter().any(SlotState::is_fallen_back);
                 if is_alone {
                     self.probes = Probes::new();
                 } else if !self.is_probing() {
@@ -418,7 +418,7 @@ impl Supervisor {
             return;
         }
         let slots = &self.slots;
-        let can_probe = |at: usize| slots.get(at).is_some_and(Slot::is_fallen_back);
+        let can_probe = |at: usize| slots.get(at).is_some_and(SlotState::is_fallen_back);
         let Some(at) = self.probes.due(now, slots.len(), can_probe) else {
             return;
         };
@@ -479,7 +479,7 @@ impl Supervisor {
 
     /// Ends a draining slot that has nothing left.
     fn end_drained(&mut self, at: usize) {
-        let is_over = |slot: &Slot| {
+        let is_over = |slot: &SlotState| {
             slot.phase == Phase::Draining && slot.attempt == AttemptId(0) && slot.probe.is_none()
         };
         if self.slots.get(at).is_some_and(is_over) {

@@ -9,7 +9,7 @@ use super::transport::{Protocol, Track};
 use crate::backoff::Backoff;
 
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct SlotState {
     pub(super) phase: Phase,
     /// What `phase` is about; the last one, if nothing is under way.
     pub(super) attempt: AttemptId,
@@ -42,7 +42,7 @@ pub(super) enum Phase {
     Ended,
 }
 
-impl Slot {
+impl SlotState {
     /// Whether it is connected over HTTP/2.
     pub(super) fn is_fallen_back(&self) -> bool {
         self.phase == Phase::Serving && self.track.protocol == Protocol::Http2
@@ -62,7 +62,7 @@ impl Slot {
 }
 
 /// The slot that an attempt belongs to.
-pub(super) fn slot_of(slots: &mut [Slot], id: AttemptId) -> Option<(usize, &mut Slot)> {
+pub(super) fn slot_of(slots: &mut [SlotState], id: AttemptId) -> Option<(usize, &mut SlotState)> {
     let mut slots = slots.iter_mut().enumerate();
     slots.find(|(_, slot)| slot.attempt == id || slot.probe == Some(id))
 }

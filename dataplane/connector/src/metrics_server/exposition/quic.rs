@@ -8,7 +8,7 @@ use crate::metrics::{Counter, SlotMetrics};
 use crate::metrics_server::View;
 
 /// One slot of one core.
-struct Slot<'a> {
+struct SlotView<'a> {
     index: String,
     metrics: &'a SlotMetrics,
 }
@@ -73,14 +73,14 @@ pub(super) fn render(page: &mut Page, view: &View) {
 }
 
 /// Slots that have had a connection. Each lives on one core, so none comes twice.
-fn slots(view: &View) -> Vec<Slot<'_>> {
+fn slots(view: &View) -> Vec<SlotView<'_>> {
     (0..=u8::MAX)
         .flat_map(|index| {
             let here = view
                 .metrics
                 .iter()
                 .filter_map(move |core| core.slot(index.into()));
-            here.filter(|slot| slot.is_used()).map(move |metrics| Slot {
+            here.filter(|slot| slot.is_used()).map(move |metrics| SlotView {
                 index: index.to_string(),
                 metrics,
             })
@@ -91,7 +91,7 @@ fn slots(view: &View) -> Vec<Slot<'_>> {
 fn frames(
     page: &mut Page,
     name: &str,
-    slots: &[Slot<'_>],
+    slots: &[SlotView<'_>],
     read: impl Fn(&SlotMetrics) -> &[Counter; FrameCounts::TYPES.len()],
 ) {
     page.family(name, "counter");
