@@ -56,7 +56,7 @@ enum Kind {
     Stream {
         /// Ends with the trailers.
         pump: Pin<Box<dyn Future<Output = Result<Option<HeaderMap>, BodyError>>>>,
-        slot: Rc<Slot>,
+        handoff: Rc<Handoff>,
         left: Option<u64>,
         account: Rc<Account>,
     },
@@ -64,9 +64,9 @@ enum Kind {
 
 /// Hands chunks from the pump to hyper. Both run in one poll of the body, so nothing needs waking.
 #[derive(Default)]
-pub(super) struct Slot(Cell<Option<Chunks>>);
+pub(super) struct Handoff(Cell<Option<Chunks>>);
 
-impl Slot {
+impl Handoff {
     /// Gives chunks and waits until they are taken: the pump never runs ahead of the visitor.
     pub(super) async fn put(&self, chunks: Chunks) {
         self.0.set(Some(chunks));
@@ -99,14 +99,14 @@ impl PublicBody {
 
     /// What comes from the tunnel, as it comes.
     pub(super) fn stream(download: Download) -> Self {
-        let slot = Rc::<Slot>::default();
+        let handoff = Rc::<Handoff>::default();
         let left = download.left.filter(|_| !download.goes_beyond_length());
         let account = download.record.account().clone();
         let progress = download.record.progress().clone();
-        let pump = Box::pin(download.run(slot.clone()));
+        let pump = Box::pin(download.run(handoff.clone()));
         let mut body = Self::of(Kind::Stream {
             pump,
-            slot,
+            handoff,
             left,
             account,
         });
@@ -157,7 +157,7 @@ impl Body for PublicBody {
             }
             Kind::Stream {
                 pump,
-                slot,
+                handoff,
                 left,
                 account,
             } => match pump.as_mut().poll(cx) {
@@ -166,7 +166,7 @@ impl Body for PublicBody {
                 }
                 Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
                 Poll::Pending => {
-                    let Some(chunks) = slot.0.take() else {
+                    let Some(chunks) = handoff.0.take() else {
                         if let Some(taking) = &self.taking {
                             taking.is_awaited.set(false);
                         }

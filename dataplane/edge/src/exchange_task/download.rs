@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 use http::HeaderMap;
 use tokio::task::spawn_local;
 
-use super::body::Slot;
+use super::body::Handoff;
 use super::record::Record;
 use super::upload::Upload;
 use crate::tunnels::stream::{InFlight, RecvHalf};
@@ -56,11 +56,11 @@ impl Download {
         self.frames.is_some() && self.has_place_for_trailers
     }
 
-    /// Gives all that arrives to `slot`; returns what comes after it.
-    pub(super) async fn run(mut self, slot: Rc<Slot>) -> Result<Option<HeaderMap>, BodyError> {
+    /// Gives all that arrives to `handoff`; returns what comes after it.
+    pub(super) async fn run(mut self, handoff: Rc<Handoff>) -> Result<Option<HeaderMap>, BodyError> {
         if let Some(frames) = self.frames.take() {
             // Boxed, so that the others do not hold room for it.
-            return Box::pin(self.run_framed(frames, &slot)).await;
+            return Box::pin(self.run_framed(frames, &handoff)).await;
         }
         loop {
             let received = if self.first.is_empty() {
@@ -89,10 +89,10 @@ impl Download {
                 // The visitor's side may not ask for more once the announced bytes are there.
                 self.record.complete();
                 finish_quietly(self.recv, self.guard);
-                slot.put(chunks).await;
+                handoff.put(chunks).await;
                 return Ok(None);
             }
-            slot.put(chunks).await;
+            handoff.put(chunks).await;
         }
     }
 
@@ -100,7 +100,7 @@ impl Download {
     async fn run_framed(
         mut self,
         mut frames: FramedBody,
-        slot: &Slot,
+        handoff: &Handoff,
     ) -> Result<Option<HeaderMap>, BodyError> {
         let mut received = Chunks::from(std::mem::take(&mut self.first));
         let mut data = Chunks::default();
@@ -115,16 +115,16 @@ impl Download {
                     // One byte per frame would make any read of the tunnel many pieces.
                     if data.is_full() {
                         if self.ends_with(&data) {
-                            return Ok(self.end(data, slot).await);
+                            return Ok(self.end(data, handoff).await);
                         }
-                        self.pass(&mut data, slot).await;
+                        self.pass(&mut data, handoff).await;
                     }
                 }
             }
             if self.ends_with(&data) {
-                return Ok(self.end(data, slot).await);
+                return Ok(self.end(data, handoff).await);
             }
-            self.pass(&mut data, slot).await;
+            self.pass(&mut data, handoff).await;
             received = match self.recv.read_chunks().await {
                 Ok(Some(chunks)) => chunks,
                 Ok(None) if self.left.is_some_and(|left| left > 0) => {
@@ -148,24 +148,24 @@ impl Download {
     }
 
     /// Passes them on. What may follow them has no place.
-    async fn end(mut self, mut data: Chunks, slot: &Slot) -> Option<HeaderMap> {
+    async fn end(mut self, mut data: Chunks, handoff: &Handoff) -> Option<HeaderMap> {
         let left = self.left.unwrap_or_default();
         data.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         self.record.progress().sent(data.len());
         self.record.complete();
         finish_quietly(self.recv, self.guard);
-        slot.put(data).await;
+        handoff.put(data).await;
         None
     }
 
-    async fn pass(&mut self, data: &mut Chunks, slot: &Slot) {
+    async fn pass(&mut self, data: &mut Chunks, handoff: &Handoff) {
         if let Some(left) = &mut self.left {
             data.truncate(usize::try_from(*left).unwrap_or(usize::MAX));
             *left -= data.len() as u64;
         }
         if !data.is_empty() {
             self.record.progress().sent(data.len());
-            slot.put(std::mem::take(data)).await;
+            handoff.put(std::mem::take(data)).await;
         }
     }
 
