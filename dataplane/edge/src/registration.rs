@@ -34,7 +34,7 @@ use crate::tunnel_http2;
 use crate::tunnel_http2::accept::{Place, Unregistered};
 use crate::tunnels::connection::Connection;
 use crate::tunnels::{CoreNews, Handle, LiveConnection, Tunnels};
-use control_stream::Session;
+use control_stream::Registration;
 
 /// Why a connection is closed that has not registered after its time.
 const LATE: &str = "no registration in time";
@@ -96,16 +96,16 @@ pub(crate) async fn serve(connection: quic::Connection, core: Rc<CoreState>) {
         core.metrics.registrations_timed_out.add(1);
         return either.close(LATE);
     };
-    let session = Session::new(core.clone(), either.clone());
-    let mut rpc = control_stream::spawn(&session, send, recv);
-    if !await_registration(&session, &mut rpc, &either, deadline).await {
+    let registration = Registration::new(core.clone(), either.clone());
+    let mut rpc = control_stream::spawn(&registration, send, recv);
+    if !await_registration(&registration, &mut rpc, &either, deadline).await {
         rpc.abort();
         return;
     }
     drop(unregistered);
     let streams = side::spawn_streams(connection.clone(), core.clone());
-    let datagrams = side::spawn_datagrams(connection, core.clone(), session.speaks_datagrams_v3());
-    until_lost(&session, &either, &core).await;
+    let datagrams = side::spawn_datagrams(connection, core.clone(), registration.speaks_datagrams_v3());
+    until_lost(&registration, &either, &core).await;
     for task in [rpc, streams, datagrams] {
         task.abort();
     }
@@ -137,19 +137,19 @@ pub(crate) async fn serve_http2(
         }
     };
     let connection = Connection::Http2(connection);
-    let session = Session::new(core.clone(), connection.clone());
-    let mut rpc = control_stream::spawn(&session, send, recv);
-    if await_registration(&session, &mut rpc, &connection, deadline).await {
+    let registration = Registration::new(core.clone(), connection.clone());
+    let mut rpc = control_stream::spawn(&registration, send, recv);
+    if await_registration(&registration, &mut rpc, &connection, deadline).await {
         drop(unregistered);
         core.metrics.tunnel_http2_connections_open.add(1);
-        until_lost(&session, &connection, &core).await;
+        until_lost(&registration, &connection, &core).await;
         core.metrics.tunnel_http2_connections_open.take();
     }
     rpc.abort();
 }
 
 /// From the registration to the end of the connection, which is then forgotten.
-async fn until_lost(session: &Rc<Session>, connection: &Connection, core: &CoreState) {
+async fn until_lost(registration: &Rc<Registration>, connection: &Connection, core: &CoreState) {
     let known = match connection {
         Connection::Quic(quic) => core.peers.enter(quic.remote_address(), quic.reset_id()),
         // The kernel tells a connector that comes over TCP.
@@ -158,10 +158,12 @@ async fn until_lost(session: &Rc<Session>, connection: &Connection, core: &CoreS
     let reason = tokio::select! {
         biased;
         reason = connection.closed() => reason,
-        never = tell_doubts(session, connection, core, known.as_ref()) => match never {},
-        never = drain_leaving(session, connection) => match never {},
+        never = tell_doubts(registration, connection, core, known.as_ref()) => match never {},
+        never = drain_leaving(registration, connection) => match never {},
     };
-    let Some(live) = session.take_live() else { return };
+    let Some(live) = registration.take_live() else {
+        return;
+    };
     let slot = live.slot;
     tracing::info!(
         tunnel = %slot.tunnel, replica = %slot.connector, conn_index = slot.index.0,
@@ -181,7 +183,7 @@ async fn until_lost(session: &Rc<Session>, connection: &Connection, core: &CoreS
 /// Asks on the replica's other connections too, so that a visitor does not find them dead one after the
 /// other.
 async fn tell_doubts(
-    session: &Session,
+    registration: &Registration,
     connection: &Connection,
     core: &CoreState,
     known: Option<&Known>,
@@ -191,7 +193,7 @@ async fn tell_doubts(
         if let Some(known) = known {
             known.moved(connection.remote_address());
         }
-        let Some((id, slot)) = session.place() else {
+        let Some((id, slot)) = registration.place() else {
             continue;
         };
         if connection.is_doubted() {
@@ -209,23 +211,23 @@ async fn tell_doubts(
 
 /// A connector that takes no more exchanges, and says nothing on its control stream, is treated as if it had
 /// unregistered.
-async fn drain_leaving(session: &Rc<Session>, connection: &Connection) -> Infallible {
+async fn drain_leaving(registration: &Rc<Registration>, connection: &Connection) -> Infallible {
     loop {
         connection.leaving().await;
-        session.drain();
+        registration.drain();
     }
 }
 
 /// Waits for the registration; closes a connection that does not get through with it and returns false.
 async fn await_registration(
-    session: &Session,
+    registration: &Registration,
     rpc: &mut JoinHandle<()>,
     connection: &Connection,
     deadline: Instant,
 ) -> bool {
     let reason = tokio::select! {
         biased;
-        decided = timeout_at(deadline, session.decided()) => match decided {
+        decided = timeout_at(deadline, registration.decided()) => match decided {
             Ok(true) => return true,
             Ok(false) => {
                 // The connector reads the cause and leaves; one that stays has no more to say.
@@ -235,7 +237,7 @@ async fn await_registration(
                 "registration refused"
             }
             Err(_) => {
-                session.count_timeout();
+                registration.count_timeout();
                 LATE
             }
         },

@@ -42,7 +42,7 @@ enum Phase {
 }
 
 /// What a connection's control stream has brought about.
-pub(super) struct Session {
+pub(super) struct Registration {
     core: Rc<CoreState>,
     connection: Connection,
     phase: Cell<Phase>,
@@ -52,7 +52,7 @@ pub(super) struct Session {
     is_decided: Notify,
 }
 
-impl Session {
+impl Registration {
     pub(super) fn new(core: Rc<CoreState>, connection: Connection) -> Rc<Self> {
         Rc::new(Self {
             core,
@@ -113,13 +113,13 @@ impl Session {
 }
 
 /// Starts the RPC server; the task ends with the stream and is aborted with the connection.
-pub(super) fn spawn<W, R>(session: &Rc<Session>, send: W, recv: R) -> JoinHandle<()>
+pub(super) fn spawn<W, R>(registration: &Rc<Registration>, send: W, recv: R) -> JoinHandle<()>
 where
     W: AsyncWrite + Unpin + 'static,
     R: AsyncRead + Unpin + 'static,
 {
     let (recv, gate) = Gated::new(recv, UNREGISTERED_MESSAGE_BYTES_MAX);
-    *session.gate.borrow_mut() = Some(gate);
+    *registration.gate.borrow_mut() = Some(gate);
     let network = twoparty::VatNetwork::new(
         recv.compat(),
         send.compat_write(),
@@ -127,10 +127,10 @@ where
         RPC_READER_OPTIONS,
     );
     let server: origin_health_server::Client = capnp_rpc::new_client(Server {
-        session: session.clone(),
+        registration: registration.clone(),
     });
     let system = RpcSystem::new(Box::new(network), Some(server.client));
-    let remote = session.connection.remote_address();
+    let remote = registration.connection.remote_address();
     spawn_local(async move {
         if let Err(error) = system.await {
             tracing::debug!(%remote, %error, "control stream ended");
@@ -139,7 +139,7 @@ where
 }
 
 struct Server {
-    session: Rc<Session>,
+    registration: Rc<Registration>,
 }
 
 impl registration_server::Server for Server {
@@ -149,7 +149,7 @@ impl registration_server::Server for Server {
         mut results: registration_server::RegisterConnectionResults,
     ) -> Result<(), capnp::Error> {
         let request = RegisterRequest::read(params.get()?).map_err(failed)?;
-        let response = register(&self.session, &request).await;
+        let response = register(&self.registration, &request).await;
         response.write(results.get().init_result());
         Ok(())
     }
@@ -159,7 +159,7 @@ impl registration_server::Server for Server {
         _: registration_server::UnregisterConnectionParams,
         _: registration_server::UnregisterConnectionResults,
     ) -> Result<(), capnp::Error> {
-        self.session.drain();
+        self.registration.drain();
         Ok(())
     }
 
@@ -168,14 +168,14 @@ impl registration_server::Server for Server {
         params: registration_server::UpdateLocalConfigurationParams,
         _: registration_server::UpdateLocalConfigurationResults,
     ) -> Result<(), capnp::Error> {
-        let Some(slot) = self.session.slot() else {
+        let Some(slot) = self.registration.slot() else {
             return Err(capnp::Error::failed("register the connection first".into()));
         };
         let config = params.get()?.get_config()?;
         let hosts = served_hosts(config)
             .map_err(|error| capnp::Error::failed(format!("the configuration is not valid: {error}")))?;
         tracing::debug!(tunnel = %slot.tunnel, replica = %slot.connector, ?hosts, "replica told what it serves");
-        let core = &self.session.core;
+        let core = &self.registration.core;
         core.tunnels.announce(&CoreNews::Hosts {
             tunnel: slot.tunnel,
             connector: slot.connector,
@@ -193,31 +193,31 @@ impl origin_health_server::Server for Server {
         params: origin_health_server::UpdateOriginHealthParams,
         _: origin_health_server::UpdateOriginHealthResults,
     ) -> Result<(), capnp::Error> {
-        let Some(slot) = self.session.slot() else {
+        let Some(slot) = self.registration.slot() else {
             return Err(capnp::Error::failed("register the connection first".into()));
         };
         let told = OriginHealth::read(params.get()?).map_err(failed)?;
         let rules = told.rules.iter();
         let rules = rules.map(|rule| (rule.hostname.as_str(), rule.has_path, rule.is_down));
         let health = ToldHealth::new(told.revision, rules);
-        self.session.core.tunnels.tell_health(&slot, health);
+        self.registration.core.tunnels.tell_health(&slot, health);
         Ok(())
     }
 }
 
-async fn register(session: &Rc<Session>, request: &RegisterRequest) -> RegisterResponse {
-    if session.phase.get() != Phase::Waiting {
+async fn register(registration: &Rc<Registration>, request: &RegisterRequest) -> RegisterResponse {
+    if registration.phase.get() != Phase::Waiting {
         return refused("this connection has asked to register before", false);
     }
-    session.phase.set(Phase::Asking);
-    let core = &session.core;
+    registration.phase.set(Phase::Asking);
+    let core = &registration.core;
     let slot = Slot {
         tunnel: request.tunnel_id,
         connector: request.options.client.connector_id,
         index: request.conn_index,
     };
     let id = ConnectionId(Uuid::new_v4());
-    let record = record(session, request, slot, id);
+    let record = record(registration, request, slot, id);
     let digest = SecretDigest::from_bytes(request.auth.secret.digest());
     let mut pending = Pending {
         service: &core.service,
@@ -230,35 +230,35 @@ async fn register(session: &Rc<Session>, request: &RegisterRequest) -> RegisterR
             pending.key = None;
             core.metrics.registrations_refused.add(1);
             tracing::warn!(tunnel = %slot.tunnel, replica = %slot.connector, conn_index = slot.index.0,
-                remote = %session.connection.remote_address(), code = refusal.code, cause = refusal.cause,
+                remote = %registration.connection.remote_address(), code = refusal.code, cause = refusal.cause,
                 "registration refused");
-            session.decide(Phase::Refused);
+            registration.decide(Phase::Refused);
             return refused(&refusal.cause, refusal.should_retry);
         }
     };
-    if session.connection.is_closed() {
+    if registration.connection.is_closed() {
         return refused("the connection is gone", true);
     }
-    let live = live_connection(core, slot, id, &session.connection);
+    let live = live_connection(core, slot, id, &registration.connection);
     pending.key = None;
-    core.tunnels.own(&live, session.connection.clone());
-    *session.live.borrow_mut() = Some(live);
-    if let Some(gate) = &*session.gate.borrow() {
+    core.tunnels.own(&live, registration.connection.clone());
+    *registration.live.borrow_mut() = Some(live);
+    if let Some(gate) = &*registration.gate.borrow() {
         gate.borrow_mut().set_limit(MESSAGE_BYTES_MAX);
     }
-    session
+    registration
         .datagrams_v3
         .set(request.options.client.has(feature::DATAGRAM_V3));
-    session.decide(Phase::Registered);
+    registration.decide(Phase::Registered);
     core.metrics.registrations_accepted.add(1);
     tracing::info!(tunnel = %slot.tunnel, replica = %slot.connector, conn_index = slot.index.0,
-        transport = session.connection.transport().as_str(), core = %core.tunnels.context().id,
-        remote = %session.connection.remote_address(),
+        transport = registration.connection.transport().as_str(), core = %core.tunnels.context().id,
+        remote = %registration.connection.remote_address(),
         version = request.options.client.version, "tunnel connection registered");
     // Ends with the connection.
     spawn_local(push::keep_told(
         core.clone(),
-        session.connection.clone(),
+        registration.connection.clone(),
         (slot.tunnel, slot.connector),
         accepted.config_version,
     ));
@@ -285,7 +285,7 @@ impl Drop for Pending<'_> {
 }
 
 fn record(
-    session: &Session,
+    registration: &Registration,
     request: &RegisterRequest,
     slot: Slot,
     id: ConnectionId,
@@ -302,7 +302,7 @@ fn record(
         version: client.version.clone(),
         arch: client.arch.clone(),
         features: client.features.iter().cloned().collect(),
-        origin_address: session.connection.remote_address().ip().to_canonical(),
+        origin_address: registration.connection.remote_address().ip().to_canonical(),
         opened_at: SystemTime::now(),
     }
 }
