@@ -152,8 +152,8 @@ impl HttpOrigin {
         }
     }
 
-    /// Opens a connection of its own for one exchange, at the first address that accepts. The permit, if there
-    /// is one, is to be told what came of the exchange.
+    /// Opens a connection of its own for one exchange, at the first address that accepts. The permit, if
+    /// there is one, is to be told what came of the exchange.
     pub(crate) async fn open(
         &self,
         core: &CoreOrigins,
