@@ -15,6 +15,7 @@ mod layout;
 mod manifest;
 mod citations;
 mod width;
+mod glossary;
 
 /// A tracked file: path from the root of the repository, with `/` between its parts.
 struct File {
@@ -118,6 +119,14 @@ fn nothing_is_left_for_later() {
 #[test]
 fn comments_are_narrow() {
     assert_sources(width::comments);
+}
+
+#[test]
+fn one_word_has_one_meaning() {
+    let documents = files(".md");
+    let sources = sources();
+    let all = documents.iter().chain(&sources);
+    assert_none(all.flat_map(glossary::words).collect());
 }
 
 #[test]

@@ -113,9 +113,9 @@ pub(crate) enum SubjectName {
     StockHttp2,
     /// No proxy at all.
     Direct,
-    /// nginx as a TLS reverse proxy to a TLS upstream.
+    /// nginx as a TLS reverse proxy to a TLS origin.
     Nginx,
-    /// haproxy as a TLS reverse proxy to a TLS upstream.
+    /// haproxy as a TLS reverse proxy to a TLS origin.
     Haproxy,
     /// rathole with its Noise transport.
     RatholeNoise,

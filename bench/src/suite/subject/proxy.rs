@@ -95,7 +95,7 @@ fn nginx_configuration(
         ""
     };
     let dir = folder.display();
-    // Bodies pass through memory only, and connections to the upstream are kept: nginx at its best here.
+    // Bodies pass through memory only, and connections to the origin are kept: nginx at its best here.
     format!(
         "{user} daemon off; worker_processes {cores}; pid {dir}/nginx.pid;
 worker_rlimit_nofile 65536;
