@@ -57,14 +57,14 @@ pub(crate) struct UdpCounts {
 
 /// The UDP socket of one core.
 pub(crate) struct Udp {
-    backend: Backend,
+    inner: Inner,
     send_state: UdpSocketState,
     counts: UdpCounts,
     /// [`UdpCounts::errors_queued`] when the queue was last read to its end.
     errors_read: u64,
 }
 
-enum Backend {
+enum Inner {
     Ring(Box<ring::udp::RingUdp>),
     Portable(portable::PortableUdp),
 }
@@ -83,12 +83,12 @@ impl Udp {
     pub(crate) fn new(socket: UdpSocket, io: IoMode) -> io::Result<Self> {
         let send_state = UdpSocketState::new((&socket).into())?;
         errors::enable(&socket);
-        let backend = match io {
-            IoMode::Uring => Backend::Ring(Box::new(ring::udp::RingUdp::new(socket)?)),
-            IoMode::Portable => Backend::Portable(portable::PortableUdp::new(socket)?),
+        let inner = match io {
+            IoMode::Uring => Inner::Ring(Box::new(ring::udp::RingUdp::new(socket)?)),
+            IoMode::Portable => Inner::Portable(portable::PortableUdp::new(socket)?),
         };
         Ok(Self {
-            backend,
+            inner,
             send_state,
             counts: UdpCounts::default(),
             errors_read: 0,
@@ -97,17 +97,17 @@ impl Udp {
 
     /// Passes what has arrived to `sink`; returns whether more may be waiting. Bounded per call.
     pub(crate) fn receive(&mut self, sink: &mut dyn FnMut(Batch<'_>)) -> bool {
-        match &mut self.backend {
-            Backend::Ring(ring) => ring.receive(&mut self.counts, sink),
-            Backend::Portable(portable) => portable.receive(&self.send_state, &mut self.counts, sink),
+        match &mut self.inner {
+            Inner::Ring(ring) => ring.receive(&mut self.counts, sink),
+            Inner::Portable(portable) => portable.receive(&self.send_state, &mut self.counts, sink),
         }
     }
 
     /// Ready when datagrams may be waiting.
     pub(crate) fn poll_receivable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.backend {
-            Backend::Ring(ring) => ring.poll_receivable(cx),
-            Backend::Portable(portable) => portable.poll_receivable(cx),
+        match &mut self.inner {
+            Inner::Ring(ring) => ring.poll_receivable(cx),
+            Inner::Portable(portable) => portable.poll_receivable(cx),
         }
     }
 
@@ -156,9 +156,9 @@ impl Udp {
     /// not woken by every transmit completion.
     pub(crate) async fn writable(&self) -> io::Result<()> {
         let socket = self.socket().try_clone()?;
-        match &self.backend {
-            Backend::Ring(_) => ring::oneshot::until_writable(socket.into()).await,
-            Backend::Portable(_) => {
+        match &self.inner {
+            Inner::Ring(_) => ring::oneshot::until_writable(socket.into()).await,
+            Inner::Portable(_) => {
                 let socket = ring::readiness::watch(socket, tokio::io::Interest::WRITABLE)?;
                 socket.writable().await?.clear_ready();
                 Ok(())
@@ -189,9 +189,9 @@ impl Udp {
     }
 
     fn socket(&self) -> &UdpSocket {
-        match &self.backend {
-            Backend::Ring(ring) => ring.socket(),
-            Backend::Portable(portable) => portable.socket(),
+        match &self.inner {
+            Inner::Ring(ring) => ring.socket(),
+            Inner::Portable(portable) => portable.socket(),
         }
     }
 }
