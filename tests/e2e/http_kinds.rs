@@ -377,6 +377,10 @@ fn targets_with_odd_characters_reach_the_origin(io: IoMode) {
                 "{wanted}: {head}"
             );
         }
+        let before = origin.heads().len();
+        assert_eq!(site.visit_tls("/cafe?{\u{fc}}").arg("-g").run().text(), "fine");
+        let head = origin.heads().remove(before);
+        assert!(head.starts_with("GET /cafe?{%C3%BC} HTTP/1.1\r\n"), "{head}");
     });
 }
 

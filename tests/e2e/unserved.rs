@@ -173,7 +173,54 @@ fn an_upload_that_breaks_off_is_a_visitor_that_left(io: IoMode) {
     assert!(errors(&site, "bad-request") < 0.5);
 }
 
+/// A HEADERS frame that ends its stream.
+fn headers(stream: u8, block: &[&[u8]]) -> Vec<u8> {
+    let block = block.concat();
+    let size = u8::try_from(block.len()).expect("a short block");
+    [&[0, 0, size, 1, 5, 0, 0, 0, stream], block.as_slice()].concat()
+}
+
+/// What the HTTP/2 library refuses by itself is seen in the frames that it sends.
+fn what_http2_refuses_by_itself_is_counted(io: IoMode) {
+    // :method GET, :scheme http, and :path / by their numbers in the static table; the host as a literal.
+    const GET: &[u8] = &[0x82, 0x86];
+    const ROOT: &[u8] = &[0x84];
+    let site = SiteSettings::new(io)
+        .edge_lines("access-log: access.log\n")
+        .start();
+    let sent = |site: &Site, name: &str| {
+        let code = [("code", "protocol-error")];
+        site.edge
+            .metrics()
+            .sum(&format!("edge_http2_{name}_sent_total"), &code)
+    };
+    let size = u8::try_from(HOST.len()).expect("a short name");
+    let host = [&[0x01, size], HOST.as_bytes()].concat();
+    let mut visitor = Raw::connect(site.edge.http());
+    visitor.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    visitor.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    visitor.send(headers(1, &[GET, &host]));
+    deadline::until_true("a request without a path to be reset", deadline::STEP, || {
+        sent(&site, "resets") > 0.5
+    });
+    assert!(sent(&site, "goaways") < 0.5);
+    visitor.send(headers(3, &[GET, ROOT, &host, b"\x00\x01X\x01y"]));
+    visitor.read_to_end(deadline::STEP).expect("the edge closes");
+    assert!(sent(&site, "goaways") > 0.5);
+    let log = site.edge.folder().join("access.log");
+    let line = deadline::until("a line of the connection", deadline::STEP, || {
+        let text = std::fs::read_to_string(&log).ok()?;
+        serde_json::from_str::<Value>(text.lines().next()?).ok()
+    });
+    assert_eq!(
+        (line["protocol"].as_str(), line["status"].as_u64()),
+        (Some("h2"), Some(400))
+    );
+    assert_eq!(line["error"], "bad-request");
+}
+
 adit_tests::in_both_modes!(
+    what_http2_refuses_by_itself_is_counted,
     what_is_refused_by_itself_has_a_page_a_line_and_a_count,
     a_head_that_takes_too_long_is_told_so,
     an_upload_that_breaks_off_is_a_visitor_that_left,

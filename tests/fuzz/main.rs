@@ -15,6 +15,7 @@ mod engine;
 mod mutate;
 mod wire;
 mod first_bytes;
+mod request_head;
 mod framed_body;
 mod proxies;
 mod config;

@@ -157,6 +157,9 @@ fn read_other_bytes(bytes: &[u8]) -> Result<Option<Head>, Fault> {
         }
     }
     let head = read(&text)?;
+    if head.is_some() && !target::becomes_uri(bytes.get(range.clone()).unwrap_or_default()) {
+        return Err(Fault::Target);
+    }
     Ok(head.map(|head| Head {
         raw_target: Some(range),
         ..head

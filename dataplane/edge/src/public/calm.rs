@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 
 use adit_driver::time::now;
 use adit_proto::frame_watch::{Flood, FrameWatch};
-use adit_proto::sent_frames::{Broken, SentFrames};
+use adit_proto::sent_frames::{Broken, Code, SentFrames};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::metrics::CoreMetrics;
@@ -30,12 +30,16 @@ const HUSHED_BYTES_PER_TURN: usize = 64 << 10;
 /// Tells whoever serves the connection.
 pub(super) type Flooded = Rc<Cell<Option<Flood>>>;
 
+/// With which error code the visitor was told that the connection ends.
+pub(super) type Ended = Rc<Cell<Option<Code>>>;
+
 /// The watch over one visitor's connection.
 #[derive(Debug)]
 pub(super) struct Calm {
     frames: FrameWatch,
     sent: SentFrames,
     metrics: Arc<CoreMetrics>,
+    ended: Ended,
     flooded: Flooded,
     /// hyper's last write was taken whole.
     is_between_frames: bool,
@@ -47,6 +51,7 @@ impl Calm {
             frames: FrameWatch::new(now()),
             sent: SentFrames::default(),
             metrics,
+            ended: Ended::default(),
             flooded: Flooded::default(),
             is_between_frames: true,
         }
@@ -54,6 +59,10 @@ impl Calm {
 
     pub(super) fn flooded(&self) -> Flooded {
         self.flooded.clone()
+    }
+
+    pub(super) fn ended(&self) -> Ended {
+        self.ended.clone()
     }
 
     pub(super) fn is_hushed(&self) -> bool {
@@ -71,7 +80,7 @@ impl Calm {
             left -= count;
             let sent = slice.get(..count).unwrap_or_default();
             self.sent
-                .handle_bytes(sent, |broken| count_broken(&self.metrics, broken));
+                .handle_bytes(sent, |broken| count_broken(&self.metrics, &self.ended, broken));
         }
     }
 
@@ -87,7 +96,7 @@ impl Calm {
         if self.is_between_frames {
             let goaway = goaway(self.frames.last_stream());
             self.sent
-                .handle_bytes(&goaway, |broken| count_broken(&self.metrics, broken));
+                .handle_bytes(&goaway, |broken| count_broken(&self.metrics, &self.ended, broken));
             // A socket that takes nothing has a visitor that reads nothing.
             if let Poll::Ready(Ok(_)) = Pin::new(&mut *stream).poll_write(cx, &goaway) {
                 let _ = Pin::new(stream).poll_flush(cx);
@@ -97,7 +106,7 @@ impl Calm {
     }
 }
 
-fn count_broken(metrics: &CoreMetrics, broken: Broken) {
+fn count_broken(metrics: &CoreMetrics, ended: &Ended, broken: Broken) {
     let (counters, code) = match broken {
         Broken::Stream { stream, code } => {
             tracing::debug!(stream, code = code.as_str(), "visitor's stream reset");
@@ -105,6 +114,7 @@ fn count_broken(metrics: &CoreMetrics, broken: Broken) {
         }
         Broken::Connection { code } => {
             tracing::debug!(code = code.as_str(), "visitor's HTTP/2 connection told to end");
+            ended.set(Some(code));
             (&metrics.http2_goaways_sent, code)
         }
     };

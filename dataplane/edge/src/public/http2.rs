@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_local;
 
 use super::io::{Activity, Clock, Expired, PublicIo};
+use super::refusal;
 use super::visitor_body::{Unread, VisitorBody};
 use crate::core::Core;
 use crate::exchange_task::body::{PublicBody, Taking};
@@ -65,6 +66,15 @@ struct Stream {
     taking: Rc<Taking>,
     /// Of a request with a body.
     unread: Option<Rc<Unread>>,
+}
+
+impl Stream {
+    fn new(taking: &Rc<Taking>, unread: Option<&Rc<Unread>>) -> Self {
+        Self {
+            taking: taking.clone(),
+            unread: unread.cloned(),
+        }
+    }
 }
 
 impl StreamTasks {
@@ -131,7 +141,7 @@ pub(super) async fn serve<S>(core: &Rc<Core>, io: PublicIo<S>, visitor: Visitor)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let (activity, flooded) = (io.activity(), io.flooded());
+    let (activity, flooded, ended) = (io.activity(), io.flooded(), io.ended());
     let tasks = StreamTasks::new(core.config.limits.send_timeout);
     let service = {
         let (core, activity, next) = (core.clone(), activity.clone(), tasks.next.clone());
@@ -139,11 +149,7 @@ where
             let taking = Rc::<Taking>::default();
             let is_upgrade = *request.method() == Method::CONNECT;
             let unread = (!is_upgrade && !request.body().is_end_stream()).then(Rc::<Unread>::default);
-            let stream = Stream {
-                taking: taking.clone(),
-                unread: unread.clone(),
-            };
-            next.set(Some(stream));
+            next.set(Some(Stream::new(&taking, unread.as_ref())));
             let request = request.map(|body| VisitorBody::alone(body, unread));
             answer(core.clone(), activity.clone(), taking, visitor, request)
         })
@@ -185,6 +191,7 @@ where
         }
     })
     .await;
+    refusal::note(core, visitor, ended.get());
     if let Some(flood) = flooded.get() {
         core.metrics.floods_ended.add(1);
         tracing::debug!(visitor = %visitor.address, %flood, "visitor connection ended");

@@ -28,7 +28,7 @@ use adit_proto::request_head::Fault;
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::calm::{Calm, Flooded, poll_hushed};
+use super::calm::{Calm, Ended, Flooded, poll_hushed};
 use super::heads::Heads as HeadGate;
 use crate::metrics::CoreMetrics;
 
@@ -321,6 +321,13 @@ impl<S> PublicIo<S> {
         if let (Some(calm), Poll::Ready(Ok(count))) = (&mut self.calm, taken) {
             calm.on_sent(offered, *count);
         }
+    }
+
+    /// Tells with what error an HTTP/2 connection was ended.
+    pub(super) fn ended(&self) -> Ended {
+        self.calm
+            .as_ref()
+            .map_or_else(Ended::default, |calm| calm.ended())
     }
 
     /// Tells of a flood of frames.

@@ -8,6 +8,7 @@ use adit_driver::time::timeout;
 use adit_proto::exchange::edge::{RequestId, Visitor};
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::request_head::{self, Fault};
+use adit_proto::sent_frames::Code;
 use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
@@ -41,6 +42,16 @@ where
     // A visitor that does not take it is not waited for.
     if matches!(timeout(LINGER_TIME, io.write_all(&page)).await, Ok(Ok(()))) {
         linger(io).await;
+    }
+}
+
+/// Counts and logs an HTTP/2 connection that was ended for what the visitor sent.
+/// No answer can be given there.
+pub(super) fn note(core: &Rc<Core>, visitor: Visitor, ended: Option<Code>) {
+    if ended.is_some_and(|code| code != Code::NO_ERROR) {
+        let id = RequestId(rand::random());
+        let who = (id, visitor.address, Protocol::Http(Version::HTTP_2));
+        refuse(core, who, (None, None), ErrorCode::BadRequest);
     }
 }
 

@@ -22,21 +22,21 @@ pub(super) enum Form {
 /// Looks at a target.
 pub(super) fn judge(target: &str) -> Form {
     let bytes = target.as_bytes();
-    let is_plain = !bytes
+    let has_suspects = bytes
         .iter()
         .any(|byte| is_raw(*byte, true) || is_raw(*byte, false));
-    if bytes.first() == Some(&b'/') {
-        // `"` has a place in a path, not in a query.
-        return match is_plain || !bytes_with_query(bytes).any(|(byte, in_query)| is_raw(byte, in_query)) {
-            true => Form::Uri,
-            false => Form::Raw,
-        };
+    // `"` has a place in a path, not in a query.
+    let has_raw = has_suspects && bytes_with_query(bytes).any(|(byte, in_query)| is_raw(byte, in_query));
+    match (becomes_uri(bytes), has_raw) {
+        (true, false) => Form::Uri,
+        (true, true) => Form::Raw,
+        (false, _) => Form::Other,
     }
-    let form = if is_plain { Form::Uri } else { Form::Raw };
-    match Uri::try_from(encoded(bytes)) {
-        Ok(_) => form,
-        Err(_) => Form::Other,
-    }
+}
+
+/// Whether a target is a URI once it is [`encoded`].
+pub(super) fn becomes_uri(target: &[u8]) -> bool {
+    target.first() == Some(&b'/') || Uri::try_from(encoded(target)).is_ok()
 }
 
 /// The target with all percent-encoded that no URI takes.

@@ -113,6 +113,7 @@ fn targets_that_are_no_text_are_found_too() {
     let range = head.raw_target.unwrap();
     assert_eq!(encoded(&bytes[range]), b"/%FF%E9?%80");
     assert_eq!(read(&bytes[..bytes.len() - 1]), Ok(None));
+    assert_eq!(read(b"GET h\xf4p://a/ HTTP/1.1\r\n\r\n"), Err(Fault::Target));
     assert_eq!(read(b"GET /\xff\x01 HTTP/1.1\r\n\r\n"), Err(Fault::Malformed));
     assert_eq!(request_line(b"GET /a HTTP/1.1\r\nX"), (Some("GET"), Some("/a")));
 }

@@ -20,6 +20,7 @@ use crate::exchange::codings::Codings;
 use crate::exchange::error_code::ErrorCode;
 use crate::exchange::hop_by_hop::HopByHop;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
+use crate::request_head;
 
 /// Headers of the request for a WebSocket. Stock connectors and ours write them by themselves. Other
 /// connectors pass on what they get.
@@ -196,7 +197,7 @@ pub fn tunnel_request(
     } else {
         ConnectionType::Http
     };
-    let dest = [visitor.scheme.as_str(), "://", &authority.text, path].concat();
+    let dest = [visitor.scheme.as_str(), "://", &authority.text, &in_ascii(path)].concat();
     let encode =
         |metadata: &[Entry<'_>]| encode_request(&dest, kind, metadata).map_err(|_| ErrorCode::HeadTooLarge);
     let head = encode(&metadata)?;
@@ -218,6 +219,15 @@ pub fn tunnel_request(
         method,
         client: origination.client,
     })
+}
+
+/// A target as every origin takes it: HTTP/2 lets text beyond ASCII pass.
+fn in_ascii(path: &str) -> Cow<'_, str> {
+    if path.is_ascii() {
+        return Cow::Borrowed(path);
+    }
+    // What is encoded is ASCII.
+    String::from_utf8(request_head::encoded(path.as_bytes())).map_or(Cow::Borrowed(path), Cow::Owned)
 }
 
 /// Bytes of the head as an HTTP/1 message would have, roughly.
