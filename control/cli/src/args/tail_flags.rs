@@ -20,7 +20,7 @@ pub(crate) const TAIL_FLAGS: &[Flag] = &[
     .env(&["TUNNEL_MANAGEMENT_FILTER_EVENTS"]),
     Flag::text(
         "level",
-        "This grave or graver: debug (default), info, warn or error",
+        "Only lines of this level or a more severe one: debug (default), info, warn or error",
     )
     .env(&["TUNNEL_MANAGEMENT_FILTER_LEVEL"]),
     Flag::text("sample", "Part of the lines, from 0.0 to 1.0; 1.0 by default")

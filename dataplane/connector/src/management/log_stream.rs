@@ -90,7 +90,7 @@ impl LogLevel {
 pub(crate) struct Filters {
     /// One bit per event; none set means all.
     events: u8,
-    /// This grave or graver.
+    /// Only lines of this level or a more severe one.
     pub(crate) level: LogLevel,
     /// Part of the lines, above 0 and at most 1.
     sampling: f64,
