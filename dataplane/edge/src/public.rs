@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! accept ─► [PROXY header] ─► [name in the ClientHello] ─► TLS, ALPN ─► HTTP/2 ─┐
-//!                         ├► first bytes ─► HTTP/1.1 ───────────────────────────┴► exchange_task per request
+//!                         ├► first bytes ─► whole heads ─► HTTP/1.1 ────────────┴► exchange_task per request
 //!                         └► raw port, or a name of passthrough ─► exchange_task::flow per connection
 //! ```
 //! Limits: visitors per core, time for a handshake and for a head, idle time, streams, resets and idle frames

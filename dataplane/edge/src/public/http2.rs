@@ -191,7 +191,7 @@ where
         }
     })
     .await;
-    refusal::note(core, visitor, ended.get());
+    refusal::note(core, visitor, flooded.get(), ended.get());
     if let Some(flood) = flooded.get() {
         core.metrics.floods_ended.add(1);
         tracing::debug!(visitor = %visitor.address, %flood, "visitor connection ended");

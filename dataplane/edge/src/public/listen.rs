@@ -65,6 +65,7 @@ pub(crate) async fn run(core: Rc<Core>, listener: Listener, entrance: Entrance) 
         core.metrics.visitor_connections_accepted.add(1);
         if core.drain.visitors() >= core.visitors_max() {
             core.metrics.visitor_connections_refused.add(1);
+            tracing::debug!(visitor = %address, "visitor refused: this core has as many as it may");
             continue;
         }
         let seat = Seat::take(&core);
@@ -98,6 +99,7 @@ impl Seat {
         self.place = Place::take(&self.core, AddressBlock::of(address));
         if self.place.is_none() {
             self.core.metrics.address_connections_refused.add(1);
+            tracing::debug!(visitor = %address, "visitor refused: its address has as many connections as it may");
         }
         self.place.is_some()
     }

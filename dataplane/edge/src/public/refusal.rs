@@ -7,6 +7,7 @@ use std::rc::Rc;
 use adit_driver::time::timeout;
 use adit_proto::exchange::edge::{RequestId, Visitor};
 use adit_proto::exchange::error_code::ErrorCode;
+use adit_proto::frame_watch::Flood;
 use adit_proto::request_head::{self, Fault};
 use adit_proto::sent_frames::Code;
 use http::Version;
@@ -47,8 +48,8 @@ where
 
 /// Counts and logs an HTTP/2 connection that was ended for what the visitor sent.
 /// No answer can be given there.
-pub(super) fn note(core: &Rc<Core>, visitor: Visitor, ended: Option<Code>) {
-    if ended.is_some_and(|code| code != Code::NO_ERROR) {
+pub(super) fn note(core: &Rc<Core>, visitor: Visitor, flood: Option<Flood>, ended: Option<Code>) {
+    if flood.is_some() || ended.is_some_and(|code| code != Code::NO_ERROR) {
         let id = RequestId(rand::random());
         let who = (id, visitor.address, Protocol::Http(Version::HTTP_2));
         refuse(core, who, (None, None), ErrorCode::BadRequest);

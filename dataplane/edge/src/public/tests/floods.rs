@@ -1,5 +1,6 @@
 //! Floods of frames end their connection with a word about it, and no other.
 
+use adit_proto::exchange::error_code::ErrorCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::lab::{Lab, Script, connect_h2, full, run};
@@ -83,6 +84,10 @@ fn every_flood_is_told_to_be_calm_and_hits_nobody_else() {
             if name != "reset" {
                 assert_eq!(lab.core.metrics.floods_ended.get(), 1, "{name}");
             }
+            let metrics = &lab.core.metrics;
+            assert_eq!(metrics.errors[ErrorCode::BadRequest.index()].get(), 1, "{name}");
+            // ENHANCE_YOUR_CALM by its number.
+            assert_eq!(metrics.http2_goaways_sent[11].get(), 1, "{name}");
             let request = hyper::Request::get("http://app.example/").body(full("")).unwrap();
             let response = other.send_request(request).await.unwrap();
             assert_eq!(response.status().as_u16(), 200, "{name}");
