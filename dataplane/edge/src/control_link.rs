@@ -18,6 +18,7 @@ mod pause;
 mod service;
 mod session;
 
+pub use admission::decide as decide_alone;
 pub(crate) use dial::ControlAddress;
 pub(crate) use service::{Service, ServiceHandle, ServiceMetrics, ServiceSettings};
 

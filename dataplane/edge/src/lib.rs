@@ -34,4 +34,5 @@ mod metrics;
 mod admin;
 
 pub use config::{Config, ConfigError};
+pub use control_link::decide_alone;
 pub use run::{EdgeError, run};

@@ -11,7 +11,7 @@ use adit_control_api::snapshot::RouteSnapshot;
 use adit_wire::{ConnectorId, TunnelId};
 
 /// Admits or refuses `connection`, which presented `secret`; `replicas` are those connected here.
-pub(super) fn decide(
+pub fn decide(
     snapshot: &RouteSnapshot,
     connection: &Connection,
     secret: &SecretDigest,

@@ -402,6 +402,7 @@ impl Service {
 
     async fn decide(&self, connection: &Connection, secret: &SecretDigest) -> RegisterOutcome {
         let session = self.session.borrow().clone();
+        let is_asked = session.is_some();
         if let Some(session) = session {
             match timeout(REGISTER_DEADLINE, session.register(connection, secret)).await {
                 Ok(Ok(outcome)) => return outcome,
@@ -419,7 +420,13 @@ impl Service {
             .collect();
         replicas.sort_unstable();
         replicas.dedup();
-        admission::decide(&self.snapshot.borrow(), connection, secret, &replicas)
+        let outcome = admission::decide(&self.snapshot.borrow(), connection, secret, &replicas);
+        if is_asked && matches!(outcome, RegisterOutcome::Refused(_)) {
+            // Control may still accept it, and would count a connection that nobody serves.
+            let key = connection.key.clone();
+            self.tell_control(move |session| async move { session.unregister(&key).await });
+        }
+        outcome
     }
 
     /// Tells control anew what became of configurations; it knows nothing of that after a restart.

@@ -365,6 +365,19 @@ fn a_registration_nobody_waits_for_any_more_is_taken_back() {
 }
 
 #[test]
+fn a_registration_that_the_edge_refuses_alone_is_taken_back_from_control() {
+    run(async || {
+        let rig = rig();
+        rig.attach().await;
+        rig.control.send(&snapshot(5)).await;
+        rig.control.is_silent.set(true);
+        assert!(!accepted_as(&rig.register(1, b"wrong").await, -1));
+        // Control may accept it after all, and would count a connection that nobody serves.
+        until(|| rig.control.unregistered.borrow().as_slice() == [id(1)]).await;
+    });
+}
+
+#[test]
 fn an_edge_whose_place_was_taken_does_not_take_it_back_at_once() {
     run(async || {
         let rig = rig();
