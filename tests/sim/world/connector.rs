@@ -63,6 +63,8 @@ pub(super) struct Character {
     pub(super) number: usize,
     pub(super) tunnel: TunnelId,
     pub(super) make: Make,
+    /// Tells over each connection what it serves.
+    pub(super) tells_each: bool,
     /// Hostnames it serves.
     pub(super) hosts: Vec<&'static str>,
     pub(super) edges: Vec<SocketAddr>,
@@ -334,7 +336,8 @@ impl Connector {
             ("registered", Phase::Registering { .. }) => {
                 attempt.phase = Phase::Serving;
                 let index = attempt.index;
-                if index == ConnIndex(0) {
+                // Each connection may be at another edge; stock connectors tell one.
+                if index == ConnIndex(0) || self.character.tells_each {
                     let hosts = format!("hosts {}\n", self.character.hosts.join(" "));
                     self.host.write(link, stream, &hosts.into());
                 }

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use adit_control_api::edge_link::Connection;
+use adit_control_api::snapshot::RouteSnapshot;
 use adit_driver::quic::ResetKey;
-use adit_proto::directory::{Directory, Live, ServedHosts, Slot};
+use adit_proto::directory::{Directory, ServedHosts, Slot};
 use adit_proto::ejection::{Ejections, Settings};
 use adit_proto::exchange::edge::Policy;
 use adit_proto::exchange::retry::{Budget, Failure};
@@ -17,7 +19,6 @@ use adit_proto::limits::REGISTRATION_DEADLINE;
 use adit_wire::{ConnIndex, ConnectionId, TunnelId, alpn};
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{Side, StreamId};
-use uuid::Uuid;
 
 use super::clock::{earlier, ms};
 use super::connector::take_line;
@@ -25,7 +26,9 @@ use super::fault::Fault;
 use super::host::{Event, Host, LinkId};
 use super::ledger::{Ledger, Outcome};
 use exchanges::{Exchange, State};
+use registration::{Pending, Secret, Tie};
 
+mod registration;
 mod choice;
 mod exchanges;
 
@@ -46,9 +49,19 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// One process.
 pub(super) struct Edge {
+    number: usize,
     pub(super) host: Host,
     pub(super) directory: Directory<LinkId>,
     pub(super) routes: HostMap<TunnelId>,
+    pub(super) snapshot: RouteSnapshot,
+    /// When the snapshot goes to the disk, and what is there.
+    save_at: Option<Instant>,
+    disk: RouteSnapshot,
+    pub(super) tie: Tie,
+    pending: BTreeMap<ConnectionId, Pending>,
+    /// Registered connections, as control is told of them.
+    pub(super) living: BTreeMap<ConnectionId, Connection>,
+    secret: Secret,
     sessions: BTreeMap<LinkId, Session>,
     exchanges: BTreeMap<u64, Exchange>,
     absent: BTreeMap<TunnelId, Instant>,
@@ -56,8 +69,9 @@ pub(super) struct Edge {
     ejections: Ejections,
     budget: Budget,
     policy: Policy,
-    /// Registrations so far.
+    /// Registrations asked for and made so far.
     order: u64,
+    joined: u64,
     run: u64,
     seed: u64,
     fault: Option<Fault>,
@@ -77,10 +91,29 @@ struct Session {
 }
 
 impl Edge {
-    pub(super) fn start(address: SocketAddr, now: Instant, run: u64, fault: Option<Fault>) -> Self {
+    pub(super) fn start(
+        (number, address): (usize, SocketAddr),
+        now: Instant,
+        run: u64,
+        disk: RouteSnapshot,
+        secret: Secret,
+        fault: Option<Fault>,
+    ) -> Self {
         // The key is on the edge's disk.
         let key = ResetKey::new([7; ResetKey::BYTES]);
-        Self {
+        let mut edge = Self {
+            number,
+            snapshot: RouteSnapshot::default(),
+            save_at: None,
+            disk: disk.clone(),
+            tie: Tie {
+                dial_at: Some(now),
+                ..Tie::default()
+            },
+            pending: BTreeMap::new(),
+            living: BTreeMap::new(),
+            secret,
+            joined: 0,
             host: Host::listening(address, 0xed_0000 + run, key),
             directory: Directory::default(),
             routes: HostMap::default(),
@@ -98,14 +131,17 @@ impl Edge {
             run,
             seed: run << 40,
             fault,
-        }
+        };
+        edge.hold(disk);
+        edge
     }
 
-    /// The process ends at once; its visitors see their connections break.
-    pub(super) fn crash(&mut self, now: Instant, ledger: &mut Ledger) {
+    /// The process ends at once; its visitors see their connections break. Returns what is on its disk.
+    pub(super) fn crash(&mut self, now: Instant, ledger: &mut Ledger) -> RouteSnapshot {
         for (number, _) in std::mem::take(&mut self.exchanges) {
             ledger.end(now, number, Outcome::Cut);
         }
+        std::mem::take(&mut self.disk)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -127,7 +163,10 @@ impl Edge {
                 State::Sent(attempt) => Some(attempt.at + HEAD_LIMIT),
                 State::Answering { .. } => None,
             });
-        earlier(sessions.min(), exchanges.min())
+        let pending = self.pending.values().map(|pending| pending.until);
+        let tie = earlier(self.tie.dial_at, self.save_at);
+        let next = earlier(sessions.min(), exchanges.min());
+        earlier(next, earlier(pending.min(), tie))
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, ledger: &mut Ledger) {
@@ -142,6 +181,13 @@ impl Edge {
         let links: Vec<_> = self.sessions.iter().filter_map(due).collect();
         for link in links {
             self.host.close(now, link);
+        }
+        let late = self.pending.extract_if(.., |_, pending| pending.until <= now);
+        for (id, pending) in late.collect::<Vec<_>>() {
+            self.decide_alone(now, id, pending, ledger);
+        }
+        if self.save_at.take_if(|at| *at <= now).is_some() {
+            self.disk = self.snapshot.clone();
         }
         for number in self.exchanges.keys().copied().collect::<Vec<_>>() {
             let Some(exchange) = self.exchanges.get_mut(&number) else {
@@ -241,7 +287,11 @@ impl Edge {
 
     fn on_lost(&mut self, now: Instant, link: LinkId, ledger: &mut Ledger) {
         let session = self.sessions.remove(&link);
-        if let Some((id, slot)) = session.and_then(|session| session.place)
+        let place = session.and_then(|session| session.place);
+        if let Some((id, _)) = place {
+            self.left(id);
+        }
+        if let Some((id, slot)) = place
             && self.directory.leave(id).is_some()
         {
             self.miss(now, slot.tunnel);
@@ -313,12 +363,7 @@ impl Edge {
                     connector: connector.parse().expect("an id"),
                     index: ConnIndex(index.parse().expect("a number")),
                 };
-                self.order += 1;
-                let id = ConnectionId(Uuid::from_u64_pair(self.run, self.order));
-                session.place = Some((id, slot));
-                self.host
-                    .write(link, stream, &Bytes::from_static(b"registered\n"));
-                self.join(now, link, id, slot, ledger);
+                self.register(now, (link, stream), slot, ledger);
             }
             (["hosts", hosts @ ..], Some((_, slot))) => {
                 let hosts = ServedHosts::from_rules(hosts.iter().map(|host| Some(*host)));
@@ -346,22 +391,5 @@ impl Edge {
             }
             _ => panic!("a connector says {line:?}"),
         }
-    }
-
-    fn join(&mut self, now: Instant, link: LinkId, id: ConnectionId, slot: Slot, ledger: &mut Ledger) {
-        let loser = self.directory.join(Live {
-            id,
-            slot,
-            order: self.order,
-            core: 0,
-            is_draining: false,
-            is_doubted: false,
-            carries_trailers: false,
-            handle: link,
-        });
-        if let Some(loser) = loser.filter(|loser| !loser.is_draining) {
-            self.host.close(now, loser.handle);
-        }
-        self.come_back(now, slot.tunnel, ledger);
     }
 }

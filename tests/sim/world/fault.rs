@@ -14,8 +14,16 @@ pub(super) enum Fault {
     AnsweredRetried,
     /// Which hostnames a replica serves is not looked at.
     HostsIgnored,
+    /// A connector says over its first connection alone which hostnames it serves.
+    HostsToldOnce,
     /// The loss of a connection is not told to its exchanges.
     LossForgotten,
     /// Failures are not tried elsewhere.
     NeverRetried,
+    /// A write is acknowledged before it is on the disk.
+    AcknowledgedTooEarly,
+    /// A control whose disk is older than what an edge holds goes on counting from there.
+    NeverRaised,
+    /// The same, and the edge takes what it is told whatever it holds.
+    OldTaken,
 }

@@ -237,8 +237,8 @@ impl Attempt {
     ) -> End {
         let telling = async {
             let mut changes = core.settings.local_changes.subscribe();
-            // Each connection may be at another edge, which has to know what is served here. To edges of other makes
-            // one tells for all, as stock connectors do.
+            // Each connection may be at another edge, which has to know what is served here. To edges of
+            // other makes one tells for all, as stock connectors do.
             let tells = self.index == ConnIndex(0) || link.edge() == EdgeKind::Ours;
             while tells
                 && !is_remotely_managed

@@ -393,9 +393,8 @@ impl Service {
     async fn register(&self, connection: Connection, secret: &SecretDigest) -> RegisterOutcome {
         let outcome = self.decide(&connection, secret).await;
         if matches!(outcome, RegisterOutcome::Accepted(Accepted { .. })) {
-            self.living
-                .borrow_mut()
-                .insert(connection.key.connection, connection);
+            let mut living = self.living.borrow_mut();
+            living.insert(connection.key.connection, connection);
         }
         outcome
     }
@@ -411,13 +410,11 @@ impl Service {
             }
         }
         self.metrics.registrations_decided_alone.add(1);
-        let mut replicas: Vec<_> = self
-            .living
-            .borrow()
+        let living = self.living.borrow();
+        let of_tunnel = living
             .values()
-            .filter(|living| living.key.tunnel == connection.key.tunnel)
-            .map(|living| living.key.connector)
-            .collect();
+            .filter(|living| living.key.tunnel == connection.key.tunnel);
+        let mut replicas: Vec<_> = of_tunnel.map(|living| living.key.connector).collect();
         replicas.sort_unstable();
         replicas.dedup();
         let outcome = admission::decide(&self.snapshot.borrow(), connection, secret, &replicas);

@@ -124,7 +124,7 @@ impl Edge {
     /// Sends the request to a connection that has not seen it, or waits for one.
     pub(super) fn next(&mut self, now: Instant, number: u64, ledger: &mut Ledger) {
         let none = match self.choose(now, number, false) {
-            Ok(live) => match self.attempt(now, number, live) {
+            Ok(live) => match self.attempt(now, number, live, ledger) {
                 None => return,
                 Some(failure) => return self.fail(now, number, failure, ledger),
             },
@@ -175,7 +175,7 @@ impl Edge {
     /// Where nobody waits, a connection that may be dead is better than none.
     fn settle_for_any(&mut self, now: Instant, number: u64, none: NoConnection, ledger: &mut Ledger) {
         let failure = match self.choose(now, number, true) {
-            Ok(live) => self.attempt(now, number, live),
+            Ok(live) => self.attempt(now, number, live, ledger),
             Err(_) => {
                 let last = self.exchanges[&number].last;
                 let code = last.map_or_else(|| code_of(none), Failure::code);
@@ -193,6 +193,7 @@ impl Edge {
         now: Instant,
         number: u64,
         (id, slot, link): (ConnectionId, Slot, LinkId),
+        ledger: &mut Ledger,
     ) -> Option<Failure> {
         let session = self.sessions.get(&link);
         let session = session.expect("the directory holds what lives");
@@ -214,6 +215,7 @@ impl Edge {
             "request {number} goes to one connection twice"
         );
         exchange.attempts += 1;
+        ledger.send(number);
         let opened = self.host.open(link);
         exchange.state = State::Sent(Attempt {
             id,
