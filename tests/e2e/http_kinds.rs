@@ -504,7 +504,77 @@ fn an_early_answer_reaches_who_still_sends(io: IoMode) {
     });
 }
 
+/// A service as Docker has it: a `POST` with a short body asks for `tcp`, and then either side speaks and
+/// ends as it likes. Over HTTP/2 a connector is asked without the upgrade, as a stock one is.
+fn any_protocol_is_switched_to(io: IoMode) {
+    let origin = Handmade::start(|talk| {
+        while let Some(head) = talk.head()? {
+            let head = head.to_lowercase();
+            if !head.contains("\r\nupgrade: tcp\r\n") || !head.contains("\r\nconnection: upgrade\r\n") {
+                let body = talk.bytes(if head.contains("content-length: 5") { 5 } else { 0 })?;
+                talk.send(format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+                    body.len()
+                ))?;
+                talk.send(body)?;
+                continue;
+            }
+            let body = talk.bytes(if head.contains("content-length: 5") { 5 } else { 0 })?;
+            talk.send(
+                "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n\
+                 Content-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\nearly:",
+            )?;
+            talk.send(body)?;
+            talk.echo()?;
+            // The visitor has nothing to add, and waits.
+            return talk.send(" and the last word");
+        }
+        Ok(())
+    });
+    each_way(io, &origin, |site| {
+        let ask = |method: &str, lines: &str, body: &str| {
+            let mut visitor = Raw::connect(site.edge.http());
+            let head = format!("{method} /attach HTTP/1.1\r\nHost: {HOST}\r\n{lines}\r\n{body}");
+            visitor.send(head);
+            let head = visitor.read_until("\r\n\r\n", deadline::STEP).to_lowercase();
+            (visitor, head)
+        };
+        let upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
+        let with_body = format!("{upgrade}Content-Length: 5\r\n");
+        let is_switched = site.edge.metrics().sum("edge_tunnel_http2_connections", &[]) < 0.5;
+        for (method, lines, body) in [("POST", with_body.as_str(), "hello"), ("GET", upgrade, "")] {
+            let (mut visitor, head) = ask(method, lines, body);
+            if is_switched {
+                assert!(head.starts_with("http/1.1 101 "), "{head}");
+                assert!(
+                    head.contains("\r\nupgrade: tcp\r\n") && !head.contains("content-length"),
+                    "{head}"
+                );
+                visitor.send("ping");
+                let wanted = format!("early:{body}ping");
+                let came = visitor.read_exactly(wanted.len(), deadline::STEP);
+                assert_eq!(String::from_utf8_lossy(&came), wanted);
+                visitor.finish();
+                let last = visitor.read_to_end(deadline::STEP).expect("the origin ends");
+                assert_eq!(String::from_utf8_lossy(&last), " and the last word");
+            } else {
+                assert!(head.starts_with("http/1.1 200 "), "{head}");
+                assert_eq!(visitor.read_exactly(body.len(), deadline::STEP), body.as_bytes());
+            }
+        }
+        // What is too long to be held, and what the tunnel speaks by itself, is asked without.
+        for lines in [
+            "Connection: Upgrade\r\nUpgrade: h2c\r\n",
+            "Connection: Upgrade\r\nUpgrade: a, b\r\n",
+        ] {
+            let (_, head) = ask("GET", lines, "");
+            assert!(head.starts_with("http/1.1 200 "), "{head}");
+        }
+    });
+}
+
 adit_tests::in_both_modes!(
+    any_protocol_is_switched_to,
     names_that_look_like_reserved_ones_reach_no_origin,
     odd_answers_are_passed_on_whole_or_refused_by_name,
     requests_that_are_for_no_origin_are_refused,

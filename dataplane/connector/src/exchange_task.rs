@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use adit_driver::time::{Instant, sleep_until};
 use adit_proto::exchange::connector::{self, Framing, HeadRules, RequestHead, clean_origin_head};
+use adit_proto::exchange::edge::UPGRADE_BODY_BYTES_MAX;
 use adit_proto::exchange::error_code::HEADER as ERROR_CODE;
 use adit_wire::ConnIndex;
 use bytes::{Bytes, BytesMut};
@@ -147,8 +148,8 @@ async fn exchange<S: ToEdge, R: FromEdge>(
         return answer_ourselves(builtin::status(StatusCode::FORBIDDEN), stream).await;
     }
     let answer = match served.service {
-        Service::Http(origin) if head.is_websocket() => {
-            return websocket(core, &origin, head, first, stream).await;
+        Service::Http(origin) if head.is_upgrade() => {
+            return upgrade(core, &origin, head, first, stream).await;
         }
         Service::Http(origin) => return http(core, &origin, head, first, stream).await,
         Service::Tcp(origin) => return tcp::carry(core, &origin, head, first, stream).await,
@@ -217,7 +218,7 @@ async fn http<S: ToEdge, R: FromEdge>(
 }
 
 /// Asks for an upgrade and relays what follows it.
-async fn websocket<S: ToEdge, R: FromEdge>(
+async fn upgrade<S: ToEdge, R: FromEdge>(
     core: &ExchangeCore,
     origin: &HttpOrigin,
     head: RequestHead,
@@ -225,8 +226,20 @@ async fn websocket<S: ToEdge, R: FromEdge>(
     stream: &mut Stream<'_, S, R>,
 ) -> Result<(), ExchangeError> {
     let asked = origin.asked(&head);
-    let (request, _) = head.into_origin(&origin.head_rules(&core.settings.added_headers))?;
-    let request = request.map(|()| RequestBody::Empty);
+    let has_half_close = !head.is_websocket();
+    let (request, body) = head.into_origin(&origin.head_rules(&core.settings.added_headers))?;
+    let (body, first) = match body {
+        connector::RequestBody::Length(length) => {
+            let Some((body, rest)) = stream.take(first, length).await? else {
+                return answer_ourselves(builtin::status(StatusCode::PAYLOAD_TOO_LARGE), stream).await;
+            };
+            (RequestBody::Collected(body), rest)
+        }
+        connector::RequestBody::Empty
+        | connector::RequestBody::UntilEnd
+        | connector::RequestBody::Collected => (RequestBody::Empty, first),
+    };
+    let request = request.map(|()| body);
     // Bytes of the visitor stay in the stream until the origin has agreed, so only a stop is watched for.
     let upgraded = tokio::select! {
         biased;
@@ -254,7 +267,7 @@ async fn websocket<S: ToEdge, R: FromEdge>(
             let Some(recv) = recv else {
                 return Err(ExchangeError::Relay);
             };
-            ended(websocket::relay(io, early, send, recv).await)
+            ended(websocket::relay(io, early, send, recv, has_half_close).await)
         }
     }
 }
@@ -376,6 +389,27 @@ impl<S: ToEdge, R: FromEdge> Stream<'_, S, R> {
             }
         }
         Ok(None)
+    }
+
+    /// Reads the first `length` bytes, unless they are more than an upgrade may bring along, and returns what
+    /// came behind them too.
+    async fn take(&mut self, first: Bytes, length: u64) -> Result<Option<(Bytes, Bytes)>, ExchangeError> {
+        if length > UPGRADE_BODY_BYTES_MAX {
+            return Ok(None);
+        }
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let mut whole = BytesMut::from(first);
+        let Some(recv) = &mut self.recv else {
+            return Err(ExchangeError::Cancelled);
+        };
+        while whole.len() < length {
+            match recv.read_chunk().await {
+                Ok(Some(chunk)) => whole.extend_from_slice(&chunk),
+                Ok(None) | Err(_) => return Err(ExchangeError::Upload),
+            }
+        }
+        let body = whole.split_to(length).freeze();
+        Ok(Some((body, whole.freeze())))
     }
 
     async fn write_head(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), ExchangeError> {

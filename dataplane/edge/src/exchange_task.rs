@@ -34,11 +34,13 @@ use adit_proto::exchange::framed_body::FramedBody;
 use adit_proto::exchange::retry::{ATTEMPTS_MAX, Attempted, Failure, Held, RETRY_DEADLINE, Verdict, decide};
 use adit_proto::shares::AddressBlock;
 use adit_proto::steering::{NoConnection, Tried};
+use adit_wire::connect::ConnectionType;
 use adit_wire::{ConnectorId, TunnelId};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::header::UPGRADE;
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{HeaderMap, Request, Response, Version};
 use hyper::body::Body as _;
 
 use crate::core::Core;
@@ -193,11 +195,20 @@ impl Sending<'_> {
             let may_move = self.may_move(source.as_ref(), record);
             let marked = self.sent.head_for_trailers.as_ref();
             let marked = marked.filter(|_| choice.carries_trailers);
+            let upgrade = self
+                .sent
+                .upgrade
+                .as_ref()
+                .filter(|_| choice.is_of_ours_over_quic());
             let order = Order {
-                head: marked.unwrap_or(&self.sent.head),
-                takes_trailers: marked.is_some(),
+                head: match upgrade {
+                    Some(upgrade) => &upgrade.head,
+                    None => marked.unwrap_or(&self.sent.head),
+                },
+                takes_trailers: marked.is_some() && upgrade.is_none(),
                 trailers: self.sent.trailers,
-                kind: self.sent.kind,
+                kind: upgrade.map_or(self.sent.kind, |_| ConnectionType::WebSocket),
+                protocol: upgrade.map(|upgrade| &upgrade.protocol),
                 method: &self.sent.method,
                 version: self.parts.version,
                 limit: self.core.live().response_head_timeout,
@@ -359,6 +370,12 @@ fn code_of(none: NoConnection) -> ErrorCode {
     }
 }
 
+/// Whether an answer that switches protocols names WebSocket, as those over HTTP/2 do without a word.
+fn is_websocket(headers: &HeaderMap) -> bool {
+    let protocol = headers.get(UPGRADE);
+    protocol.is_none_or(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
 /// Turns an answer into the response hyper sends.
 fn respond(
     answer: Answer,
@@ -382,6 +399,7 @@ fn respond(
                 send,
                 recv: answer.recv,
                 first: answer.rest,
+                has_half_close: !is_websocket(&headers),
                 guard: answer.guard,
                 record,
             });

@@ -114,6 +114,11 @@ impl Choice {
         self.slot.index
     }
 
+    /// Whether the connector is ours as far as the transport tells: over HTTP/2 it does not.
+    pub(crate) fn is_of_ours_over_quic(&self) -> bool {
+        self.transport == Transport::Quic && self.carries_trailers
+    }
+
     /// The exchanges in flight on the connection.
     pub(crate) fn load(&self) -> &Load {
         &self.load

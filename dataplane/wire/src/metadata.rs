@@ -34,6 +34,10 @@ pub const FLOW_CONNECT_RATE_LIMITED: &str = "FlowConnectRateLimited";
 /// frames and end with trailers. In an answer it says that it is.
 pub const TRAILERS: &str = "AditTrailers";
 
+/// Names the protocol that a request for an upgrade asks for, between an edge and a connector of ours. A
+/// stock connector knows no protocol but WebSocket.
+pub const UPGRADE: &str = "AditUpgrade";
+
 /// Said by a connector of ours beside an error: nothing of the request has reached an origin. Its value is
 /// [`TRUE`] or [`ASKED`].
 pub const UNREACHED: &str = "AditUnreached";

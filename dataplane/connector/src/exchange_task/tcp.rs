@@ -155,7 +155,7 @@ pub(super) async fn flow<S: ToEdge, R: FromEdge>(
     };
     let Stream { send, recv, .. } = stream;
     let recv = recv.as_mut().ok_or(ExchangeError::Relay)?;
-    ended(websocket::relay(OriginIo::Plain(io), early, send, recv).await)
+    ended(websocket::relay(OriginIo::Plain(io), early, send, recv, false).await)
 }
 
 /// Counts a connection to an origin for as long as it is open.

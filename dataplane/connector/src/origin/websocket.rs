@@ -3,8 +3,10 @@
 //! An upgrade takes a connection of its own. An origin that does not switch protocols gives an ordinary
 //! response, which is passed on as such.
 //!
-//! Frames are not looked at. There is no half-close in the protocol: the end of one direction ends the
-//! exchange (docs/protocol/data-streams.md §4).
+//! Frames are not looked at. There is no half-close in WebSocket: the end of one direction ends the exchange
+//! (docs/protocol/data-streams.md §4). Other protocols, which only an edge of ours asks for, have one.
+
+use std::future::pending;
 
 use adit_driver::chunks::Chunks;
 use adit_driver::stream::growing::GrowingBuffer;
@@ -143,6 +145,7 @@ pub(crate) async fn relay(
     early: Early,
     send: &mut impl ToEdge,
     recv: &mut impl FromEdge,
+    has_half_close: bool,
 ) -> End {
     let (mut reader, mut writer) = tokio::io::split(io);
     let to_origin = async {
@@ -155,6 +158,13 @@ pub(crate) async fn relay(
             }
             chunks = match recv.read_chunks().await {
                 Ok(Some(chunks)) => chunks,
+                Ok(None) if has_half_close => {
+                    if writer.shutdown().await.is_err() {
+                        return End::Broken;
+                    }
+                    // The origin ends it, or the edge.
+                    return pending().await;
+                }
                 Ok(None) => return End::Finished,
                 Err(_) => return End::Gone,
             };

@@ -15,7 +15,8 @@ use adit_proto::exchange::reach::Reach;
 use adit_proto::exchange::retry::Failure;
 use adit_wire::connect::{ConnectResponse, ConnectionType, decode_response};
 use bytes::{Bytes, BytesMut};
-use http::{Method, Version};
+use http::header::UPGRADE;
+use http::{HeaderValue, Method, Version};
 
 use super::record::Progress;
 use super::source::Source;
@@ -36,6 +37,8 @@ pub(super) struct Order<'a> {
     /// What the visitor does with trailers.
     pub(super) trailers: Trailers,
     pub(super) kind: ConnectionType,
+    /// The protocol that the head asks for, if it is not WebSocket.
+    pub(super) protocol: Option<&'a HeaderValue>,
     pub(super) method: &'a Method,
     pub(super) version: Version,
     pub(super) limit: Duration,
@@ -85,19 +88,17 @@ pub(super) async fn attempt(
     };
     let (mut send, mut recv, guard) = (stream.send, stream.recv, stream.guard);
     let mut patience = Patience::new(progress.send_timeout());
-    match send.write(order.head.clone(), &mut patience).await {
-        // A connector that wants nothing more still answers.
-        Ok(()) | Err(SendError::Stopped) => {}
-        Err(error @ SendError::NotOpened) => {
-            return Err(Failed::Tunnel(Failure::NotOpened, error.to_string()));
-        }
-        Err(error @ (SendError::Lost | SendError::Stalled)) => {
-            return Err(Failed::Tunnel(Failure::Lost, error.to_string()));
-        }
-    }
+    put(&mut send, order.head.clone(), &mut patience).await?;
     let (mut kept, mut upload) = (None, None);
     match (order.kind, source.take()) {
-        (ConnectionType::WebSocket | ConnectionType::Tcp, _) => kept = Some(send),
+        (ConnectionType::WebSocket | ConnectionType::Tcp, body) => {
+            if let Some(mut body) = body {
+                let put = put_body(&mut body, &mut send, &mut patience).await;
+                *source = Some(body);
+                put?;
+            }
+            kept = Some(send);
+        }
         (ConnectionType::Http, Some(body)) => upload = Some(Upload::start(send, body, progress.clone())),
         (ConnectionType::Http, None) => send.finish(),
     }
@@ -108,6 +109,9 @@ pub(super) async fn attempt(
             let mut response = response.map_err(refused)?;
             // What was not asked for is not agreed on.
             response.is_framed &= order.takes_trailers;
+            if let Some(protocol) = order.protocol.filter(|_| response.body == ResponseBody::Upgraded) {
+                response.headers.insert(UPGRADE, protocol.clone());
+            }
             let is_open = response.body == ResponseBody::UntilFinish;
             if is_open && order.trailers == Trailers::Needed && is_trailers_only(&response.headers) {
                 response.body = ResponseBody::Empty;
@@ -131,6 +135,26 @@ pub(super) async fn attempt(
                 }
             }
             Err(failed)
+        }
+    }
+}
+
+/// Sends a body that precedes another protocol, all of it; it is short.
+async fn put_body(body: &mut Source, send: &mut SendHalf, patience: &mut Patience) -> Result<(), Failed> {
+    body.rewind();
+    while let Some(chunk) = body.next().await.map_err(Failed::Visitor)? {
+        put(send, chunk, patience).await?;
+    }
+    Ok(())
+}
+
+async fn put(send: &mut SendHalf, bytes: Bytes, patience: &mut Patience) -> Result<(), Failed> {
+    match send.write(bytes, patience).await {
+        // A connector that wants nothing more still answers.
+        Ok(()) | Err(SendError::Stopped) => Ok(()),
+        Err(error @ SendError::NotOpened) => Err(Failed::Tunnel(Failure::NotOpened, error.to_string())),
+        Err(error @ (SendError::Lost | SendError::Stalled)) => {
+            Err(Failed::Tunnel(Failure::Lost, error.to_string()))
         }
     }
 }

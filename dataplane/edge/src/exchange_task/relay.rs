@@ -21,12 +21,18 @@ use crate::tunnels::stream::{InFlight, RecvHalf, SendError, SendHalf};
 /// Time for the origin to say its last words after the visitor has ended its side.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// The same where the protocol has a half-close: whoever asked may have nothing to add and wait for a long
+/// answer.
+const HALF_CLOSED_MAX: Duration = Duration::from_secs(3600);
+
 /// An exchange that has become a byte flow.
 pub(crate) struct Upgrade {
     pub(super) send: SendHalf,
     pub(super) recv: RecvHalf,
     /// Came with the response head.
     pub(super) first: Bytes,
+    /// The end of one direction is no end of the other: any protocol but WebSocket.
+    pub(super) has_half_close: bool,
     pub(super) guard: InFlight,
     pub(super) record: Record,
 }
@@ -38,6 +44,7 @@ pub(crate) async fn relay<S: AsyncRead + AsyncWrite>(visitor: S, early: Bytes, u
         mut send,
         recv,
         first,
+        has_half_close,
         guard,
         mut record,
     } = upgrade;
@@ -46,6 +53,10 @@ pub(crate) async fn relay<S: AsyncRead + AsyncWrite>(visitor: S, early: Bytes, u
     let came_to_end = {
         let inward = async {
             match inward(reader, early, &mut send, &progress).await {
+                Ended::InOrder if has_half_close => {
+                    send.finish();
+                    sleep(HALF_CLOSED_MAX).await;
+                }
                 Ended::InOrder => sleep(LAST_WORDS).await,
                 Ended::Torn => {}
                 Ended::Stalled => return Err(ErrorCode::UploadStalled),

@@ -13,7 +13,7 @@
 //! Source: cloudflared `connection/quic_connection.go`, `proxy/proxy.go`.
 
 use adit_wire::connect::{ConnectRequest, ConnectionType, Metadata};
-use adit_wire::metadata::{HTTP_HEADER, HTTP_HOST, HTTP_METHOD, TRAILERS, TRUE};
+use adit_wire::metadata::{self, HTTP_HEADER, HTTP_HOST, HTTP_METHOD, TRAILERS, TRUE};
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_VERSION, TE,
@@ -122,7 +122,9 @@ pub struct RequestHead {
     host: Bytes,
     target: PathAndQuery,
     headers: HeaderMap,
-    is_websocket: bool,
+    is_upgrade: bool,
+    /// The protocol, if it is not WebSocket. Boxed, as it is rare.
+    protocol: Option<Box<HeaderValue>>,
     is_chunked: bool,
     length: Option<u64>,
     takes_trailers: bool,
@@ -134,7 +136,7 @@ impl RequestHead {
     /// # Errors
     /// [`RequestError`]; its text goes to the edge.
     pub fn parse(request: &ConnectRequest) -> Result<Self, RequestError> {
-        let is_websocket = match request.kind {
+        let is_upgrade = match request.kind {
             ConnectionType::Http => false,
             ConnectionType::WebSocket => true,
             ConnectionType::Tcp => return Err(RequestError::Flow),
@@ -145,7 +147,8 @@ impl RequestHead {
             host: request.dest.slice_ref(authority),
             target: origin_form(&request.dest, target).map_err(RequestError::Destination)?,
             headers: HeaderMap::with_capacity(request.metadata.len() + ADDED_HEADERS),
-            is_websocket,
+            is_upgrade,
+            protocol: None,
             is_chunked: false,
             length: None,
             takes_trailers: false,
@@ -171,9 +174,14 @@ impl RequestHead {
         self.target.as_str()
     }
 
-    /// Whether the origin shall upgrade.
+    /// Whether the origin shall go on in another protocol than HTTP.
+    pub fn is_upgrade(&self) -> bool {
+        self.is_upgrade
+    }
+
+    /// Whether that protocol is WebSocket.
     pub fn is_websocket(&self) -> bool {
-        self.is_websocket
+        self.is_upgrade && self.protocol.is_none()
     }
 
     /// Whether the visitor wants to know what comes after the body of the answer.
@@ -188,7 +196,9 @@ impl RequestHead {
 
     /// The body that follows the head under `rules`.
     pub fn body(&self, rules: &HeadRules<'_>) -> RequestBody {
-        match (self.is_websocket, self.is_chunked, self.length) {
+        match (self.is_upgrade, self.is_chunked, self.length) {
+            // Its length ends the body; what follows is the other protocol.
+            (true, _, Some(length @ 1..)) if self.protocol.is_some() => RequestBody::Length(length),
             (true, _, _) | (false, false, None | Some(0)) => RequestBody::Empty,
             (false, true, Some(length @ 1..)) if rules.disable_chunked_encoding => {
                 RequestBody::Length(length)
@@ -227,7 +237,10 @@ impl RequestHead {
         if self.takes_trailers && rules.may_speak_http2 {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
-        if self.is_websocket {
+        if let Some(protocol) = self.protocol.filter(|_| self.is_upgrade) {
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(UPGRADE, *protocol);
+        } else if self.is_upgrade {
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
@@ -262,6 +275,9 @@ impl RequestHead {
             Ok(Some(name)) => name,
             Ok(None) => {
                 self.takes_trailers |= key == TRAILERS.as_bytes() && value == TRUE.as_bytes();
+                if key == metadata::UPGRADE.as_bytes() {
+                    self.protocol = HeaderValue::from_bytes(value).ok().map(Box::new);
+                }
                 return Ok(());
             }
             Err(KeyError::Malformed) => return Err(RequestError::HeaderKey { key: lossy(key) }),

@@ -28,7 +28,7 @@ pub use crate::cidr::{Cidr, CidrError};
 pub use http2::{
     BodyForm, Http2Request, Http2RequestError, Http2Response, http2_failure, http2_request, http2_response,
 };
-pub use request::{Authority, TunnelRequest, authority, tunnel_request};
+pub use request::{Authority, TunnelRequest, UPGRADE_BODY_BYTES_MAX, Upgrade, authority, tunnel_request};
 pub use response::{PublicResponse, ResponseBody, ResponseError, public_response};
 pub use trailers::{Trailers, is_grpc, is_trailers_only};
 

@@ -83,7 +83,8 @@ impl RequestHead {
                 .path_and_query
                 .unwrap_or_else(|| PathAndQuery::from_static("/")),
             headers: HeaderMap::with_capacity(parts.headers.len() + ADDED_HEADERS),
-            is_websocket: Kind::of(&parts.headers) == Kind::WebSocket,
+            is_upgrade: Kind::of(&parts.headers) == Kind::WebSocket,
+            protocol: None,
             is_chunked: false,
             length: None,
             takes_trailers: false,

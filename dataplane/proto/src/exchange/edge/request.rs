@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use adit_wire::Hostname;
 use adit_wire::connect::{ConnectionType, Entry, encode_request};
-use adit_wire::metadata::{HTTP_HOST, HTTP_METHOD, TRAILERS, TRUE};
+use adit_wire::metadata::{self, HTTP_HOST, HTTP_METHOD, TRAILERS, TRUE};
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING,
-    UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, Version};
 
@@ -19,6 +19,7 @@ use super::{BodyLength, Policy, PublicRequest, RequestId, Visitor};
 use crate::exchange::codings::Codings;
 use crate::exchange::error_code::ErrorCode;
 use crate::exchange::hop_by_hop::HopByHop;
+use crate::exchange::retry::HELD_BYTES_MAX;
 use crate::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
 use crate::request_head;
 
@@ -47,6 +48,8 @@ pub struct TunnelRequest {
     pub head: Bytes,
     /// The same for a connection that carries trailers, if the visitor takes them.
     pub head_for_trailers: Option<Bytes>,
+    /// The same for a connector of ours, if the visitor asks for another protocol than WebSocket.
+    pub upgrade: Option<Upgrade>,
     /// What the visitor does with trailers.
     pub trailers: Trailers,
     /// What the exchange carries.
@@ -55,6 +58,36 @@ pub struct TunnelRequest {
     pub method: Method,
     /// The visitor itself, behind trusted proxies if there are any.
     pub client: IpAddr,
+}
+
+/// Longest body that a request for an upgrade may bring along: it is read before the origin is asked, and
+/// held for a retry.
+pub const UPGRADE_BODY_BYTES_MAX: u64 = HELD_BYTES_MAX as u64;
+
+/// A request to go on in another protocol than HTTP and WebSocket (RFC 9110 §7.8).
+#[derive(Clone, Debug)]
+pub struct Upgrade {
+    /// The first bytes of the data stream.
+    pub head: Bytes,
+    /// The protocol, as the visitor named it.
+    pub protocol: HeaderValue,
+}
+
+impl Upgrade {
+    /// `metadata` are those of the ordinary request.
+    fn encode<'a>(
+        protocol: &'a HeaderValue,
+        dest: &str,
+        metadata: &mut Vec<Entry<'a>>,
+    ) -> Result<Self, ErrorCode> {
+        metadata.push(Entry::new(metadata::UPGRADE, protocol));
+        let head = encode_request(dest, ConnectionType::WebSocket, metadata);
+        metadata.pop();
+        Ok(Self {
+            head: head.map_err(|_| ErrorCode::HeadTooLarge)?,
+            protocol: protocol.clone(),
+        })
+    }
 }
 
 /// Finds the host a request is for, after a look at whether it is a request for an origin at all.
@@ -206,6 +239,10 @@ pub fn tunnel_request(
     } else {
         Trailers::of(request.method, request.headers)
     };
+    let protocol = other_protocol(request);
+    let upgrade = protocol
+        .map(|protocol| Upgrade::encode(protocol, &dest, &mut metadata))
+        .transpose()?;
     let mut head_for_trailers = None;
     if trailers != Trailers::Unwanted {
         metadata.push(Entry::new(TRAILERS, TRUE));
@@ -214,6 +251,7 @@ pub fn tunnel_request(
     Ok(TunnelRequest {
         head,
         head_for_trailers,
+        upgrade,
         trailers,
         kind,
         method,
@@ -298,23 +336,37 @@ impl Length {
     }
 }
 
+/// The other protocol that an HTTP/1.1 request asks for. One that offers several goes on as an ordinary
+/// request, and so does `h2c`: the tunnel's ends speak HTTP/2 by themselves.
+fn other_protocol<'a>(request: &PublicRequest<'a>) -> Option<&'a HeaderValue> {
+    let protocol = request.headers.get(UPGRADE)?;
+    let mut lines = request.headers.get_all(UPGRADE).into_iter();
+    let is_one = lines.nth(1).is_none() && !protocol.as_bytes().contains(&b',') && !protocol.is_empty();
+    let is_ours = protocol.as_bytes().eq_ignore_ascii_case(b"h2c")
+        || protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+    let is_short = match request.body {
+        BodyLength::Empty => true,
+        BodyLength::Known(length) => length <= UPGRADE_BODY_BYTES_MAX,
+        BodyLength::Unknown => false,
+    };
+    let is_asked = request.version == Version::HTTP_11 && lists(request.headers, CONNECTION, "upgrade");
+    (is_one && !is_ours && is_short && is_asked).then_some(protocol)
+}
+
 /// Whether an HTTP/1.1 request asks to become a WebSocket (RFC 6455 §4.1).
 fn is_upgrade(request: &PublicRequest<'_>) -> bool {
-    let has = |name, token: &str| {
-        request
-            .headers
-            .get_all(name)
-            .into_iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| {
-                value
-                    .split(',')
-                    .any(|part| part.trim().eq_ignore_ascii_case(token))
-            })
-    };
     request.version == Version::HTTP_11
         && *request.method == Method::GET
         && request.body == BodyLength::Empty
-        && has(UPGRADE, "websocket")
-        && has(CONNECTION, "upgrade")
+        && lists(request.headers, UPGRADE, "websocket")
+        && lists(request.headers, CONNECTION, "upgrade")
+}
+
+/// Whether a header that holds a list has `token` in it.
+fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    let lines = headers.get_all(name).into_iter();
+    let mut parts = lines
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    parts.any(|part| part.trim().eq_ignore_ascii_case(token))
 }
