@@ -5,14 +5,8 @@ use super::File;
 /// Widest line with a comment, in characters: what rustfmt allows code, and it leaves comments alone.
 const COLUMNS_MAX: usize = 110;
 
-/// Crates whose comments are still wider. The list may only get shorter.
-const WIDE: [&str; 1] = ["control/"];
-
 /// Comments on lines of their own that are too wide.
 pub(crate) fn comments(file: &File) -> Vec<String> {
-    if WIDE.iter().any(|crates| file.path.starts_with(crates)) {
-        return Vec::new();
-    }
     let lines = file.text.lines().zip(1..);
     lines
         .filter(|(line, _)| line.trim_start().starts_with("//") && line.chars().count() > COLUMNS_MAX)

@@ -10,8 +10,8 @@
 //!   receiver.handle_delta / handle_disconnect ◄
 //!   receiver.handle_replaced ◄─────────────────  at most once, then the link ends
 //! ```
-//! The edge spawns [`Link`]'s driver on its own thread (nothing here is `Send`) and starts over with a new link
-//! when the driver ends. Every message is bounded by [`MESSAGE_BYTES_MAX`] before memory is taken for it.
+//! The edge spawns [`Link`]'s driver on its own thread, because nothing here is `Send`. When the driver ends
+//! it starts over with a new link. [`MESSAGE_BYTES_MAX`] bounds every message before memory is taken for it.
 //!
 //! Does not: dial, listen, speak TLS, or retry.
 

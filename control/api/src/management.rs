@@ -1,10 +1,13 @@
-//! Tokens that open the management service of a tunnel's connectors: logs as they come, and who the connector is.
+//! Tokens that open the management service of a tunnel's connectors: logs as they come, and who the connector
+//! is.
 //!
-//! Control signs them ([`Signer`]); edges verify them with the key that the snapshot brings ([`ManagementKey`]),
-//! without asking control. Connectors only read them, so an edge must never pass one on that it has not verified.
+//! Control signs them ([`Signer`]). Edges verify them with the key that the snapshot brings
+//! ([`ManagementKey`]), without asking control. Connectors only read them, so an edge must never pass one on
+//! that it has not verified.
 //!
 //! ```text
-//! {"alg":"ES256","typ":"JWT"} . {"tun":{"id","account_tag"},"actor":{"id","support"},"res":[…],"iat","exp","iss"}
+//! {"alg":"ES256","typ":"JWT"} .
+//! {"tun":{"id","account_tag"},"actor":{"id","support"},"res":[…],"iat","exp","iss"}
 //! ```
 //! Source: RFC 7515, RFC 7518 §3.4, cloudflared `management/token.go`.
 

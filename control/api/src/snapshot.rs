@@ -1,7 +1,7 @@
 //! All routes and tunnels at one moment, and the difference between two moments.
 //!
-//! Control plans a [`RouteSnapshot`] and numbers it; an edge holds exactly one, on disk too, and replaces it by
-//! a newer one or patches it by a [`SnapshotDelta`]. Generations only grow. Receivers obey two rules:
+//! Control plans a [`RouteSnapshot`] and numbers it. An edge holds exactly one, on disk too. It replaces it
+//! by a newer one, or patches it by a [`SnapshotDelta`]. Generations only grow. Receivers obey two rules:
 //!
 //! * a full snapshot with a generation below the held one is dropped ([`RouteSnapshot::replace`]);
 //! * a delta applies only to the generation it starts from; an older one is dropped, a later one is a gap and
@@ -110,8 +110,8 @@ pub struct DeltaGap {
 impl RouteSnapshot {
     /// Takes a full snapshot unless it is older than the held one.
     ///
-    /// An equal generation is taken: after control lost its store, the same number may name another state, and
-    /// control's word is the later one.
+    /// An equal generation is taken. After control has lost its store, the same number may name another
+    /// state, and control's is the later one.
     pub fn replace(&mut self, offered: Self) -> Applied {
         if offered.generation < self.generation {
             return Applied::Stale;
@@ -123,7 +123,8 @@ impl RouteSnapshot {
     /// Patches the held state.
     ///
     /// # Errors
-    /// [`DeltaGap`] when the delta is newer but does not start from the held generation; nothing changes then.
+    /// [`DeltaGap`] when the delta is newer but does not start from the held generation. Nothing changes
+    /// then.
     pub fn apply(&mut self, delta: SnapshotDelta) -> Result<Applied, DeltaGap> {
         if delta.to <= self.generation {
             return Ok(Applied::Stale);

@@ -6,8 +6,8 @@ use time::OffsetDateTime;
 
 use crate::replica::ConnectionView;
 
-/// Body of `POST /accounts/A/cfd_tunnel` as SDKs may write it. Other fields are refused: a misspelt `tunnel_secret`
-/// would else pass for none.
+/// Body of `POST /accounts/A/cfd_tunnel` as SDKs may write it. Other fields are refused: a misspelt
+/// `tunnel_secret` would else count as none.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateBody {

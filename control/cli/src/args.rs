@@ -1,8 +1,8 @@
 //! The grammar of the command line: commands, their flags and arguments, and what was chosen.
 //!
-//! `control`, `edge`, `up` and `version` are ours. Everything below `tunnel` and `access` follows cloudflared's grammar,
-//! more leniently: a flag may stand before or after the command, with one dash or two. Does not read
-//! values (see [`lookup`]) and runs nothing (see `cmd`).
+//! `control`, `edge`, `up` and `version` are ours. Everything below `tunnel` and `access` follows
+//! cloudflared's grammar, but more leniently: a flag may stand before or after the command, with one dash or
+//! two. Does not read values (see [`lookup`]) and runs nothing (see `cmd`).
 
 pub(crate) mod access_flags;
 pub(crate) mod flag;
@@ -77,8 +77,9 @@ pub(crate) fn command() -> Command {
         )
 }
 
-/// Parses the process's arguments; on a wrong command line, says so and exits with status 2. A group of commands
-/// without one of them shows its help, which is no mistake: cloudflared's users look around so.
+/// Parses the process's arguments. On a wrong command line it says so and exits with status 2. A group of
+/// commands without one of them shows its help. That is no mistake: cloudflared's users look around like
+/// this.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> ArgMatches {
     try_parse(arguments).unwrap_or_else(|error| {
         if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {

@@ -107,8 +107,8 @@ impl Options {
         Ok(options)
     }
 
-    /// Reads the log settings wherever `setting` finds them. An odd value is told and left aside: with cloudflared it
-    /// keeps no tunnel from running.
+    /// Reads the log settings wherever `setting` finds them. An odd value is reported and ignored: with
+    /// cloudflared it keeps no tunnel from running.
     pub(crate) fn read(setting: impl Fn(&str) -> Result<Option<String>, Failure>) -> Result<Self, Failure> {
         let mut odd = Vec::new();
         let mut level = |name: &str| {
@@ -158,7 +158,8 @@ impl Options {
         self.install_for(Life::Command)
     }
 
-    /// Installs the logger of a command that runs until it is stopped, whose file others may rotate meanwhile.
+    /// Installs the logger of a command that runs until it is stopped, whose file others may rotate
+    /// meanwhile.
     pub(crate) fn install_for_service(&self) -> Result<(), Failure> {
         self.install_for(Life::Service)
     }
@@ -176,7 +177,8 @@ impl Options {
         Ok(())
     }
 
-    /// Installs the logger of a connector, which also hands its lines to [`ConnectorLog::live`], whatever their level.
+    /// Installs the logger of a connector, which also hands its lines to [`ConnectorLog::live`], whatever
+    /// their level.
     pub(crate) fn install_for_connector(&self) -> Result<(), Failure> {
         let live = LiveLog::default();
         let told = ConnectorLog {

@@ -1,13 +1,14 @@
 //! `adit up`: control, edge and connector on this machine, started by one command and stopped together.
 //!
 //! ```text
-//! control ─ addresses.json ─► tunnel and route over REST ─► edge ─ addresses.json ─► connector ─ /ready ─► "ready"
+//! control ─ addresses.json ─► tunnel and route over REST ─► edge
+//! edge ─ addresses.json ─► connector ─ /ready ─► "ready"
 //! ```
 //! The three are child processes of the same executable with generated configuration files in the state
 //! directory. They die with this process, and if one of them ends, all end and the reason is told.
 //!
-//! However it is ended, short of SIGKILL, what it wrote into a temporary directory goes with it: there are keys
-//! in it. SIGHUP is passed on, unless it says that the terminal is gone.
+//! However it is ended, short of SIGKILL, it removes what it wrote into a temporary directory, which holds
+//! keys. SIGHUP is passed on, unless it says that the terminal is gone.
 
 mod certificate;
 mod child;

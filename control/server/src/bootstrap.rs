@@ -1,7 +1,7 @@
 //! The first start: the account, and the file with which the command line reaches it.
 //!
-//! The store keeps only the digest of an API token. The token itself is in `cert.pem` alone; when that file is
-//! gone, the next start makes a new token and the old one ends.
+//! The store keeps only the digest of an API token. The token itself is in `cert.pem` alone. When that file
+//! is gone, the next start makes a new token and the old one ends.
 
 use std::io;
 use std::path::{Path, PathBuf};

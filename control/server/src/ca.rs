@@ -2,14 +2,18 @@
 //!
 //! | certificate | key made by | name | usage | life |
 //! |---|---|---|---|---|
-//! | root `ca.pem` | control, kept in `ca-key.pem` (0600) | `adit private CA ` and 8 hex digits of its key | signs | 10 years |
-//! | tunnel listener | edge, sends a request | the three names stock connectors ask for | server | 90 days |
-//! | control link, edge side | control (`issue-edge`) | the edge's name | client | 1 year |
-//! | control link, control side | control, in memory | [`CONTROL_TLS_NAME`] | server | 1 year, new at each start and when a third is left |
+//! | root `ca.pem` | control | `adit private CA `, 8 hex digits of its key | signs | 10 years |
+//! | tunnel listener | edge, sends a request | the names stock connectors ask for | server | 90 days |
+//! | link, edge side | control (`issue-edge`) | the edge's name | client | 1 year |
+//! | link, control side | control, in memory | [`CONTROL_TLS_NAME`] | server | 1 year |
 //!
-//! Usages keep the kinds apart: a tunnel certificate cannot attach as an edge, an edge's link certificate cannot
-//! pose as control. Keys are ECDSA P-256, which every stock connector can verify. Each authority's name is its own:
-//! a certificate of another one is told to be of an unknown issuer, not to be badly signed by this one.
+//! The root's key is kept in `ca-key.pem` (0600). Control's side of the link gets a new certificate at each
+//! start, and when a third of the old one's life is left.
+//!
+//! Usages keep the kinds apart: a tunnel certificate cannot attach as an edge, an edge's link certificate
+//! cannot pose as control. Keys are ECDSA P-256, which every stock connector can verify. Each authority has a
+//! name of its own. So a certificate of another authority fails as one of an unknown issuer, and not as badly
+//! signed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -148,7 +152,7 @@ impl Ca {
             }
         };
         let Some(root_pem) = root_pem else {
-            // A key without certificate is what a kill between the two writes leaves; nobody has seen a root yet.
+            // A kill between the two writes leaves a key without certificate. Nobody has seen a root yet.
             let params = root_params(&signing_key)?;
             let root_pem = params.self_signed(&signing_key)?.pem();
             files::write(&certificate, root_pem.as_bytes(), Readable::All).map_err(at(&certificate))?;
@@ -251,8 +255,8 @@ impl Ca {
     }
 }
 
-/// Writes `edge.pem`, `edge-key.pem` (0600) and `ca.pem` into `out_dir`: all that a remote edge needs to attach
-/// over TCP. Works while control runs.
+/// Writes `edge.pem`, `edge-key.pem` (0600) and `ca.pem` into `out_dir`: all that a remote edge needs to
+/// attach over TCP. Works while control runs.
 ///
 /// # Errors
 /// Any [`CaError`].

@@ -1,7 +1,7 @@
 //! `control.yml`: as written, then checked and resolved. Only [`Config`] travels.
 //!
-//! Every key has a default, so an empty file is a valid one. Unknown keys are errors that name the nearest known
-//! key; `docs/configuration-control.md` describes each.
+//! Every key has a default, so an empty file is valid. Unknown keys are errors that name the nearest known
+//! key. `docs/configuration-control.md` describes each key.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -25,14 +25,15 @@ const LISTEN_DEFAULT: &str = "127.0.0.1:7080";
 /// The account made at the first start.
 const ACCOUNT_DEFAULT: &str = "local";
 
-/// Longest path of the edge socket: the kernel takes 107 bytes (unix(7)), of which the name under which the socket
-/// is first bound needs a few more than its own.
+/// Longest path of the edge socket. The kernel takes 107 bytes (unix(7)). The name under which the socket is
+/// first bound needs a few more than its own.
 const SOCKET_PATH_BYTES_MAX: usize = 100;
 
 /// Largest configuration file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Values for which the aliases of a file may stand in all; without it a file of 400 bytes takes 50 MiB to read.
+/// Most values that the aliases of a file stand for in all. Without it a file of 400 bytes takes 50 MiB to
+/// read.
 const ALIAS_EVENTS_MAX: usize = 10_000;
 
 const KEYS: [&str; 7] = [

@@ -1,7 +1,7 @@
 //! Control's end of the link to edges: listeners, and one session per attached edge.
 //!
-//! Over the Unix socket the file's mode (0600) says who may attach. Over TCP both sides show certificates of the
-//! private CA, and an edge can attach only under its certificate's name.
+//! Over the Unix socket the file's mode (0600) says who may attach. Over TCP both sides show certificates of
+//! the private CA, and an edge can attach only under its certificate's name.
 //!
 //! ```text
 //! accept ─► (TLS) ─► serve: RPC driver ∥ pusher

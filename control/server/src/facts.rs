@@ -3,7 +3,8 @@
 //!
 //! Facts change only through [`Change`]s, in memory and in the store alike, so the two cannot drift apart.
 //!
-//! Does not: decide which changes are allowed (see `change`), or know which connections live (see `registrar`).
+//! Does not: decide which changes are allowed (see `change`), or know which connections live (see
+//! `registrar`).
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -4,8 +4,8 @@
 //! REST request ─► change (pure) ─► store (durable) ─► facts ─► plan (pure) ─► snapshot ─► every edge
 //! edge ─► edge_link ─► registrar (pure) ─► accepted / refused
 //! ```
-//! An answer to a write leaves only after the store has it on disk. Which connections live is not stored: edges
-//! know, and tell it whenever they attach.
+//! The answer to a write leaves only after the store has the write on disk. Living connections are not
+//! stored: edges know them, and report them whenever they attach.
 //!
 //! Does not: see a visitor's request, speak to a connector, or stand in the way of either when it is down.
 #![forbid(unsafe_code)]

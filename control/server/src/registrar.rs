@@ -7,10 +7,10 @@
 //!       │  └── unregister, tunnel deleted ──┘   └──── edge reports ────┘
 //!       └───── replaced by a newer connection of the slot
 //! ```
-//! A slot is (tunnel, connector, index) and holds one connection; a reconnect replaces the old one, wherever it
-//! lived. An edge's link may drop while its connections serve on, so they stay known as pending until the edge
-//! attaches again and reports what lives. Nothing here is stored: after a restart of control the edges' reports
-//! rebuild it, which is why an acknowledged registration is never lost.
+//! A slot is (tunnel, connector, index) and holds one connection. A reconnect replaces the old one, wherever
+//! it lived. An edge's link may drop while its connections serve on. They stay known as pending until the
+//! edge attaches again and reports what lives. Nothing here is stored: after a restart of control the edges'
+//! reports rebuild it, so an acknowledged registration is never lost.
 //!
 //! Does not: keep secrets (digests come with the snapshot), or send anything.
 

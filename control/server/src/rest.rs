@@ -3,8 +3,8 @@
 //! ```text
 //! listen (limits) ─► router ─► auth (whose token?) ─► read facts, or State::write ─► envelope
 //! ```
-//! `POST /tunnel` is where quick tunnels are asked for, without a token, if they are offered. `/healthz` and `/metrics` are beside it, without a token: the listener is for this machine unless configured
-//! otherwise.
+//! `POST /tunnel` is where quick tunnels are asked for, without a token, if they are offered. `/healthz` and
+//! `/metrics` are beside it, without a token: the listener is for this machine unless configured otherwise.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! The process: set up, serve until told to stop, stop in order.
 //!
-//! One thread serves everything; only disk syncs run beside it. SIGHUP has the file read again ([`reload`]). SIGTERM and SIGINT stop it: listeners close,
-//! requests that run are finished within [`STOP_TIME`], links drop (edges serve on without control).
+//! One thread serves everything; only disk syncs run beside it. SIGHUP has the file read again ([`reload`]).
+//! SIGTERM and SIGINT stop it: listeners close, running requests are finished within [`STOP_TIME`], links
+//! drop. Edges serve on without control.
 
 mod reload;
 
@@ -80,7 +81,7 @@ pub enum ControlError {
     Tls(#[from] TlsError),
 }
 
-/// Runs control until SIGTERM or SIGINT. Blocks. On SIGHUP `file`, from which `config` was read, is read again.
+/// Runs control until SIGTERM or SIGINT. Blocks. On SIGHUP reads `file` again, from which `config` was read.
 ///
 /// # Errors
 /// Any [`ControlError`] that prevents the start. Afterwards it ends only in order.

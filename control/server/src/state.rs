@@ -4,8 +4,8 @@
 //! write: decide (pure) → commit (blocking thread) → facts → plan → publish ──watch──► every edge's pusher
 //! edge event: registrar (pure) ─────────────────────────────────► effects ──queue──► that edge's pusher
 //! ```
-//! Writes take turns; a turn lasts one disk sync. Reads and registrations never wait for a write: they see the
-//! last published state. A write that began goes on to its end even when its caller has left.
+//! Writes take turns; a turn lasts one disk sync. Reads and registrations never wait for a write: they see
+//! the last published state. A write that began goes on to its end even when its caller has left.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -165,8 +165,8 @@ impl State {
             .unwrap_or_else(|_| Err(Code::Unavailable.error("control is stopping")))
     }
 
-    /// Takes an edge in that dialled from `address`. Its generation may be ahead of ours when our store was lost or restored; then ours is
-    /// raised above it, so that edges never have to go back.
+    /// Takes an edge in that dialled from `address`. Its generation may be ahead of ours if our store was
+    /// lost or restored. Then ours is raised above it, so that edges never have to go back.
     pub(crate) async fn attach(
         self: &Arc<Self>,
         edge: &EdgeInfo,

@@ -1,8 +1,8 @@
-//! Where facts outlive the process. Two implementations share this contract: one file on this machine
-//! (`redb`), and a cluster of etcd servers when several control processes work together.
+//! Where facts outlive the process: the contract, and the one store that keeps it, a file on this machine
+//! (`redb`).
 //!
-//! A commit is all or nothing and on disk when it returns `Ok`. When it returns an error the caller cannot know
-//! whether the changes are in (the last sync may have failed after the data was written), so it loads again.
+//! A commit is all or nothing and on disk when it returns `Ok`. After an error the caller cannot know whether
+//! the changes are in: the last sync may have failed after the data was written. So it loads again.
 
 use std::io;
 use std::path::PathBuf;

@@ -9,8 +9,8 @@ use super::{Disconnect, LinkError, Rival};
 use crate::edge_link_capnp::edge_receiver;
 use crate::snapshot::{RouteSnapshot, SnapshotDelta};
 
-/// What an edge does with control's news. Calls come one at a time and in the order control made them; the next
-/// one waits until a handler has returned, so handlers hand over and return.
+/// What an edge does with control's news. Calls come one at a time, in the order in which control made them.
+/// The next one waits until a handler has returned, so handlers hand over and return.
 pub trait EdgeReceiver: 'static {
     /// A whole snapshot. See [`RouteSnapshot::replace`].
     fn handle_snapshot(&self, snapshot: RouteSnapshot);

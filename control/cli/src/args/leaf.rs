@@ -287,8 +287,8 @@ impl<'a> Chosen<'a> {
         view.add_level(root, &[]);
         view.add_level(tunnel, &[]);
         view.add_level(innermost, hiding);
-        // A flag that stands before the command means the command's own where the names are the same: `tunnel --output
-        // json list` lists JSON, as with cloudflared.
+        // A flag before the command counts as the command's own where the names are the same:
+        // `tunnel --output json list` lists JSON, as with cloudflared.
         let mut own = Lookup::new(vec![leaf.own], environment);
         own.add_level(root, &[]);
         own.add_level(tunnel, &[]);

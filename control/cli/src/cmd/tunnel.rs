@@ -1,7 +1,7 @@
 //! `adit tunnel …`: chooses among the commands below it.
 //!
-//! All but `run`, `ingress`, `ready` and `diag` speak the control API; none but `run`, and `tunnel` without a command,
-//! stays.
+//! All but `run`, `ingress`, `ready` and `diag` speak the control API. Only `run`, and `tunnel` without a
+//! command, keep running.
 
 mod ad_hoc;
 pub(super) mod config_file;

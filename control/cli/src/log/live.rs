@@ -1,7 +1,7 @@
 //! Hands events to whoever streams the connector's log.
 //!
-//! Asks nothing of the level the log has: a stream may want more than the terminal. While nobody streams, every
-//! callsite is off for this layer, so that what the log does not want costs what it did before.
+//! This layer ignores the level of the log, because a stream may want more than the terminal. While nobody
+//! streams, every callsite is off for it, so lines that the log does not want cost nothing more.
 
 use adit_connector::{LiveLog, LogEvent, LogLevel, LogLine};
 use time::OffsetDateTime;

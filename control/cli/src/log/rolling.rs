@@ -1,7 +1,9 @@
-//! A log file that is put aside when it is full: `cloudflared.log`, before it `cloudflared-2026-01-02T03-04-05.678.log`.
+//! A log file that is put aside when it is full: `cloudflared.log`, before it
+//! `cloudflared-2026-01-02T03-04-05.678.log`.
 //!
-//! The names, the size and the number of files kept are cloudflared's, so that what collects its logs finds ours.
-//! Directories are made when the file is opened. What cannot be put aside is written on to: lines come first.
+//! The names, the size and the number of files kept are cloudflared's, so that what collects its logs finds
+//! ours. Directories are made when the file is opened. A file that cannot be put aside is written on to:
+//! lines come first.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};

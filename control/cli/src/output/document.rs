@@ -160,7 +160,8 @@ impl Node {
     }
 }
 
-/// Where what stands below a field at `depth` begins: cloudflared's writer goes on to the next multiple of four.
+/// Column where what stands below a field at `depth` begins: cloudflared's writer goes on to the next
+/// multiple of four.
 const fn deeper(depth: usize) -> usize {
     (depth / 4 + 1) * 4
 }

@@ -1,7 +1,7 @@
 //! Ingress rules that control holds for a tunnel.
 //!
-//! Only the shape is checked here, so that a slip is told at once; a connector checks the rest when it applies a
-//! version, and says so.
+//! Only the shape is checked here, so that a slip is reported at once. A connector checks the rest when it
+//! applies a version, and reports it.
 
 use adit_control_api::configuration::CONFIGURATION_BYTES_MAX;
 use adit_control_api::problem::{ApiError, Code};

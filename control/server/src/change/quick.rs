@@ -1,8 +1,8 @@
 //! Quick tunnels: made for anybody who asks, under a random hostname, and gone after a while.
 //!
-//! A quick tunnel is a tunnel of the operator's account that has a time to end. It is listed, routed and admitted
-//! like any other. When it ends nothing of it is kept, so strangers cannot push the operator's own deleted
-//! tunnels out of the list.
+//! A quick tunnel is a tunnel of the operator's account that has a time to end. It is listed, routed and
+//! admitted like any other. When it ends nothing of it is kept, so strangers cannot push the operator's own
+//! deleted tunnels out of the list.
 //!
 //! Does not: count who asks how often (see `quick`), or draw random numbers.
 
@@ -56,8 +56,8 @@ pub struct Made {
 /// Makes a quick tunnel and its route.
 ///
 /// # Errors
-/// `LimitReached`; `HostnameTaken` when the domain lies in another account's names; `Unavailable` when none of the
-/// drawn names is free.
+/// `LimitReached`. `HostnameTaken` when the domain lies in another account's names. `Unavailable` when none
+/// of the drawn names is free.
 pub fn create(facts: &Facts, draft: &Draft<'_>, now: OffsetDateTime) -> Decided<Made> {
     let living = facts.tunnels.values().filter(|tunnel| tunnel.is_quick());
     if living.count() >= draft.tunnels_max {

@@ -1,7 +1,7 @@
 //! Hostnames that lead to tunnels.
 //!
-//! A hostname belongs to one account: no pattern of one account may overlap a pattern of another. So nobody can
-//! take single names out of somebody else's wildcard, nor lay a wildcard over somebody else's names.
+//! A hostname belongs to one account: no pattern of one account may overlap a pattern of another. So nobody
+//! can take single names out of another account's wildcard, or lay a wildcard over another account's names.
 
 use adit_control_api::problem::{ApiError, Code};
 use adit_control_api::route::{DnsRouteResult, RouteChange};
@@ -17,7 +17,8 @@ pub const ROUTES_PER_ACCOUNT_MAX: usize = 50_000;
 /// Lets a hostname lead to a tunnel; `overwrite` allows taking it from another tunnel of the account.
 ///
 /// # Errors
-/// `Invalid` for a bad hostname, `NotFound` and `TunnelDeleted` for the tunnel, `HostnameTaken`, `LimitReached`.
+/// `Invalid` for a bad hostname, `NotFound` and `TunnelDeleted` for the tunnel, `HostnameTaken`,
+/// `LimitReached`.
 pub fn put(
     facts: &Facts,
     account: &AccountTag,

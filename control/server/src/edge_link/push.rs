@@ -97,7 +97,8 @@ impl Pusher {
         Ok(())
     }
 
-    /// Sends what is new: the shared delta if it starts where this edge is, else one made for it, else the whole.
+    /// Sends what is new: the shared delta if it starts where this edge is, else a delta made for it, else
+    /// the whole.
     async fn news(&mut self, now: Published) -> Result<(), Ending> {
         if now.snapshot.generation <= self.held.generation {
             return Ok(());

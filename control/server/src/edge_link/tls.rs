@@ -1,8 +1,8 @@
 //! Mutual TLS for remote edges: TLS 1.3, certificates of the private CA on both sides, one ALPN.
 //!
-//! Control's own certificate is in memory only and is issued anew while control runs: at the first link that is
-//! opened when a third of the old one's life is left, or when the clock was set to before its issue. Nothing has to
-//! happen between two links, so there is no timer.
+//! Control's own certificate is in memory only and is issued anew while control runs. That happens at the
+//! first link that is opened when a third of the old one's life is left, or when the clock was set to before
+//! its issue. Nothing has to happen between two links, so there is no timer.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,7 +1,7 @@
 //! How often one address may ask. Pure: addresses and times in, verdicts out.
 //!
-//! Each address has a store of turns that fills up evenly over an hour; only the moment at which it will be full
-//! again is kept, so an entry that lies in the past says nothing and is dropped.
+//! Each address has an allowance that refills evenly over an hour. Only the moment at which it will be full
+//! again is kept, so an entry whose moment has passed is dropped.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};

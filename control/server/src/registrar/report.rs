@@ -1,7 +1,8 @@
 //! What an edge tells of itself after it attached: everything that lives on it, in parts.
 //!
-//! The list was made before it arrives. Meanwhile connections may have registered (they belong to this session
-//! and stay) or left (they are remembered until the list is complete, so that no part brings them back).
+//! The list was made before it arrives. Meanwhile connections may have registered: they belong to this
+//! session and stay. Others may have left: they are remembered until the list is complete, so that no part
+//! brings them back.
 
 use adit_control_api::edge_link::{Connection, RegisterOutcome, Rejection};
 use adit_control_api::snapshot::RouteSnapshot;

@@ -91,7 +91,8 @@ impl Reason {
     }
 }
 
-/// Judges account, tunnel and secret. A secret is compared in any case, so that the time does not tell either.
+/// Judges account, tunnel and secret. A secret is compared in any case, so that the time of the answer tells
+/// nothing either.
 pub fn judge_secret(snapshot: &RouteSnapshot, connection: &Connection, secret: &SecretDigest) -> Verdict {
     let entry = owned(snapshot, connection);
     let is_right = entry.map_or(secret, |entry| &entry.secret_digest).matches(secret);

@@ -17,8 +17,8 @@ use tokio::sync::Semaphore;
 
 use super::silent::Silent;
 
-/// Connections at once. Beyond it, one that has no request under way is closed for the next, the one that is silent for
-/// longest first: half heads keep nobody out. If all have one, callers wait in the kernel's queue.
+/// Connections at once. Above it, one that has no request under way is closed for the next, the longest
+/// silent first, so half heads keep nobody out. If all have one, callers wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 512;
 
 /// Largest body: a configuration of the largest size, and its wrapping.

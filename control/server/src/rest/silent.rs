@@ -1,4 +1,5 @@
-//! Which API connections have no request under way, the longest silent first, so that one can be closed for a newcomer.
+//! Which API connections have no request under way, the longest silent first, so that one can be closed for a
+//! newcomer.
 //!
 //! A half head is silence. Bounded by the connections there are.
 

@@ -23,8 +23,8 @@ use crate::change::tunnels as change;
 use crate::facts::{Facts, Tunnel};
 use crate::state::State;
 
-/// Filters of the list, as the stock command line and SDKs send them. Others are refused: whoever deletes what a
-/// filter leaves must not get everything.
+/// Filters of the list, as the stock command line and SDKs send them. Others are refused: a caller that
+/// deletes what a filter leaves must not get everything.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Filters {

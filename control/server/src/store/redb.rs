@@ -1,10 +1,11 @@
 //! The embedded store: one redb file, one table per kind of fact, values in JSON.
 //!
-//! Every commit is one transaction with immediate durability: redb writes a copy of the touched pages, syncs,
-//! switches the root and syncs again, so a kill at any moment leaves the state before or after, never between.
+//! Every commit is one transaction with immediate durability. redb writes a copy of the touched pages, syncs,
+//! switches the root and syncs again. So a kill at any moment leaves the state before or after, never
+//! between.
 //!
-//! After an I/O error (a full disk above all) redb refuses to go on with the open file. The file itself is whole,
-//! so it is closed and opened anew by the next call.
+//! After an I/O error (a full disk above all) redb refuses to go on with the open file. The file itself is
+//! whole, so it is closed, and the next call opens it anew.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -2,7 +2,7 @@
 //!
 //! | given | what it is |
 //! |---|---|
-//! | `--name N` | an ad hoc tunnel: created if there is none of this name, routed if `--hostname` is given, run |
+//! | `--name N` | an ad hoc tunnel: created if it is not there, routed with `--hostname`, run |
 //! | `--url U` or `--hello-world` | a quick tunnel, see `quick` |
 //!
 //! Source: cloudflared `cmd/cloudflared/tunnel/cmd.go`.

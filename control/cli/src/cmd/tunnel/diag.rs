@@ -2,7 +2,8 @@
 //!
 //! | file | from |
 //! |---|---|
-//! | `systeminformation.json`, `tunnelstate.json`, `cli-configuration.json` | `/diag/system`, `/diag/tunnel`, `/diag/configuration` |
+//! | `systeminformation.json`, `tunnelstate.json` | `/diag/system`, `/diag/tunnel` |
+//! | `cli-configuration.json` | `/diag/configuration` |
 //! | `configuration.json`, `metrics.txt` | `/config`, `/metrics` |
 //! | `cloudflared_logs.txt` | the end of the connector's log file |
 //! | `task-result.json` | what of all this succeeded, and what is not collected |

@@ -46,7 +46,8 @@ pub(super) fn get_and_run(chosen: &Chosen<'_>, service: Option<String>) -> Resul
     run::start(flags, false)
 }
 
-/// Refuses what could not be run with any tunnel: a service counts those it gives, also the ones that nobody runs.
+/// Refuses what no tunnel could run before a quick tunnel is asked for: the service counts those it gives,
+/// also unused ones.
 fn rehearse(flags: &Flags) -> Result<(), Failure> {
     let stand_in = QuickTunnelView {
         id: STAND_IN_ID.parse().context("a stand-in is a tunnel")?,
