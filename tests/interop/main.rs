@@ -9,6 +9,7 @@ mod slow;
 mod grpc;
 mod tcp;
 mod restarts;
+mod replicas;
 mod tool;
 mod invocations;
 mod quick;
