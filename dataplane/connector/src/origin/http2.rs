@@ -15,6 +15,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use adit_driver::time::timeout;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version};
@@ -31,6 +32,9 @@ use super::member::Unsent;
 
 /// Requests on one connection at once: RFC 9113 §6.5.2 asks every server to allow as many.
 const STREAMS_MAX: usize = 100;
+
+/// How long a request waits for the connection that another one opens, before it opens its own.
+const TURN_MAX: Duration = Duration::from_millis(500);
 
 /// Bytes of one response that may be under way: 256 KiB keep 200 Mbit/s going over 10 ms. Every response
 /// whose visitor does not read may hold as much.
@@ -122,12 +126,13 @@ impl Http2Connections {
         Some(entry.lease())
     }
 
-    /// Waits until nobody else opens a connection; `None` for an origin whose connections are not shared.
+    /// Waits until nobody else opens a connection; `None` for an origin whose connections are not shared, or
+    /// if the other takes long: a slow dial holds up no more than its own request.
     pub(crate) async fn turn(&self) -> Option<MutexGuard<'_, ()>> {
         if self.is_http1.get() || !self.is_shared {
             return None;
         }
-        Some(self.opening.lock().await)
+        timeout(TURN_MAX, self.opening.lock()).await.ok()
     }
 
     /// The origin has chosen HTTP/1.1.

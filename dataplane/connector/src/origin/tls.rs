@@ -1,21 +1,25 @@
 //! TLS towards origins: trusted roots, the name that is checked, and the rule's exceptions.
 //!
 //! A configuration is made once per core and rule options and then shared, so that session tickets are
-//! used by all connections to the same origin.
+//! used by all connections to the same origin. Files are read by a thread that may wait.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use adit_driver::pem;
 use adit_driver::stream::Stream;
+use adit_driver::time::{Instant, now, timeout};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::sync::Mutex;
+use tokio::task::{spawn_blocking, spawn_local};
 use tokio_rustls::TlsConnector;
 
 use super::OriginError;
@@ -25,7 +29,10 @@ use super::io_stream::OriginIo;
 /// Rules rarely have more than one or two `caPool` files between them.
 const CONFIGS_MAX: usize = 64;
 
-/// Roots of the operating system, read once per process.
+/// A configuration that could not be made is not tried again for so long.
+const FAILURE_KEPT: Duration = Duration::from_secs(10);
+
+/// Roots of the operating system, read once per process, by a thread that may wait.
 static SYSTEM_ROOTS: LazyLock<RootCertStore> = LazyLock::new(|| {
     let mut roots = RootCertStore::empty();
     let loaded = rustls_native_certs::load_native_certs();
@@ -57,7 +64,69 @@ pub(crate) enum Alpn {
 /// One core's TLS configurations.
 #[derive(Default)]
 pub(crate) struct TlsConfigs {
-    made: RefCell<BTreeMap<(TlsOptions, Alpn), Arc<ClientConfig>>>,
+    known: Rc<RefCell<Known>>,
+    /// Held while one is made. A file system that hangs keeps one thread per core, and no core.
+    making: Arc<Mutex<()>>,
+}
+
+/// Those that were made, and what failed lately.
+#[derive(Default)]
+struct Known {
+    made: BTreeMap<Key, Arc<ClientConfig>>,
+    failed: BTreeMap<Key, (Instant, MakeError)>,
+}
+
+type Key = (TlsOptions, Alpn);
+
+/// Why there is no configuration.
+#[derive(Clone, Debug)]
+struct MakeError {
+    /// The `caPool` that is to blame, if one is.
+    path: Option<PathBuf>,
+    why: String,
+}
+
+impl From<MakeError> for OriginError {
+    fn from(MakeError { path, why }: MakeError) -> Self {
+        match path {
+            Some(path) => Self::CaPool { path, why },
+            None => Self::Tls {
+                source: io::Error::other(why),
+            },
+        }
+    }
+}
+
+impl Known {
+    /// What is known by now. A failure is forgotten after [`FAILURE_KEPT`], as the file may have been mended.
+    fn find(&mut self, key: &Key, now: Instant) -> Option<Result<Arc<ClientConfig>, MakeError>> {
+        if let Some(config) = self.made.get(key) {
+            return Some(Ok(config.clone()));
+        }
+        let (failed_at, error) = self.failed.get(key)?;
+        if now.saturating_duration_since(*failed_at) < FAILURE_KEPT {
+            return Some(Err(error.clone()));
+        }
+        self.failed.remove(key);
+        None
+    }
+
+    fn keep(&mut self, key: Key, made: Result<Arc<ClientConfig>, MakeError>, now: Instant) {
+        match made {
+            Ok(config) => {
+                if self.made.len() >= CONFIGS_MAX {
+                    self.made.pop_first();
+                }
+                self.made.insert(key, config);
+            }
+            Err(error) => {
+                if self.failed.len() >= CONFIGS_MAX {
+                    self.failed.pop_first();
+                }
+                self.failed.insert(key, (now, error));
+            }
+        }
+    }
 }
 
 impl TlsConfigs {
@@ -69,12 +138,12 @@ impl TlsConfigs {
         name: &str,
         limit: Duration,
     ) -> Result<OriginIo, OriginError> {
-        let config = self.config(options, alpn)?;
+        let config = self.config(options, alpn, limit).await?;
         let name = ServerName::try_from(name.to_owned()).map_err(|_| OriginError::ServerName {
             name: name.to_owned(),
         })?;
         let connecting = TlsConnector::from(config).connect(name, stream);
-        match adit_driver::time::timeout(limit, connecting).await {
+        match timeout(limit, connecting).await {
             Ok(Ok(stream)) => Ok(OriginIo::Tls(Box::new(stream))),
             Ok(Err(source)) => Err(OriginError::Tls { source }),
             Err(_) => Err(OriginError::Tls {
@@ -86,27 +155,63 @@ impl TlsConfigs {
         }
     }
 
-    fn config(&self, options: &TlsOptions, alpn: Alpn) -> Result<Arc<ClientConfig>, OriginError> {
+    async fn config(
+        &self,
+        options: &TlsOptions,
+        alpn: Alpn,
+        limit: Duration,
+    ) -> Result<Arc<ClientConfig>, OriginError> {
         let key = (options.clone(), alpn);
-        if let Some(config) = self.made.borrow().get(&key) {
-            return Ok(config.clone());
+        if let Some(found) = self.known.borrow_mut().find(&key, now()) {
+            return found.map_err(OriginError::from);
         }
-        let config = Arc::new(make(options, alpn)?);
-        let mut made = self.made.borrow_mut();
-        if made.len() >= CONFIGS_MAX {
-            made.pop_first();
+        let late = || MakeError {
+            path: options.ca_pool.clone(),
+            why: format!("trusted certificates were not read within {limit:?}"),
+        };
+        match timeout(limit, self.make(key)).await {
+            Ok(made) => made.map_err(OriginError::from),
+            Err(_) => Err(late().into()),
         }
-        made.insert(key, config.clone());
-        Ok(config)
+    }
+
+    /// Makes one on a thread that may wait, as it reads files. Requests that want one meanwhile wait for it.
+    async fn make(&self, key: Key) -> Result<Arc<ClientConfig>, MakeError> {
+        let turn = Arc::clone(&self.making).lock_owned().await;
+        if let Some(found) = self.known.borrow_mut().find(&key, now()) {
+            return found;
+        }
+        let (options, alpn) = key.clone();
+        let making = spawn_blocking(move || make(&options, alpn).map(Arc::new));
+        let known = Rc::clone(&self.known);
+        // Ends with the reading, also when whoever asked for it has given up.
+        let kept = spawn_local(async move {
+            let made = making.await.unwrap_or_else(|error| {
+                Err(MakeError {
+                    path: None,
+                    why: error.to_string(),
+                })
+            });
+            known.borrow_mut().keep(key, made.clone(), now());
+            drop(turn);
+            made
+        });
+        kept.await.unwrap_or_else(|error| {
+            Err(MakeError {
+                path: None,
+                why: error.to_string(),
+            })
+        })
     }
 }
 
-fn make(options: &TlsOptions, alpn: Alpn) -> Result<ClientConfig, OriginError> {
+fn make(options: &TlsOptions, alpn: Alpn) -> Result<ClientConfig, MakeError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|source| OriginError::Tls {
-            source: io::Error::other(source),
+        .map_err(|source| MakeError {
+            path: None,
+            why: source.to_string(),
         })?;
     let mut config = if options.no_verify {
         builder
@@ -127,9 +232,9 @@ fn make(options: &TlsOptions, alpn: Alpn) -> Result<ClientConfig, OriginError> {
     Ok(config)
 }
 
-fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), OriginError> {
-    let failed = |why: String| OriginError::CaPool {
-        path: path.to_owned(),
+fn add_roots(roots: &mut RootCertStore, path: &Path) -> Result<(), MakeError> {
+    let failed = |why: String| MakeError {
+        path: Some(path.to_owned()),
         why,
     };
     for certificate in pem::certificates(path).map_err(|error| failed(error.to_string()))? {
@@ -178,5 +283,67 @@ impl ServerCertVerifier for AcceptAll {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::task::LocalSet;
+
+    fn options(ca_pool: &Path) -> TlsOptions {
+        TlsOptions {
+            no_verify: false,
+            ca_pool: Some(ca_pool.to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_failure_is_remembered_for_a_while_and_a_configuration_for_good() {
+        let key = (options("ca.pem".as_ref()), Alpn::Http1);
+        let (start, mut known) = (now(), Known::default());
+        let error = MakeError {
+            path: None,
+            why: "unreadable".into(),
+        };
+        known.keep(key.clone(), Err(error), start);
+        assert!(matches!(known.find(&key, start + FAILURE_KEPT / 2), Some(Err(_))));
+        assert!(known.find(&key, start + FAILURE_KEPT).is_none());
+        let made = make(
+            &TlsOptions {
+                no_verify: true,
+                ca_pool: None,
+            },
+            Alpn::Http1,
+        );
+        known.keep(key.clone(), made.map(Arc::new), start);
+        assert!(matches!(
+            known.find(&key, start + 100 * FAILURE_KEPT),
+            Some(Ok(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_file_system_that_hangs_keeps_neither_the_core_nor_more_than_one_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("ca.pem");
+        // Opening it waits for a writer, as a file on a server that is away would.
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let asked = async {
+            let configs = TlsConfigs::default();
+            for _ in 0..3 {
+                let limit = Duration::from_millis(20);
+                let error = configs.config(&options(&pipe), Alpn::Http1, limit).await;
+                let error = error.expect_err("nothing was read").to_string();
+                assert!(error.contains("ca.pem") && error.contains("20ms"), "{error}");
+            }
+            // The thread goes on and finds no certificate.
+            std::fs::write(&pipe, "").unwrap();
+            let limit = Duration::from_secs(30);
+            let error = configs.config(&options(&pipe), Alpn::Http1, limit).await;
+            error.expect_err("there is no certificate").to_string()
+        };
+        let error = LocalSet::new().run_until(asked).await;
+        assert!(!error.contains("not read within"), "{error}");
     }
 }
