@@ -471,6 +471,10 @@ fn an_early_answer_reaches_who_still_sends(io: IoMode) {
     let origin = Handmade::start(|talk| {
         if let Some(head) = talk.head()? {
             talk.send(if head.starts_with("POST") { EARLY } else { FINE })?;
+            if head.contains(" /rude ") {
+                // Closed with bytes unread, which resets the connection.
+                return Err(std::io::ErrorKind::ConnectionAborted.into());
+            }
         }
         Ok(())
     });
@@ -495,8 +499,8 @@ fn an_early_answer_reaches_who_still_sends(io: IoMode) {
         }
         // Over HTTP/2 the answer has to be there before the reset of the stream is.
         let big = site.write("big", &"x".repeat(8 << 20));
-        for _ in 0..8 {
-            let upload = site.visit_tls("/early").arg("--http2").upload("POST", &big);
+        for path in ["/early", "/rude"].into_iter().cycle().take(16) {
+            let upload = site.visit_tls(path).arg("--http2").upload("POST", &big);
             let answer = upload.run();
             let seen = (answer.status, answer.text(), answer.exit);
             assert_eq!(seen, (413, "no\n".to_owned(), 0), "{answer:?}");

@@ -34,6 +34,7 @@ pub(crate) mod body;
 pub(crate) mod dial;
 mod race;
 pub(crate) mod io_stream;
+mod last_words;
 pub(crate) mod tls;
 pub(crate) mod pool;
 mod http2;

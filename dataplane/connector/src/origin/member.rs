@@ -24,6 +24,7 @@ use super::dial::{DialParameters, Target};
 use super::http_origin::{Carrier, Reply};
 use super::http2::{Http2Connections, Http2Policy, Lease};
 use super::io_stream::OriginIo;
+use super::last_words::LastWords;
 use super::pool::{OriginConnection, Pool};
 use super::tls::Alpn;
 use super::{CoreOrigins, OriginError};
@@ -242,7 +243,7 @@ pub(crate) fn builder() -> http1::Builder {
 /// Begins HTTP/1.1.
 async fn begin(io: OriginIo, server_name: Option<&str>) -> Result<OriginConnection, OriginError> {
     let (sender, connection) = builder()
-        .handshake(TokioIo::new(io))
+        .handshake(TokioIo::new(LastWords::new(io)))
         .await
         .map_err(|source| OriginError::Http { source })?;
     // Ends with the connection, and is aborted when the connection is dropped.
