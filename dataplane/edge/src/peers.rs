@@ -1,13 +1,12 @@
-//! The connectors that an edge has connections with over QUIC, kept on its disk, so that an edge that was
-//! killed tells them when it starts anew.
+//! The connectors with which an edge has connections over QUIC, kept on its disk. An edge that was killed
+//! tells them of it when it starts anew.
 //!
 //! ```text
 //! registered ─► Known ─► peers.json within a second ─► killed, started ─► a stateless reset to each
 //!                                                                         └► they dial at once
 //! ```
-//! A connector of ours is silent while nobody asks for anything, so it would notice by its next PING only. A
-//! reset is heeded by nobody but the peer of that very connection, and one that comes to a stranger is
-//! dropped as noise.
+//! A connector of ours is silent while nobody asks for anything, so it would notice only at its next PING. A
+//! reset counts only for the peer of that very connection. A stranger drops it as noise.
 //!
 //! What is not covered: a connector that has changed its connection id since (it has moved by itself), and an
 //! address of this host other than the one that the kernel chooses for the way back.

@@ -48,7 +48,7 @@ impl Closing {
             Self::Normal => (1000, ""),
             Self::NotStarted => (4001, "expected start streaming as first event"),
             Self::Busy => (4002, "limit exceeded for streaming sessions"),
-            Self::Idle => (4003, "socket was idle for too long"),
+            Self::Idle => (4003, "session was idle for too long"),
             Self::Broken(error) => (error.close_code(), ""),
             Self::Unknown => (1003, "no such event"),
         }
@@ -197,7 +197,7 @@ impl LogSocket<'_> {
             return Some(Closing::Busy);
         };
         self.stream = Some(stream);
-        tracing::info!("Streaming logs to a management socket");
+        tracing::info!("Streaming logs to a management session");
         None
     }
 
