@@ -24,9 +24,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::access::dial::{Opened, Refused, Service};
 use super::access::relay::mask;
 use super::block_on;
+use super::tunnel::api_access::ApiAccess;
 use super::tunnel::config_file::ConfigFile;
 use super::tunnel::resolve::tunnel_id;
-use super::tunnel::session::Session;
 use crate::args::lookup::{Environment, Lookup};
 use crate::args::tail_flags;
 use crate::failure::Failure;
@@ -97,10 +97,10 @@ async fn new_token(
             format!("\"adit {name}\" accepts exactly one argument, the ID or name of the tunnel."),
         ));
     };
-    let session = Session::open(flags, &ConfigFile::find(flags)?)?;
-    let id = tunnel_id(&session, tunnel).await?;
-    let token = session.api.management_token(id, resource).await;
-    token.map_err(|error| session.explain(error))
+    let access = ApiAccess::open(flags, &ConfigFile::find(flags)?)?;
+    let id = tunnel_id(&access, tunnel).await?;
+    let token = access.api.management_token(id, resource).await;
+    token.map_err(|error| access.explain(error))
 }
 
 async fn stream(flags: &Lookup<'_>, tail: &ArgMatches, wishes: &Wishes, form: Form) -> Result<(), Failure> {

@@ -18,7 +18,7 @@ pub(super) mod resolve;
 mod route;
 mod run;
 mod search;
-pub(super) mod session;
+pub(super) mod api_access;
 mod token;
 mod view;
 
@@ -30,8 +30,8 @@ use crate::args::lookup::Environment;
 use crate::failure::Failure;
 use crate::log;
 
+use self::api_access::ApiAccess;
 use self::config_file::ConfigFile;
-use self::session::Session;
 
 /// Runs the chosen command.
 pub(crate) fn run(
@@ -66,7 +66,7 @@ pub(crate) fn run(
     } else {
         log.install()?;
     }
-    let session = || Session::open(&chosen.tunnel, &file);
+    let access = || ApiAccess::open(&chosen.tunnel, &file);
     match chosen.leaf.action {
         Action::AdHoc => ad_hoc::make_and_run(&chosen, &file),
         Action::Run => run::run(&chosen, &file),
@@ -74,12 +74,12 @@ pub(crate) fn run(
         Action::IngressRule => ingress::rule(&chosen),
         Action::Ready => block_on(ready::run(&chosen)),
         Action::Diag => block_on(diag::run(&chosen)),
-        Action::Create => block_on(create::run(&chosen, &session()?)),
-        Action::List => block_on(list::run(&chosen, &session()?)),
-        Action::Info => block_on(info::run(&chosen, &session()?)),
-        Action::Token => block_on(token::run(&chosen, &session()?)),
-        Action::Delete => block_on(delete::delete(&chosen, &session()?)),
-        Action::Cleanup => block_on(delete::cleanup(&chosen, &session()?)),
-        Action::RouteDns => block_on(route::dns(&chosen, &session()?)),
+        Action::Create => block_on(create::run(&chosen, &access()?)),
+        Action::List => block_on(list::run(&chosen, &access()?)),
+        Action::Info => block_on(info::run(&chosen, &access()?)),
+        Action::Token => block_on(token::run(&chosen, &access()?)),
+        Action::Delete => block_on(delete::delete(&chosen, &access()?)),
+        Action::Cleanup => block_on(delete::cleanup(&chosen, &access()?)),
+        Action::RouteDns => block_on(route::dns(&chosen, &access()?)),
     }
 }

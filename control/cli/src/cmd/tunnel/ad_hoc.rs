@@ -9,8 +9,8 @@
 
 use anyhow::anyhow;
 
+use super::api_access::ApiAccess;
 use super::config_file::ConfigFile;
-use super::session::Session;
 use super::{create, quick, resolve, route, run};
 use crate::args::leaf::Chosen;
 use crate::cmd::block_on;
@@ -50,15 +50,15 @@ pub(super) fn make_and_run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(),
 }
 
 fn named(chosen: &Chosen<'_>, file: &ConfigFile, name: &str, hostname: Option<&str>) -> Result<(), Failure> {
-    let session = Session::open(&chosen.tunnel, file)?;
+    let access = ApiAccess::open(&chosen.tunnel, file)?;
     let id = block_on(async {
-        let id = match resolve::named(&session, name).await? {
+        let id = match resolve::named(&access, name).await? {
             Some(id) => {
                 tracing::info!(tunnelID = %id, "Reusing existing tunnel with this name");
                 id
             }
             None => {
-                let made = create::create(chosen, &session, name, create::random_secret()?).await?;
+                let made = create::create(chosen, &access, name, create::random_secret()?).await?;
                 for line in made.told().lines().filter(|line| !line.is_empty()) {
                     tracing::info!("{line}");
                 }
@@ -66,12 +66,12 @@ fn named(chosen: &Chosen<'_>, file: &ConfigFile, name: &str, hostname: Option<&s
             }
         };
         if let Some(hostname) = hostname {
-            route::lead(chosen, &session, id, hostname).await?;
+            route::lead(chosen, &access, id, hostname).await?;
         }
         Ok(id)
     })?;
     let mut flags = run::flags(&chosen.tunnel)?;
     flags.tunnel = Some(id.to_string());
-    flags.origincert = Some(session.cert_path().to_owned());
+    flags.origincert = Some(access.cert_path().to_owned());
     run::start(flags, chosen.tunnel.switch("check")? == Some(true))
 }

@@ -15,7 +15,7 @@ use crate::rest::{API_URL_DEFAULT, Access, Api, RestError};
 const CERT_NAME: &str = "cert.pem";
 
 /// The API with the credential that was found.
-pub(in crate::cmd) struct Session {
+pub(in crate::cmd) struct ApiAccess {
     /// The API.
     pub(in crate::cmd) api: Api,
     /// The credential.
@@ -24,7 +24,7 @@ pub(in crate::cmd) struct Session {
     url: String,
 }
 
-impl Session {
+impl ApiAccess {
     /// Finds the API's address and the credential by flag, variable, configuration file, default.
     pub(in crate::cmd) fn open(flags: &Lookup<'_>, file: &ConfigFile) -> Result<Self, Failure> {
         let setting = |name: &str| match flags.text(name) {

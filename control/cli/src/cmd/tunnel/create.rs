@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::session::Session;
+use super::api_access::ApiAccess;
 use super::{credentials, search, view};
 use crate::args::leaf::Chosen;
 use crate::failure::Failure;
@@ -19,14 +19,14 @@ use crate::output::{self, Format};
 pub(crate) const SECRET_BYTES: usize = 32;
 
 /// Creates a tunnel.
-pub(super) async fn run(chosen: &Chosen<'_>, session: &Session) -> Result<(), Failure> {
+pub(super) async fn run(chosen: &Chosen<'_>, access: &ApiAccess) -> Result<(), Failure> {
     let name = chosen.argument(0);
     let format = Format::from_flags(&chosen.own)?;
     let secret = match chosen.own.text("secret") {
         Some(text) => decode_secret(&text)?,
         None => random_secret()?,
     };
-    let tunnel = create(chosen, session, name, secret).await?;
+    let tunnel = create(chosen, access, name, secret).await?;
     if format != Format::Text {
         return output::print_document(format, &view::created(format, &tunnel.view, &tunnel.token));
     }
@@ -59,7 +59,7 @@ impl Made {
 /// Creates a tunnel and writes its credentials, to the file that the flag names or beside cert.pem.
 pub(super) async fn create(
     chosen: &Chosen<'_>,
-    session: &Session,
+    access: &ApiAccess,
     name: &str,
     secret: TunnelSecret,
 ) -> Result<Made, Failure> {
@@ -69,11 +69,11 @@ pub(super) async fn create(
     if name.parse::<TunnelId>().is_ok() {
         return Err(anyhow!("failed to create tunnel: you cannot use UUIDs as tunnel names").into());
     }
-    let created = session
+    let created = access
         .api
         .create_tunnel(name, &STANDARD.encode(secret.as_bytes()))
         .await;
-    let created = created.map_err(|error| session.explain(error))?;
+    let created = created.map_err(|error| access.explain(error))?;
     let id = created.tunnel.id;
     let given = chosen
         .tunnel
@@ -81,8 +81,8 @@ pub(super) async fn create(
         .map(|path| search::expand(&path));
     let path = given
         .clone()
-        .unwrap_or_else(|| session.directory().join(credentials::file_name(id)));
-    write_or_undo(session, id, secret, &path).await?;
+        .unwrap_or_else(|| access.directory().join(credentials::file_name(id)));
+    write_or_undo(access, id, secret, &path).await?;
     Ok(Made {
         view: created.tunnel,
         token: created.token,
@@ -111,12 +111,12 @@ fn decode_secret(text: &str) -> anyhow::Result<TunnelSecret> {
 
 /// Writes the file; a tunnel that nobody could run is deleted again.
 async fn write_or_undo(
-    session: &Session,
+    access: &ApiAccess,
     id: TunnelId,
     secret: TunnelSecret,
     path: &Path,
 ) -> Result<(), Failure> {
-    let account_tag = session
+    let account_tag = access
         .cert
         .account_id
         .parse()
@@ -131,7 +131,7 @@ async fn write_or_undo(
         credentials::write(path, &credentials)
     });
     let Err(error) = written else { return Ok(()) };
-    let undone = match session.api.delete_tunnel(id, true).await {
+    let undone = match access.api.delete_tunnel(id, true).await {
         Ok(()) => "the tunnel was deleted again".to_owned(),
         Err(undo) => format!("and the tunnel {id} could not be deleted again ({undo})"),
     };

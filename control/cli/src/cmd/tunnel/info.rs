@@ -6,8 +6,8 @@ use adit_control_api::replica::ClientView;
 use adit_control_api::tunnel::TunnelView;
 use anyhow::anyhow;
 
+use super::api_access::ApiAccess;
 use super::resolve::tunnel_id;
-use super::session::Session;
 use super::view;
 use crate::args::leaf::Chosen;
 use crate::failure::Failure;
@@ -19,21 +19,21 @@ use crate::rest::Query;
 const SORT_DEFAULT: &str = "createdAt";
 
 /// Shows a tunnel.
-pub(super) async fn run(chosen: &Chosen<'_>, session: &Session) -> Result<(), Failure> {
+pub(super) async fn run(chosen: &Chosen<'_>, access: &ApiAccess) -> Result<(), Failure> {
     let own = &chosen.own;
     let format = Format::from_flags(own)?;
     let order = order(own.text("sort-by").as_deref().unwrap_or(SORT_DEFAULT));
-    let id = tunnel_id(session, chosen.argument(0)).await?;
-    let mut connectors = session
+    let id = tunnel_id(access, chosen.argument(0)).await?;
+    let mut connectors = access
         .api
         .connectors(id)
         .await
-        .map_err(|error| session.explain(error))?;
-    let found = session
+        .map_err(|error| access.explain(error))?;
+    let found = access
         .api
         .tunnels_matching(&Query::default().and("uuid", id))
         .await;
-    let found = found.map_err(|error| session.explain(error))?;
+    let found = found.map_err(|error| access.explain(error))?;
     let [tunnel] = found.as_slice() else {
         let text = format!(
             "expected to find 1 tunnel with the id {id}, found {}",

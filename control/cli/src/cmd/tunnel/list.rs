@@ -6,7 +6,7 @@ use adit_control_api::TunnelId;
 use adit_control_api::tunnel::TunnelView;
 use anyhow::Context as _;
 
-use super::session::Session;
+use super::api_access::ApiAccess;
 use super::view;
 use crate::args::leaf::Chosen;
 use crate::failure::Failure;
@@ -18,16 +18,16 @@ use crate::rest::Query;
 const SORT_DEFAULT: &str = "name";
 
 /// Lists tunnels.
-pub(super) async fn run(chosen: &Chosen<'_>, session: &Session) -> Result<(), Failure> {
+pub(super) async fn run(chosen: &Chosen<'_>, access: &ApiAccess) -> Result<(), Failure> {
     let own = &chosen.own;
     let format = Format::from_flags(own)?;
     let order = order(own.text("sort-by").as_deref().unwrap_or(SORT_DEFAULT));
     let query = query(chosen)?;
-    let mut tunnels = session
+    let mut tunnels = access
         .api
         .tunnels_matching(&query)
         .await
-        .map_err(|error| session.explain(error))?;
+        .map_err(|error| access.explain(error))?;
     tunnels.sort_by(order);
     if own.switch("invert-sort")?.unwrap_or(false) {
         tunnels.reverse();

@@ -11,9 +11,9 @@ use adit_wire::TunnelId;
 use adit_wire::credentials::Credentials;
 use anyhow::Context as _;
 
+use super::api_access::ApiAccess;
 use super::config_file::ConfigFile;
 use super::resolve::tunnel_id;
-use super::session::Session;
 use super::{credentials, search};
 use crate::args::leaf::Chosen;
 use crate::args::lookup::Lookup;
@@ -37,8 +37,8 @@ pub(super) fn run(chosen: &Chosen<'_>, file: &ConfigFile) -> Result<(), Failure>
             return Err(Failure::arguments("tunnel run", text));
         };
         if name.parse::<TunnelId>().is_err() && !names_a_tunnel(&flags, file)? {
-            let session = Session::open(&chosen.tunnel, file)?;
-            flags.tunnel = Some(block_on(tunnel_id(&session, name))?.to_string());
+            let access = ApiAccess::open(&chosen.tunnel, file)?;
+            flags.tunnel = Some(block_on(tunnel_id(&access, name))?.to_string());
         }
     }
     start(flags, is_check)

@@ -4,21 +4,21 @@ use adit_wire::credentials::Credentials;
 use adit_wire::token::TunnelToken;
 use anyhow::Context as _;
 
+use super::api_access::ApiAccess;
 use super::resolve::tunnel_id;
-use super::session::Session;
 use super::{credentials, search};
 use crate::args::leaf::Chosen;
 use crate::failure::Failure;
 use crate::output;
 
 /// Prints the token.
-pub(super) async fn run(chosen: &Chosen<'_>, session: &Session) -> Result<(), Failure> {
-    let id = tunnel_id(session, chosen.argument(0)).await?;
-    let token = session
+pub(super) async fn run(chosen: &Chosen<'_>, access: &ApiAccess) -> Result<(), Failure> {
+    let id = tunnel_id(access, chosen.argument(0)).await?;
+    let token = access
         .api
         .token(id)
         .await
-        .map_err(|error| session.explain(error))?;
+        .map_err(|error| access.explain(error))?;
     let Some(path) = chosen.tunnel.text("credentials-file") else {
         return output::print(&format!("{token}\n"));
     };
