@@ -42,6 +42,7 @@ mod transports;
 mod edge_proxy;
 mod shared_port;
 mod control_loss;
+mod two_edges;
 mod remote_edge;
 mod drain;
 mod hostile;
