@@ -9,6 +9,7 @@ mod up;
 mod readme;
 mod http;
 mod http_kinds;
+mod upgrades;
 mod origins;
 mod origin_keys;
 mod origin_pools;

@@ -87,6 +87,17 @@ impl Raw {
         (Instant::now() < deadline).then(|| std::mem::take(&mut self.kept))
     }
 
+    /// The same connection for a thread that sends while another reads.
+    ///
+    /// # Panics
+    /// When the system has no more handles.
+    pub fn sender(&self) -> Self {
+        Self {
+            stream: self.stream.try_clone().expect("a handle"),
+            kept: Vec::new(),
+        }
+    }
+
     /// Ends the sending side only.
     pub fn finish(&self) {
         // The peer may have closed already.

@@ -64,6 +64,11 @@ pub struct TunnelRequest {
 /// held for a retry.
 pub const UPGRADE_BODY_BYTES_MAX: u64 = HELD_BYTES_MAX as u64;
 
+/// Protocols that are no other ones, whatever version is asked for. In another version of HTTP, or under TLS
+/// of its own, a visitor's next requests would pass the edge unseen: without limits, log and reserved
+/// headers.
+const NOT_SWITCHED_TO: [&[u8]; 5] = [b"http", b"h2", b"h2c", b"tls", b"websocket"];
+
 /// A request to go on in another protocol than HTTP and WebSocket (RFC 9110 §7.8).
 #[derive(Clone, Debug)]
 pub struct Upgrade {
@@ -337,13 +342,13 @@ impl Length {
 }
 
 /// The other protocol that an HTTP/1.1 request asks for. One that offers several goes on as an ordinary
-/// request, and so does `h2c`: the tunnel's ends speak HTTP/2 by themselves.
+/// request, and so does one that offers what the tunnel's ends speak by themselves.
 fn other_protocol<'a>(request: &PublicRequest<'a>) -> Option<&'a HeaderValue> {
     let protocol = request.headers.get(UPGRADE)?;
     let mut lines = request.headers.get_all(UPGRADE).into_iter();
     let is_one = lines.nth(1).is_none() && !protocol.as_bytes().contains(&b',') && !protocol.is_empty();
-    let is_ours = protocol.as_bytes().eq_ignore_ascii_case(b"h2c")
-        || protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+    let name = protocol.as_bytes().split(|byte| *byte == b'/').next();
+    let is_ours = name.is_none_or(|name| NOT_SWITCHED_TO.iter().any(|ours| name.eq_ignore_ascii_case(ours)));
     let is_short = match request.body {
         BodyLength::Empty => true,
         BodyLength::Known(length) => length <= UPGRADE_BODY_BYTES_MAX,
