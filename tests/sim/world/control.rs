@@ -168,7 +168,12 @@ impl Control {
             }
             None => {
                 for (index, edge) in std::mem::take(&mut self.attaching) {
-                    self.seat(now, index, &edge, cables);
+                    // The next one may hold still more.
+                    if edge.generation > self.snapshot.generation {
+                        self.attaching.push_back((index, edge));
+                    } else {
+                        self.seat(now, index, &edge, cables);
+                    }
                 }
             }
         }
