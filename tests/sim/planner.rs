@@ -2,15 +2,15 @@
 //! reorders.
 //!
 //! Checked after every step: generations never go back, neither in control nor in an edge; an edge's state is
-//! exactly the plan of the generation it holds; no hostname leads to another account's tunnel; patterns of
-//! different accounts do not overlap. Checked at the end: after a full snapshot every edge has the newest
-//! plan.
+//! exactly the plan of the generation it holds; a step of the touched keys comes to the plan of everything;
+//! no hostname leads to another account's tunnel; patterns of different accounts do not overlap.
+//! Checked at the end: after a full snapshot every edge has the newest plan.
 
 use std::collections::BTreeMap;
 
 use adit_control::change::{Decision, configurations, routes, tunnels};
 use adit_control::facts::{Change, Facts};
-use adit_control::plan::{PlanSettings, plan};
+use adit_control::plan::{PlanSettings, Touched, plan, step};
 use adit_control_api::problem::ApiError;
 use adit_control_api::snapshot::{Applied, RouteSnapshot, RouteTarget, SnapshotDelta};
 use adit_control_api::tunnel::CreateTunnel;
@@ -22,6 +22,10 @@ use uuid::Uuid;
 
 use crate::seeds::for_seeds;
 
+const SETTINGS: PlanSettings = PlanSettings {
+    replicas_max: 100,
+    management_key: None,
+};
 const EDGES: usize = 3;
 const STEPS: usize = 80;
 const HOSTS: [&str; 8] = [
@@ -96,7 +100,9 @@ impl World {
         let now = OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(self.plans.len() as i64);
         let tunnel = self.any_tunnel();
         let host = HOSTS[self.rng.random_range(0..HOSTS.len())];
-        let decided = match self.rng.random_range(0..10) {
+        let decided = match self.rng.random_range(0..11) {
+            // Deleted tunnels are forgotten in the end. Of a living one nothing may be left either.
+            10 => Ok(vec![Change::RemoveTunnel(tunnel)]),
             0..3 => {
                 self.next_tunnel += 1;
                 let request = CreateTunnel {
@@ -128,24 +134,27 @@ impl World {
         if decided.is_empty() {
             return;
         }
+        let touched = Touched::by(&decided);
         decided.into_iter().for_each(|change| self.facts.apply(change));
         // Control skips generations when it restarts or meets an edge that is ahead.
         let generation = self.facts.generation + self.rng.random_range(1..3);
         self.facts.apply(Change::Generation(generation));
         let before = self.newest().clone();
         self.publish();
-        let delta = before.delta_to(self.newest());
+        let delta = step(&before, &self.facts, touched, SETTINGS);
+        let mut stepped = before;
+        assert_eq!(stepped.apply(delta.clone()), Ok(Applied::Yes));
+        assert!(
+            stepped.same_content(self.newest()),
+            "a step differs from a plan of everything"
+        );
         for edge in &mut self.edges {
             edge.under_way.push(News::Delta(delta.clone()));
         }
     }
 
     fn publish(&mut self) {
-        let settings = PlanSettings {
-            replicas_max: 100,
-            management_key: None,
-        };
-        let snapshot = plan(&self.facts, settings);
+        let snapshot = plan(&self.facts, SETTINGS);
         let newest = self.plans.last_key_value().map(|(generation, _)| *generation);
         assert!(
             newest.is_none_or(|newest| newest < snapshot.generation),

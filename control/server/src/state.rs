@@ -1,7 +1,7 @@
 //! What the process holds in memory: the facts and the snapshot planned from them, and the registrar.
 //!
 //! ```text
-//! write: decide (pure) → commit (blocking thread) → facts → plan → publish ──watch──► every edge's pusher
+//! write: decide (pure) → commit (blocking thread) → facts → step → publish ──watch──► every edge's pusher
 //! edge event: registrar (pure) ─────────────────────────────────► effects ──queue──► that edge's pusher
 //! ```
 //! Writes take turns; a turn lasts one disk sync. Reads and registrations never wait for a write: they see
@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::change::{Decided, Decision};
 use crate::facts::{Change, Facts};
 use crate::metrics::Metrics;
-use crate::plan::{PlanSettings, plan};
+use crate::plan::{PlanSettings, Touched, plan, step};
 use crate::registrar::{Effect, Registrar, SessionEnded, SessionId, TooManyEdges, Verdict};
 use crate::store::{Store, StoreError};
 
@@ -55,6 +55,8 @@ pub(crate) struct Published {
     pub(crate) facts: Arc<Facts>,
     /// What edges need of it.
     pub(crate) snapshot: Arc<RouteSnapshot>,
+    /// What it was planned with.
+    settings: PlanSettings,
     /// The step from the generation before, unless it is too long for one message.
     pub(crate) delta: Option<Arc<EncodedDelta>>,
 }
@@ -124,6 +126,7 @@ impl State {
         let published = Published {
             facts: Arc::new(facts),
             snapshot: Arc::new(snapshot),
+            settings,
             delta: None,
         };
         Ok(Arc::new(Self {
@@ -325,40 +328,55 @@ impl State {
         };
         match done {
             Committed::Yes(changes) => {
+                let touched = Touched::by(&changes);
                 let mut next = facts.clone();
                 changes.into_iter().for_each(|change| next.apply(change));
-                self.publish(next);
+                self.publish(next, Some(touched));
                 Ok(())
             }
             Committed::Unknown { error, reloaded } => {
                 self.metrics.commit_failed();
                 tracing::error!(error = %Chain(&error), "a write could not be stored");
                 if let Some(reloaded) = reloaded.filter(|reloaded| reloaded.generation != facts.generation) {
-                    self.publish(reloaded);
+                    self.publish(reloaded, None);
                 }
                 Err(error)
             }
         }
     }
 
-    fn publish(&self, facts: Facts) {
+    /// Plans and publishes these facts. `touched` is where they differ from the published ones, if known.
+    fn publish(&self, facts: Facts, touched: Option<Touched>) {
         let settings = *self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = plan(&facts, settings);
-        self.published.send_modify(|published| {
-            let delta = published.snapshot.delta_to(&snapshot);
-            let json = serde_json::to_vec(&delta)
-                .ok()
-                .filter(|json| json.len() <= PART_BYTES_MAX);
-            *published = Published {
-                facts: Arc::new(facts),
-                snapshot: Arc::new(snapshot),
-                delta: json.map(|json| {
-                    Arc::new(EncodedDelta {
-                        from: delta.from,
-                        json,
-                    })
-                }),
-            };
+        let (held, same_settings) = {
+            let published = self.published.borrow();
+            (published.snapshot.clone(), published.settings == settings)
+        };
+        let patched = touched.filter(|_| same_settings).and_then(|touched| {
+            let delta = step(&held, &facts, touched, settings);
+            let mut snapshot = (*held).clone();
+            let applied = snapshot.apply(delta.clone());
+            debug_assert!(applied.is_ok(), "the step starts from the published generation");
+            applied.ok().map(|_| (snapshot, delta))
+        });
+        let (snapshot, delta) = patched.unwrap_or_else(|| {
+            let snapshot = plan(&facts, settings);
+            let delta = held.delta_to(&snapshot);
+            (snapshot, delta)
+        });
+        let json = serde_json::to_vec(&delta)
+            .ok()
+            .filter(|json| json.len() <= PART_BYTES_MAX);
+        self.published.send_replace(Published {
+            facts: Arc::new(facts),
+            snapshot: Arc::new(snapshot),
+            settings,
+            delta: json.map(|json| {
+                Arc::new(EncodedDelta {
+                    from: delta.from,
+                    json,
+                })
+            }),
         });
     }
 

@@ -4,10 +4,10 @@ use adit_control_api::digest::SecretDigest;
 use adit_control_api::management::ManagementKey;
 use adit_control_api::snapshot::{RouteSnapshot, RouteTarget, TunnelEntry};
 
-use crate::facts::{Facts, Tunnel};
+use crate::facts::{Facts, Route, Tunnel};
 
 /// What the planner takes from the configuration.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanSettings {
     /// Replicas each tunnel may have.
     pub replicas_max: u32,
@@ -23,34 +23,39 @@ pub fn plan(facts: &Facts, settings: PlanSettings) -> RouteSnapshot {
     let routes = facts
         .routes
         .values()
-        .filter(|route| {
-            facts
-                .tunnel(&route.account, route.tunnel)
-                .is_some_and(Tunnel::is_living)
-        })
-        .map(|route| (route.pattern.clone(), RouteTarget::Tunnel(route.tunnel)))
+        .filter_map(|route| Some((route.pattern.clone(), target(facts, route)?)))
         .collect();
     let tunnels = facts
         .tunnels
         .values()
         .filter(|tunnel| tunnel.is_living())
-        .map(|tunnel| {
-            let version = facts.configurations.get(&tunnel.id).map(|held| held.version);
-            let entry = TunnelEntry {
-                account: tunnel.account.clone(),
-                name: tunnel.name.clone(),
-                secret_digest: SecretDigest::from_bytes(tunnel.secret.digest()),
-                remotely_managed: version.is_some(),
-                config_version: version.unwrap_or(-1),
-                replicas_max: settings.replicas_max,
-            };
-            (tunnel.id, entry)
-        })
+        .map(|tunnel| (tunnel.id, tunnel_entry(facts, tunnel, settings)))
         .collect();
     RouteSnapshot {
         generation: facts.generation,
         routes,
         tunnels,
         management_key: settings.management_key,
+    }
+}
+
+/// Where edges take this route, if anywhere.
+pub(super) fn target(facts: &Facts, route: &Route) -> Option<RouteTarget> {
+    facts
+        .tunnel(&route.account, route.tunnel)
+        .filter(|tunnel| tunnel.is_living())
+        .map(|tunnel| RouteTarget::Tunnel(tunnel.id))
+}
+
+/// What edges know of this living tunnel.
+pub(super) fn tunnel_entry(facts: &Facts, tunnel: &Tunnel, settings: PlanSettings) -> TunnelEntry {
+    let version = facts.configurations.get(&tunnel.id).map(|held| held.version);
+    TunnelEntry {
+        account: tunnel.account.clone(),
+        name: tunnel.name.clone(),
+        secret_digest: SecretDigest::from_bytes(tunnel.secret.digest()),
+        remotely_managed: version.is_some(),
+        config_version: version.unwrap_or(-1),
+        replicas_max: settings.replicas_max,
     }
 }

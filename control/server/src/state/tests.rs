@@ -188,3 +188,67 @@ async fn an_edge_is_told_who_took_its_name_unless_it_did_so_itself() {
     assert_eq!(again.orders.recv().await, Some(Order::MakeWay(rival)));
     assert_eq!(again.orders.recv().await, None);
 }
+
+/// Prints what a write costs beside many facts:
+/// `cargo test -p adit-control --lib cost_of_a_write -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn cost_of_a_write() {
+    const FACTS: u128 = 100_000;
+    const WRITES: u128 = 20;
+    let dir = tempfile::tempdir().unwrap();
+    let store = RedbStore::open(dir.path().join("store.redb")).unwrap();
+    let changes: Vec<_> = (1..=FACTS)
+        .flat_map(|n| {
+            let id = TunnelId(Uuid::from_u128(n));
+            let account: adit_control_api::AccountTag = format!("acct{}", n % 100).parse().unwrap();
+            let tunnel = crate::facts::Tunnel {
+                id,
+                account: account.clone(),
+                name: format!("t{n}"),
+                secret: adit_wire::TunnelSecret::new([7; 32]),
+                created_at: OffsetDateTime::UNIX_EPOCH,
+                deleted_at: None,
+                expires_at: None,
+            };
+            let route = crate::facts::Route {
+                pattern: format!("h{n}.test").parse().unwrap(),
+                account,
+                tunnel: id,
+                created_at: OffsetDateTime::UNIX_EPOCH,
+            };
+            [Change::PutTunnel(tunnel), Change::PutRoute(route)]
+        })
+        .collect();
+    store.commit(&changes).unwrap();
+    let started = Instant::now();
+    let state = State::open(Arc::new(store), SETTINGS).unwrap();
+    println!("start: {:?}", started.elapsed());
+    let started = Instant::now();
+    for n in 1..=WRITES {
+        create(&state, FACTS + n).await.unwrap();
+    }
+    println!("a new tunnel: {:?}", started.elapsed() / WRITES as u32);
+    let published = state.published.borrow().clone();
+    assert_eq!(published.snapshot.tunnels.len() as u128, FACTS + WRITES);
+    assert!(published.snapshot.same_content(&plan(&published.facts, SETTINGS)));
+    let started = Instant::now();
+    for n in 1..=WRITES {
+        state
+            .write(move |_| {
+                let configuration = crate::facts::Configuration {
+                    tunnel: TunnelId(Uuid::from_u128(n)),
+                    version: 1,
+                    config: serde_json::json!({}),
+                    written_at: OffsetDateTime::UNIX_EPOCH,
+                };
+                Ok(Decision {
+                    changes: vec![Change::PutConfiguration(configuration)],
+                    answer: (),
+                })
+            })
+            .await
+            .unwrap();
+    }
+    println!("a configuration: {:?}", started.elapsed() / WRITES as u32);
+}
