@@ -577,7 +577,49 @@ fn any_protocol_is_switched_to(io: IoMode) {
     });
 }
 
+/// Interim answers have no end of their own. A few before an answer are no trouble.
+fn endless_interim_answers_are_given_up(io: IoMode) {
+    const HINT: &str = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n";
+    let origin = Handmade::start(|talk| {
+        while let Some(head) = talk.head()? {
+            if head.starts_with("GET /endless") {
+                let many = HINT.repeat(1_000);
+                loop {
+                    talk.send(&many)?;
+                }
+            }
+            talk.send(HINT.repeat(20))?;
+            talk.send(FINE)?;
+        }
+        Ok(())
+    });
+    each_way(io, &origin, |site| {
+        for lines in [
+            "",
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+        ] {
+            let request = format!("GET /endless HTTP/1.1\r\nHost: {HOST}\r\n{lines}\r\n");
+            let mut visitor = Raw::connect(site.edge.http());
+            visitor.send(request);
+            let answer = visitor.read_until("\r\n\r\n", deadline::STEP);
+            assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+            let answer = site.visit("/endless").run();
+            assert_eq!(
+                error_code(&answer),
+                Some(ErrorCode::OriginHeadTooLarge),
+                "{answer:?}"
+            );
+        }
+        let answer = ask(site, get("/few", ""));
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("fine"),
+            "{answer}"
+        );
+    });
+}
+
 adit_tests::in_both_modes!(
+    endless_interim_answers_are_given_up,
     any_protocol_is_switched_to,
     names_that_look_like_reserved_ones_reach_no_origin,
     odd_answers_are_passed_on_whole_or_refused_by_name,

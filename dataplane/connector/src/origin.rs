@@ -37,6 +37,7 @@ pub(crate) mod io_stream;
 mod last_words;
 pub(crate) mod tls;
 pub(crate) mod pool;
+pub(crate) mod head_limit;
 mod http2;
 pub(crate) mod member;
 pub(crate) mod group;

@@ -10,6 +10,7 @@ use super::HEAD_DEADLINE;
 use crate::config::remote::chain;
 use crate::edge_stream::{Excuse, Gone, SendHeadError};
 use crate::origin::OriginError;
+use crate::origin::head_limit::TooMuch;
 use crate::origin::tcp::DestinationError;
 use crate::origin::tcp::conversation::ConversationError;
 
@@ -83,7 +84,9 @@ impl ExchangeError {
     pub(super) fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Origin(OriginError::Busy(_)) => Some(ErrorCode::OriginBusy),
-            Self::Origin(OriginError::Http { source }) if source.is_parse_too_large() => {
+            Self::Origin(OriginError::Http { source })
+                if source.is_parse_too_large() || TooMuch::is_cause_of(source) =>
+            {
                 Some(ErrorCode::OriginHeadTooLarge)
             }
             Self::Origin(OriginError::Http { source }) if source.is_parse() => {

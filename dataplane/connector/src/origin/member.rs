@@ -21,6 +21,7 @@ use tokio::task::spawn_local;
 
 use super::body::{Progress, RequestBody};
 use super::dial::{DialParameters, Target};
+use super::head_limit::HeadLimited;
 use super::http_origin::{Carrier, Reply};
 use super::http2::{Http2Connections, Http2Policy, Lease};
 use super::io_stream::OriginIo;
@@ -242,6 +243,7 @@ pub(crate) fn builder() -> http1::Builder {
 
 /// Begins HTTP/1.1.
 async fn begin(io: OriginIo, server_name: Option<&str>) -> Result<OriginConnection, OriginError> {
+    let (io, allowance) = HeadLimited::new(io);
     let (sender, connection) = builder()
         .handshake(TokioIo::new(LastWords::new(io)))
         .await
@@ -252,7 +254,7 @@ async fn begin(io: OriginIo, server_name: Option<&str>) -> Result<OriginConnecti
             tracing::trace!(%error, "origin connection ended");
         }
     });
-    Ok(OriginConnection::new(sender, server_name, task))
+    Ok(OriginConnection::new(sender, server_name, task, allowance))
 }
 
 async fn send_on(
@@ -260,7 +262,10 @@ async fn send_on(
     request: Request<RequestBody>,
     progress: &Progress,
 ) -> Result<Reply, Unsent> {
-    match connection.sender.try_send_request(request).await {
+    connection.allowance.limit();
+    let sent = connection.sender.try_send_request(request).await;
+    connection.allowance.lift();
+    match sent {
         Ok(response) => Ok(Reply::new(response, Carrier::Own(connection), progress.clone())),
         Err(mut error) => Err((error.take_message(), error.into_error())),
     }

@@ -11,6 +11,7 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::task::JoinHandle;
 
 use super::body::RequestBody;
+use super::head_limit::Allowance;
 
 /// One HTTP/1.1 connection; dropping it closes it, whatever is going on on it.
 pub(crate) struct OriginConnection {
@@ -19,6 +20,8 @@ pub(crate) struct OriginConnection {
     server_name: Option<Box<str>>,
     /// Moves its bytes.
     driver: JoinHandle<()>,
+    /// What the origin may send before its answer.
+    pub(crate) allowance: Allowance,
 }
 
 impl OriginConnection {
@@ -26,11 +29,13 @@ impl OriginConnection {
         sender: SendRequest<RequestBody>,
         server_name: Option<&str>,
         driver: JoinHandle<()>,
+        allowance: Allowance,
     ) -> Self {
         Self {
             sender,
             server_name: server_name.map(Into::into),
             driver,
+            allowance,
         }
     }
 }

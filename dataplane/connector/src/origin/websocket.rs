@@ -20,6 +20,7 @@ use tokio::task::spawn_local;
 use super::body::{Progress, RequestBody};
 use super::dial::DialParameters;
 use super::group::Permit;
+use super::head_limit::HeadLimited;
 use super::http_origin::{Carrier, HttpOrigin, Reply, outcome};
 use super::io_stream::OriginIo;
 use super::member::builder;
@@ -79,6 +80,8 @@ async fn ask(
     request: Request<RequestBody>,
 ) -> Result<Upgrade, OriginError> {
     let failed = |source| OriginError::Http { source };
+    let (io, allowance) = HeadLimited::new(io);
+    allowance.limit();
     let (mut sender, connection) = builder().handshake(TokioIo::new(io)).await.map_err(failed)?;
     let mut driving = Box::pin(connection.without_shutdown());
     let mut ended = None;
@@ -93,6 +96,7 @@ async fn ask(
             }
         }
     };
+    allowance.lift();
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let end = match ended {
             Some(end) => end,
@@ -101,7 +105,7 @@ async fn ask(
         let parts = end.map_err(failed)?;
         return Ok(Upgrade::Switched {
             headers: response.into_parts().0.headers,
-            io: parts.io.into_inner(),
+            io: parts.io.into_inner().into_inner(),
             early: parts.read_buf,
             permit: None,
         });
@@ -114,7 +118,7 @@ async fn ask(
             tracing::trace!(%error, "origin connection ended");
         }
     });
-    let connection = OriginConnection::new(sender, asked.server_name.as_deref(), task);
+    let connection = OriginConnection::new(sender, asked.server_name.as_deref(), task, allowance);
     Ok(Upgrade::Answered(Reply::new(
         response,
         Carrier::Own(connection),
