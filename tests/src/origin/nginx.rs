@@ -86,7 +86,10 @@ impl Nginx {
             std::fs::write(&file, text).expect("a fresh file");
             let mut process = launch(folder.path());
             let listens = deadline::until("nginx to listen or end", deadline::STEP, || {
-                let is_up = TcpStream::connect(plain).is_ok() && TcpStream::connect(tls).is_ok();
+                // Written once all ports are bound: while one is taken, those before it answer already.
+                let is_up = folder.path().join("nginx.pid").exists()
+                    && TcpStream::connect(plain).is_ok()
+                    && TcpStream::connect(tls).is_ok();
                 process.exited().map(|_| false).or_else(|| is_up.then_some(true))
             });
             if listens {
