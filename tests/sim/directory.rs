@@ -415,9 +415,9 @@ impl Routes {
         let pattern: HostPattern = PATTERNS[self.rng.random_range(0..PATTERNS.len())]
             .parse()
             .expect("a pattern");
-        if next.routes.remove(&pattern).is_none() || self.rng.random() {
+        if !next.routes.remove_mut(&pattern) || self.rng.random() {
             let tunnel = TunnelId(Uuid::from_u128(self.rng.random_range(0..3)));
-            next.routes.insert(pattern, RouteTarget::Tunnel(tunnel));
+            next.routes.insert_mut(pattern, RouteTarget::Tunnel(tunnel));
         }
         self.under_way.push((None, before.delta_to(&next)));
         self.planned.push(next);

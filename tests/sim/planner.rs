@@ -3,13 +3,14 @@
 //!
 //! Checked after every step: generations never go back, neither in control nor in an edge; an edge's state is
 //! exactly the plan of the generation it holds; a step of the touched keys comes to the plan of everything;
-//! no hostname leads to another account's tunnel; patterns of different accounts do not overlap.
+//! no hostname leads to another account's tunnel; patterns of different accounts do not overlap; the
+//! indexes of the facts answer what a look at all facts does.
 //! Checked at the end: after a full snapshot every edge has the newest plan.
 
 use std::collections::BTreeMap;
 
 use adit_control::change::{Decision, configurations, routes, tunnels};
-use adit_control::facts::{Change, Facts};
+use adit_control::facts::{Change, Facts, Tunnel};
 use adit_control::plan::{PlanSettings, Touched, plan, step};
 use adit_control_api::problem::ApiError;
 use adit_control_api::snapshot::{Applied, RouteSnapshot, RouteTarget, SnapshotDelta};
@@ -28,6 +29,7 @@ const SETTINGS: PlanSettings = PlanSettings {
 };
 const EDGES: usize = 3;
 const STEPS: usize = 80;
+const ACCOUNTS: [&str; 2] = ["one", "two"];
 const HOSTS: [&str; 8] = [
     "a.test",
     "b.test",
@@ -94,7 +96,7 @@ impl World {
     }
 
     fn write(&mut self) {
-        let account: AccountTag = ["one", "two"][self.rng.random_range(0..2)]
+        let account: AccountTag = ACCOUNTS[self.rng.random_range(0..ACCOUNTS.len())]
             .parse()
             .expect("a tag");
         let now = OffsetDateTime::UNIX_EPOCH + time::Duration::seconds(self.plans.len() as i64);
@@ -151,6 +153,7 @@ impl World {
         for edge in &mut self.edges {
             edge.under_way.push(News::Delta(delta.clone()));
         }
+        self.check_indexes();
     }
 
     fn publish(&mut self) {
@@ -236,6 +239,38 @@ impl World {
                     "{pattern} overlaps {other}"
                 );
             }
+        }
+    }
+
+    fn check_indexes(&self) {
+        let facts = &self.facts;
+        for account in ACCOUNTS.map(|tag| tag.parse::<AccountTag>().expect("a tag")) {
+            let tunnels = || facts.tunnels.values().filter(|tunnel| tunnel.account == account);
+            let ids = |tunnel: &Tunnel| tunnel.id;
+            assert!(facts.tunnels_of(&account).map(ids).eq(tunnels().map(ids)));
+            let living: Vec<_> = tunnels().filter(|tunnel| tunnel.is_living()).collect();
+            assert_eq!(facts.living_count(&account), living.len());
+            for tunnel in living {
+                let named = facts.living_by_name(&account, &tunnel.name);
+                assert_eq!(named.map(ids), Some(tunnel.id), "{}", tunnel.name);
+            }
+            let mut deleted: Vec<_> = tunnels()
+                .filter_map(|tunnel| Some((tunnel.deleted_at?, tunnel.id)))
+                .collect();
+            deleted.sort_unstable();
+            assert!(facts.deleted_of(&account).eq(deleted.iter().map(|(_, id)| *id)));
+            let routes = || facts.routes.values();
+            let of_account = routes().filter(|route| route.account == account);
+            assert_eq!(facts.route_count(&account), of_account.count());
+            for host in HOSTS.map(|host| host.parse().expect("a pattern")) {
+                let scanned =
+                    routes().any(|route| route.account != account && routes::overlap(&route.pattern, &host));
+                assert_eq!(facts.is_anothers(&account, &host), scanned, "{host} of {account}");
+            }
+        }
+        for id in (0..=self.next_tunnel).map(|n| TunnelId(Uuid::from_u128(n))) {
+            let led = facts.routes.values().filter(|route| route.tunnel == id);
+            assert!(facts.routes_to(id).eq(led.map(|route| &route.pattern)));
         }
     }
 }

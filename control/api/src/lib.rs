@@ -16,6 +16,7 @@ pub mod route;
 pub mod configuration;
 pub mod digest;
 pub mod management;
+pub mod persistent;
 pub mod snapshot;
 pub mod edge_link;
 

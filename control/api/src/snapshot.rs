@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::SecretDigest;
 use crate::management::ManagementKey;
+use crate::persistent::PersistentMap;
 
 /// Largest snapshot in its JSON form. A million routes fit; more is refused by control before it is sent.
 pub const SNAPSHOT_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -26,14 +27,17 @@ pub const SNAPSHOT_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const REPLICAS_MAX_DEFAULT: u32 = 100;
 
 /// Everything an edge needs to serve visitors and to admit connectors without asking control.
+///
+/// A copy is cheap and shares what it does not change, so a step from one snapshot to the next costs what the
+/// step touches.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RouteSnapshot {
     /// Number of this state; grows with every change and never goes back. 0 = nothing received yet.
     pub generation: u64,
     /// What serves each hostname.
-    pub routes: BTreeMap<HostPattern, RouteTarget>,
+    pub routes: PersistentMap<HostPattern, RouteTarget>,
     /// Every living tunnel.
-    pub tunnels: BTreeMap<TunnelId, TunnelEntry>,
+    pub tunnels: PersistentMap<TunnelId, TunnelEntry>,
     /// What tokens for the management service of connectors are verified with; none are good without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub management_key: Option<ManagementKey>,
@@ -136,13 +140,17 @@ impl RouteSnapshot {
             });
         }
         for pattern in &delta.routes_removed {
-            self.routes.remove(pattern);
+            self.routes.remove_mut(pattern);
         }
         for tunnel in &delta.tunnels_removed {
-            self.tunnels.remove(tunnel);
+            self.tunnels.remove_mut(tunnel);
         }
-        self.routes.extend(delta.routes_set);
-        self.tunnels.extend(delta.tunnels_set);
+        for (pattern, target) in delta.routes_set {
+            self.routes.insert_mut(pattern, target);
+        }
+        for (tunnel, entry) in delta.tunnels_set {
+            self.tunnels.insert_mut(tunnel, entry);
+        }
         self.management_key = delta.management_key.or(self.management_key);
         self.generation = delta.to;
         Ok(Applied::Yes)
@@ -167,7 +175,7 @@ impl RouteSnapshot {
     pub fn same_content(&self, other: &Self) -> bool {
         self.routes == other.routes
             && self.management_key == other.management_key
-            && self.tunnels.len() == other.tunnels.len()
+            && self.tunnels.size() == other.tunnels.size()
             && self
                 .tunnels
                 .iter()
@@ -188,8 +196,8 @@ impl TunnelEntry {
 }
 
 fn changed<K: Ord + Clone, V: Clone>(
-    old: &BTreeMap<K, V>,
-    new: &BTreeMap<K, V>,
+    old: &PersistentMap<K, V>,
+    new: &PersistentMap<K, V>,
     same: impl Fn(&V, &V) -> bool,
 ) -> BTreeMap<K, V> {
     new.iter()
@@ -198,7 +206,7 @@ fn changed<K: Ord + Clone, V: Clone>(
         .collect()
 }
 
-fn missing<K: Ord + Clone, V>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> Vec<K> {
+fn missing<K: Ord + Clone, V>(old: &PersistentMap<K, V>, new: &PersistentMap<K, V>) -> Vec<K> {
     old.keys().filter(|key| !new.contains_key(key)).cloned().collect()
 }
 

@@ -160,7 +160,7 @@ mod tests {
         );
         ensure_account(&store, "local", dir.path()).unwrap();
         assert_eq!(token(dir.path()), first);
-        assert_eq!(store.load().unwrap().accounts.len(), 1);
+        assert_eq!(store.load().unwrap().accounts.size(), 1);
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
         std::fs::remove_file(dir.path().join("cert.pem")).unwrap();
         ensure_account(&store, "local", dir.path()).unwrap();
         assert!(!opens(&store, &first) && opens(&store, &token(dir.path())));
-        assert_eq!(store.load().unwrap().accounts.len(), 1);
+        assert_eq!(store.load().unwrap().accounts.size(), 1);
     }
 
     #[test]

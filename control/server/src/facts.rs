@@ -2,18 +2,24 @@
 //! the copy in memory that answers are made from.
 //!
 //! Facts change only through [`Change`]s, in memory and in the store alike, so the two cannot drift apart.
+//! A copy shares what it does not change, so a write costs what it touches and readers keep what they saw.
 //!
 //! Does not: decide which changes are allowed (see `change`), or know which connections live (see
 //! `registrar`).
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use adit_control_api::digest::SecretDigest;
+use adit_control_api::persistent::PersistentMap;
 use adit_control_api::{AccountTag, HostPattern, TunnelId};
 use adit_wire::TunnelSecret;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use uuid::Uuid;
+
+use self::index::{Holdings, Index};
+
+mod index;
 
 /// Names an account's hostnames in the REST API; the stock command line asks for one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,19 +97,20 @@ pub struct Configuration {
     pub written_at: OffsetDateTime,
 }
 
-/// Everything, at one generation.
+/// Everything, at one generation. The maps are to be read; [`Facts::apply`] changes them.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
     /// Grows with every committed write.
     pub generation: u64,
     /// By tag.
-    pub accounts: BTreeMap<AccountTag, Account>,
+    pub accounts: PersistentMap<AccountTag, Account>,
     /// By id, with the deleted ones.
-    pub tunnels: BTreeMap<TunnelId, Tunnel>,
+    pub tunnels: PersistentMap<TunnelId, Tunnel>,
     /// By hostname.
-    pub routes: BTreeMap<HostPattern, Route>,
+    pub routes: PersistentMap<HostPattern, Route>,
     /// By tunnel.
-    pub configurations: BTreeMap<TunnelId, Configuration>,
+    pub configurations: PersistentMap<TunnelId, Configuration>,
+    index: Index,
 }
 
 /// One step from facts to facts. Several are committed together or not at all.
@@ -132,27 +139,40 @@ impl Facts {
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Generation(generation) => self.generation = generation,
-            Change::PutAccount(account) => {
-                self.accounts.insert(account.tag.clone(), account);
-            }
+            Change::PutAccount(account) => self.accounts.insert_mut(account.tag.clone(), account),
             Change::PutTunnel(tunnel) => {
-                self.tunnels.insert(tunnel.id, tunnel);
+                self.forget_tunnel(tunnel.id);
+                self.index.add_tunnel(&tunnel);
+                self.tunnels.insert_mut(tunnel.id, tunnel);
             }
-            Change::RemoveTunnel(id) => {
-                self.tunnels.remove(&id);
-            }
+            Change::RemoveTunnel(id) => self.forget_tunnel(id),
             Change::PutRoute(route) => {
-                self.routes.insert(route.pattern.clone(), route);
+                self.forget_route(&route.pattern);
+                self.index.add_route(&route);
+                self.routes.insert_mut(route.pattern.clone(), route);
             }
-            Change::RemoveRoute(pattern) => {
-                self.routes.remove(&pattern);
-            }
+            Change::RemoveRoute(pattern) => self.forget_route(&pattern),
             Change::PutConfiguration(configuration) => {
-                self.configurations.insert(configuration.tunnel, configuration);
+                self.configurations
+                    .insert_mut(configuration.tunnel, configuration);
             }
             Change::RemoveConfiguration(tunnel) => {
-                self.configurations.remove(&tunnel);
+                self.configurations.remove_mut(&tunnel);
             }
+        }
+    }
+
+    fn forget_tunnel(&mut self, id: TunnelId) {
+        if let Some(held) = self.tunnels.get(&id) {
+            self.index.remove_tunnel(held);
+            self.tunnels.remove_mut(&id);
+        }
+    }
+
+    fn forget_route(&mut self, pattern: &HostPattern) {
+        if let Some(held) = self.routes.get(pattern) {
+            self.index.remove_route(held);
+            self.routes.remove_mut(pattern);
         }
     }
 
@@ -162,10 +182,89 @@ impl Facts {
     }
 
     /// The tunnels of one account, with the deleted ones.
-    pub fn tunnels_of<'a>(&'a self, account: &'a AccountTag) -> impl Iterator<Item = &'a Tunnel> {
-        self.tunnels
-            .values()
-            .filter(move |tunnel| tunnel.account == *account)
+    pub fn tunnels_of(&self, account: &AccountTag) -> impl Iterator<Item = &Tunnel> {
+        let held = self.holdings(account).map(|held| held.tunnels.iter());
+        held.into_iter().flatten().filter_map(|id| self.tunnels.get(id))
+    }
+
+    /// How many living tunnels an account has.
+    pub fn living_count(&self, account: &AccountTag) -> usize {
+        self.holdings(account).map_or(0, |held| held.living.size())
+    }
+
+    /// How many tunnels live, of all accounts.
+    pub fn living_count_of_all(&self) -> usize {
+        let holdings = self.index.holdings.values();
+        holdings.map(|held| held.living.size()).sum()
+    }
+
+    /// The living tunnel of this name in an account.
+    pub fn living_by_name(&self, account: &AccountTag, name: &str) -> Option<&Tunnel> {
+        let named = |id: Uuid| (name.to_owned(), TunnelId(id));
+        let held = self.holdings(account)?;
+        let (_, id) = held
+            .living
+            .range(named(Uuid::nil())..=named(Uuid::max()))
+            .next()?;
+        self.tunnels.get(id)
+    }
+
+    /// How many deleted tunnels of an account are kept.
+    pub fn deleted_count(&self, account: &AccountTag) -> usize {
+        self.holdings(account).map_or(0, |held| held.deleted.size())
+    }
+
+    /// The deleted tunnels of an account that are kept, the oldest first.
+    pub fn deleted_of(&self, account: &AccountTag) -> impl Iterator<Item = TunnelId> {
+        let held = self.holdings(account).map(|held| held.deleted.iter());
+        held.into_iter().flatten().map(|(_, id)| *id)
+    }
+
+    /// How many quick tunnels there are.
+    pub fn quick_count(&self) -> usize {
+        self.index.quick.size()
+    }
+
+    /// The quick tunnels of all accounts, the first to end first.
+    pub fn quick_tunnels(&self) -> impl Iterator<Item = &Tunnel> {
+        let quick = self.index.quick.iter();
+        quick.filter_map(|(_, id)| self.tunnels.get(id))
+    }
+
+    /// How many hostnames an account has.
+    pub fn route_count(&self, account: &AccountTag) -> usize {
+        self.holdings(account).map_or(0, |held| held.routes)
+    }
+
+    /// The patterns that lead to a tunnel, whether it lives or not.
+    pub fn routes_to(&self, tunnel: TunnelId) -> impl Iterator<Item = &HostPattern> {
+        let led = self.index.led.get(&tunnel).map(|led| led.iter());
+        led.into_iter().flatten()
+    }
+
+    /// Whether some hostname that matches this pattern belongs to another account.
+    ///
+    /// A name can only be shared with itself, with the wildcards that it lies under and, as a wildcard, with
+    /// what lies beneath it. So this costs a look-up per label.
+    pub fn is_anothers(&self, account: &AccountTag, pattern: &HostPattern) -> bool {
+        let belongs = |pattern: &HostPattern| {
+            let held = self.routes.get(pattern);
+            held.is_some_and(|route| route.account != *account)
+        };
+        let is_beneath = index::above(pattern).any(|name| belongs(&HostPattern::Wildcard(name)));
+        let is_above = match pattern {
+            HostPattern::Exact(_) => false,
+            HostPattern::Wildcard(suffix) => {
+                let counts = self.index.beneath.get(suffix);
+                // The first that is not ours decides, so two are looked at.
+                counts.is_some_and(|counts| counts.keys().any(|holder| holder != account))
+            }
+        };
+        belongs(pattern) || is_beneath || is_above
+    }
+
+    fn holdings(&self, account: &AccountTag) -> Option<&Holdings> {
+        self.index.holdings.get(account)
     }
 
     /// The account whose API token has this digest.

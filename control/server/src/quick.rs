@@ -168,7 +168,7 @@ pub(crate) async fn sweep(
 ) -> Result<usize, ApiError> {
     let now = Instant::now();
     let facts = state.facts();
-    let quick = facts.tunnels.values().filter(|tunnel| tunnel.is_quick());
+    let quick = facts.quick_tunnels();
     let connected: Vec<_> = state.ask(|registrar| {
         quick
             .map(|tunnel| (tunnel.id, registrar.is_connected(tunnel.id)))

@@ -140,9 +140,9 @@ async fn metrics(Shared(state): Shared<Arc<State>>) -> Response {
     let (edges, attached, pending) = state.ask(|registrar| registrar.counts());
     let gauges = Gauges {
         generation: facts.generation,
-        tunnels: facts.tunnels.values().filter(|tunnel| tunnel.is_living()).count(),
-        routes: facts.routes.len(),
-        quick_tunnels: facts.tunnels.values().filter(|tunnel| tunnel.is_quick()).count(),
+        tunnels: facts.living_count_of_all(),
+        routes: facts.routes.size(),
+        quick_tunnels: facts.quick_count(),
         edges,
         attached,
         pending,

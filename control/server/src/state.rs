@@ -320,7 +320,7 @@ impl State {
             Ok(()) => Committed::Yes(changes),
             Err(error) => Committed::Unknown {
                 error,
-                reloaded: store.load().ok(),
+                reloaded: store.load().ok().map(Box::new),
             },
         });
         let Ok(done) = commit.await else {
@@ -338,7 +338,7 @@ impl State {
                 self.metrics.commit_failed();
                 tracing::error!(error = %Chain(&error), "a write could not be stored");
                 if let Some(reloaded) = reloaded.filter(|reloaded| reloaded.generation != facts.generation) {
-                    self.publish(reloaded, None);
+                    self.publish(*reloaded, None);
                 }
                 Err(error)
             }
@@ -406,7 +406,7 @@ enum Committed {
     /// Only the store knows whether they are; this is what it says, if it says anything.
     Unknown {
         error: StoreError,
-        reloaded: Option<Facts>,
+        reloaded: Option<Box<Facts>>,
     },
 }
 

@@ -85,7 +85,7 @@ fn a_gap_is_an_error_and_changes_nothing() {
 fn an_older_snapshot_is_dropped_and_an_equal_one_taken() {
     let mut held = state(5, &[("a.test", 1)], &[]);
     assert_eq!(held.replace(state(4, &[], &[])), Applied::Stale);
-    assert_eq!(held.routes.len(), 1);
+    assert_eq!(held.routes.size(), 1);
     assert_eq!(held.replace(state(5, &[], &[])), Applied::Yes);
     assert!(held.routes.is_empty());
 }

@@ -59,8 +59,7 @@ pub struct Made {
 /// `LimitReached`. `HostnameTaken` when the domain lies in another account's names. `Unavailable` when none
 /// of the drawn names is free.
 pub fn create(facts: &Facts, draft: &Draft<'_>, now: OffsetDateTime) -> Decided<Made> {
-    let living = facts.tunnels.values().filter(|tunnel| tunnel.is_quick());
-    if living.count() >= draft.tunnels_max {
+    if facts.quick_count() >= draft.tunnels_max {
         return Err(Code::LimitReached.error(format!(
             "there are {} quick tunnels, which is the limit; try again when some have ended",
             draft.tunnels_max
@@ -68,10 +67,7 @@ pub fn create(facts: &Facts, draft: &Draft<'_>, now: OffsetDateTime) -> Decided<
     }
     let is_free = |(words, hostname): &(String, HostPattern)| {
         let name = format!("{NAME_PREFIX}{words}");
-        !facts.routes.contains_key(hostname)
-            && !facts
-                .tunnels_of(draft.account)
-                .any(|tunnel| tunnel.is_living() && tunnel.name == name)
+        !facts.routes.contains_key(hostname) && facts.living_by_name(draft.account, &name).is_none()
     };
     let mut drawn = draft.names.iter().filter_map(|name| named(*name, draft.domain));
     let (words, hostname) = drawn
@@ -111,8 +107,7 @@ pub fn expire(
     is_abandoned: impl Fn(TunnelId) -> bool,
 ) -> Decision<Vec<TunnelId>> {
     let ended: Vec<TunnelId> = facts
-        .tunnels
-        .values()
+        .quick_tunnels()
         .filter(|tunnel| tunnel.expires_at.is_some_and(|at| at <= now) || abandoned(tunnel, &is_abandoned))
         .map(|tunnel| tunnel.id)
         .collect();

@@ -21,8 +21,8 @@ pub const SECRET_BYTES_MIN: usize = 32;
 /// Longest secret that is kept.
 pub const SECRET_BYTES_MAX: usize = 256;
 
-/// Living tunnels of one account.
-pub const TUNNELS_PER_ACCOUNT_MAX: usize = 10_000;
+/// Living tunnels of one account. Their number costs a write nothing; it bounds memory and snapshots.
+pub const TUNNELS_PER_ACCOUNT_MAX: usize = 100_000;
 
 /// Deleted tunnels that an account can still list; beyond it the oldest are forgotten.
 pub const DELETED_PER_ACCOUNT_MAX: usize = 1_000;
@@ -40,14 +40,13 @@ pub fn create(
 ) -> Decided<Tunnel> {
     check_name(&request.name)?;
     let secret = parse_secret(&request.tunnel_secret)?;
-    let living = || facts.tunnels_of(account).filter(|tunnel| tunnel.is_living());
-    if living().any(|tunnel| tunnel.name == request.name) {
+    if facts.living_by_name(account, &request.name).is_some() {
         return Err(Code::NameTaken.error(format!(
             "a tunnel named {:?} exists already; choose another name or delete that one",
             request.name
         )));
     }
-    if living().count() >= TUNNELS_PER_ACCOUNT_MAX {
+    if facts.living_count(account) >= TUNNELS_PER_ACCOUNT_MAX {
         return Err(Code::LimitReached.error(format!(
             "the account has {TUNNELS_PER_ACCOUNT_MAX} tunnels, which is the limit; delete unused ones"
         )));
@@ -89,10 +88,10 @@ pub fn delete(facts: &Facts, account: &AccountTag, id: TunnelId, now: OffsetDate
 
 /// Takes a tunnel's routes and configuration away.
 pub(super) fn belongings(facts: &Facts, id: TunnelId) -> impl Iterator<Item = Change> {
-    let routes = facts.routes.values().filter(move |route| route.tunnel == id);
     let configuration = facts.configurations.get(&id);
-    routes
-        .map(|route| Change::RemoveRoute(route.pattern.clone()))
+    facts
+        .routes_to(id)
+        .map(|pattern| Change::RemoveRoute(pattern.clone()))
         .chain(configuration.map(|held| Change::RemoveConfiguration(held.tunnel)))
 }
 
@@ -117,13 +116,8 @@ pub fn not_found(id: TunnelId) -> ApiError {
 
 /// What has to go so that one more deleted tunnel fits.
 fn oldest_deleted(facts: &Facts, account: &AccountTag) -> impl Iterator<Item = TunnelId> {
-    let mut deleted: Vec<_> = facts
-        .tunnels_of(account)
-        .filter_map(|tunnel| Some((tunnel.deleted_at?, tunnel.id)))
-        .collect();
-    deleted.sort_unstable();
-    let surplus = (deleted.len() + 1).saturating_sub(DELETED_PER_ACCOUNT_MAX);
-    deleted.into_iter().take(surplus).map(|(_, id)| id)
+    let surplus = (facts.deleted_count(account) + 1).saturating_sub(DELETED_PER_ACCOUNT_MAX);
+    facts.deleted_of(account).take(surplus)
 }
 
 fn check_name(name: &str) -> Result<(), ApiError> {
@@ -251,7 +245,7 @@ mod tests {
             let gone = delete(&facts, &ours, tunnel, at(n as i64)).unwrap();
             with(&mut facts, gone);
         }
-        assert_eq!(facts.tunnels.len(), DELETED_PER_ACCOUNT_MAX);
+        assert_eq!(facts.tunnels.size(), DELETED_PER_ACCOUNT_MAX);
         assert!(!facts.tunnels.contains_key(&id(4)) && facts.tunnels.contains_key(&id(5)));
     }
 }

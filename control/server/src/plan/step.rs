@@ -56,19 +56,15 @@ impl Touched {
 
 /// Plans the step from `held` to the plan of `facts`, which differ from those of `held` in touched keys only.
 ///
-/// Routes are looked through once when a tunnel comes or goes; nothing else is proportional to the facts.
+/// A tunnel that comes or goes costs its own routes; nothing is proportional to the facts.
 pub fn step(
     held: &RouteSnapshot,
     facts: &Facts,
     mut touched: Touched,
     settings: PlanSettings,
 ) -> SnapshotDelta {
-    if !touched.lives.is_empty() {
-        let led = facts
-            .routes
-            .values()
-            .filter(|route| touched.lives.contains(&route.tunnel));
-        touched.routes.extend(led.map(|route| route.pattern.clone()));
+    for tunnel in &touched.lives {
+        touched.routes.extend(facts.routes_to(*tunnel).cloned());
     }
     let mut delta = SnapshotDelta {
         from: held.generation,

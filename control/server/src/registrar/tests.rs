@@ -34,7 +34,7 @@ impl Lab {
             replicas_max,
         };
         let snapshot = RouteSnapshot {
-            tunnels: [(tunnel(), entry)].into(),
+            tunnels: [(tunnel(), entry)].into_iter().collect(),
             ..RouteSnapshot::default()
         };
         Self {

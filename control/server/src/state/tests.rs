@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use time::OffsetDateTime;
 
 use super::*;
-use crate::change::tunnels;
+use crate::change::{routes, tunnels};
 use crate::store::RedbStore;
 
 const SETTINGS: PlanSettings = PlanSettings {
@@ -74,12 +74,12 @@ async fn a_write_on_a_full_disk_is_refused_and_changes_nothing_and_the_next_one_
     assert_eq!(refused.code, Code::StoreFailed.number());
     assert!(refused.message.contains("disk is full"), "{refused}");
     assert_eq!(
-        (state.facts().generation, state.facts().tunnels.len()),
+        (state.facts().generation, state.facts().tunnels.size()),
         (before, 1)
     );
     room.store(u64::MAX, Ordering::SeqCst);
     create(&state, 2).await.unwrap();
-    assert_eq!(state.facts().tunnels.len(), 2);
+    assert_eq!(state.facts().tunnels.size(), 2);
 }
 
 #[tokio::test]
@@ -198,7 +198,62 @@ async fn cost_of_a_write() {
     const WRITES: u128 = 20;
     let dir = tempfile::tempdir().unwrap();
     let store = RedbStore::open(dir.path().join("store.redb")).unwrap();
-    let changes: Vec<_> = (1..=FACTS)
+    let changes = many_facts(FACTS);
+    store.commit(&changes).unwrap();
+    let mut meter = Meter::start();
+    let state = State::open(Arc::new(store), SETTINGS).unwrap();
+    meter.print("start", 1);
+    for n in 1..=WRITES {
+        create(&state, FACTS + n).await.unwrap();
+    }
+    meter.print("a new tunnel", WRITES);
+    let published = state.published.borrow().clone();
+    assert_eq!(published.snapshot.tunnels.size() as u128, FACTS + WRITES);
+    assert!(published.snapshot.same_content(&plan(&published.facts, SETTINGS)));
+    drop(published);
+    meter = Meter::start();
+    let account: adit_control_api::AccountTag = "acct".parse().unwrap();
+    let (now, first) = (OffsetDateTime::UNIX_EPOCH, TunnelId(Uuid::from_u128(FACTS + 1)));
+    for n in 1..=WRITES {
+        let (account, host) = (account.clone(), format!("new{n}.test"));
+        state
+            .write(move |facts| routes::put(facts, &account, first, &host, false, now))
+            .await
+            .unwrap();
+    }
+    meter.print("a new hostname", WRITES);
+    for n in 1..=WRITES {
+        state
+            .write(move |_| {
+                let configuration = crate::facts::Configuration {
+                    tunnel: TunnelId(Uuid::from_u128(n)),
+                    version: 1,
+                    config: serde_json::json!({}),
+                    written_at: OffsetDateTime::UNIX_EPOCH,
+                };
+                Ok(Decision {
+                    changes: vec![Change::PutConfiguration(configuration)],
+                    answer: (),
+                })
+            })
+            .await
+            .unwrap();
+    }
+    meter.print("a configuration", WRITES);
+    for n in 1..=WRITES {
+        let account = account.clone();
+        let id = TunnelId(Uuid::from_u128(FACTS + n));
+        state
+            .write(move |facts| tunnels::delete(facts, &account, id, now))
+            .await
+            .unwrap();
+    }
+    meter.print("a tunnel deleted", WRITES);
+}
+
+/// As many tunnels, each with a hostname, of a hundred accounts.
+fn many_facts(count: u128) -> Vec<Change> {
+    (1..=count)
         .flat_map(|n| {
             let id = TunnelId(Uuid::from_u128(n));
             let account: adit_control_api::AccountTag = format!("acct{}", n % 100).parse().unwrap();
@@ -219,36 +274,40 @@ async fn cost_of_a_write() {
             };
             [Change::PutTunnel(tunnel), Change::PutRoute(route)]
         })
-        .collect();
-    store.commit(&changes).unwrap();
-    let started = Instant::now();
-    let state = State::open(Arc::new(store), SETTINGS).unwrap();
-    println!("start: {:?}", started.elapsed());
-    let started = Instant::now();
-    for n in 1..=WRITES {
-        create(&state, FACTS + n).await.unwrap();
+        .collect()
+}
+
+/// Time on the clock and on the CPU since it was last read.
+struct Meter {
+    clock: Instant,
+    cpu: std::time::Duration,
+}
+
+impl Meter {
+    fn start() -> Self {
+        Self {
+            clock: Instant::now(),
+            cpu: cpu(),
+        }
     }
-    println!("a new tunnel: {:?}", started.elapsed() / WRITES as u32);
-    let published = state.published.borrow().clone();
-    assert_eq!(published.snapshot.tunnels.len() as u128, FACTS + WRITES);
-    assert!(published.snapshot.same_content(&plan(&published.facts, SETTINGS)));
-    let started = Instant::now();
-    for n in 1..=WRITES {
-        state
-            .write(move |_| {
-                let configuration = crate::facts::Configuration {
-                    tunnel: TunnelId(Uuid::from_u128(n)),
-                    version: 1,
-                    config: serde_json::json!({}),
-                    written_at: OffsetDateTime::UNIX_EPOCH,
-                };
-                Ok(Decision {
-                    changes: vec![Change::PutConfiguration(configuration)],
-                    answer: (),
-                })
-            })
-            .await
-            .unwrap();
+
+    fn print(&mut self, what: &str, times: u128) {
+        let (clock, cpu) = (self.clock.elapsed(), cpu() - self.cpu);
+        println!(
+            "{what}: {:?}, {:?} of CPU",
+            clock / times as u32,
+            cpu / times as u32
+        );
+        *self = Self::start();
     }
-    println!("a configuration: {:?}", started.elapsed() / WRITES as u32);
+}
+
+/// CPU time of the whole process, in the kernel too.
+fn cpu() -> std::time::Duration {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    [usage.user_time(), usage.system_time()]
+        .iter()
+        .map(|time| std::time::Duration::from_micros((time.tv_sec() * 1_000_000 + time.tv_usec()) as u64))
+        .sum()
 }

@@ -135,10 +135,8 @@ impl Store for RedbStore {
                 .open_table(META)?
                 .get("generation")?
                 .map_or(0, |value| value.value());
-            let mut facts = Facts {
-                generation,
-                ..Facts::default()
-            };
+            let mut facts = Facts::default();
+            facts.apply(Change::Generation(generation));
             each(&transaction, ACCOUNTS, |account| {
                 facts.apply(Change::PutAccount(account))
             })?;

@@ -170,7 +170,7 @@ fn an_edge_learns_of_every_write() {
                 Some(&body),
             )
             .result();
-        edge.until("the route is here", |edge| edge.held.borrow().routes.len() == 1)
+        edge.until("the route is here", |edge| edge.held.borrow().routes.size() == 1)
             .await;
         let rules = json!({"config": {"ingress": [{"service": "http_status:404"}]}});
         let path = control.account_path(&format!("/cfd_tunnel/{tunnel}/configurations"));

@@ -99,7 +99,7 @@ mod tests {
             config_version: -1,
             replicas_max: 2,
         };
-        let tunnels = [(TunnelId(Uuid::from_u128(1)), entry)].into();
+        let tunnels = [(TunnelId(Uuid::from_u128(1)), entry)].into_iter().collect();
         RouteSnapshot {
             generation: 3,
             tunnels,

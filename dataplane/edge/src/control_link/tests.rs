@@ -549,7 +549,7 @@ fn snapshot(generation: u64) -> RouteSnapshot {
         routes: (0..generation)
             .map(|n| (format!("h{n}.test").parse().unwrap(), RouteTarget::Tunnel(TUNNEL)))
             .collect(),
-        tunnels: [(TUNNEL, entry)].into(),
+        tunnels: [(TUNNEL, entry)].into_iter().collect(),
         management_key: None,
     }
 }

@@ -659,8 +659,9 @@ fn snapshot() -> RouteSnapshot {
         generation: 3,
         routes: ["a.test", "*.b.test"]
             .map(|pattern| (pattern.parse().unwrap(), RouteTarget::Tunnel(TUNNEL)))
-            .into(),
-        tunnels: [(TUNNEL, entry)].into(),
+            .into_iter()
+            .collect(),
+        tunnels: [(TUNNEL, entry)].into_iter().collect(),
         management_key: None,
     }
 }

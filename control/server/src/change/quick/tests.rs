@@ -98,9 +98,9 @@ fn a_tunnel_ends_with_its_time_and_leaves_nothing() {
     make(&mut facts, 2, &[[1; 4]], 10).unwrap();
     assert!(sweep(&mut facts, 3599, &[]).is_empty());
     assert_eq!(sweep(&mut facts, 3600, &[]), [id(1)]);
-    assert_eq!((facts.tunnels.len(), facts.routes.len()), (1, 1));
+    assert_eq!((facts.tunnels.size(), facts.routes.size()), (1, 1));
     assert_eq!(sweep(&mut facts, 3610, &[]), [id(2)]);
-    assert_eq!((facts.tunnels.len(), facts.routes.len()), (0, 0));
+    assert_eq!((facts.tunnels.size(), facts.routes.size()), (0, 0));
 }
 
 #[test]
@@ -119,5 +119,5 @@ fn an_abandoned_or_deleted_one_ends_earlier_and_named_tunnels_never() {
     deleted.changes.into_iter().for_each(|change| facts.apply(change));
     assert_eq!(sweep(&mut facts, 2, &[1, 9]), [id(1), id(2)]);
     assert_eq!(sweep(&mut facts, i64::from(i32::MAX), &[9]), []);
-    assert_eq!(facts.tunnels.len(), 1);
+    assert_eq!(facts.tunnels.size(), 1);
 }

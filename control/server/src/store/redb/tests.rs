@@ -64,7 +64,7 @@ fn everything_is_there_after_a_restart_and_nothing_after_its_removal() {
     let store = RedbStore::open(&path).unwrap();
     let facts = store.load().unwrap();
     assert_eq!(
-        (facts.generation, facts.accounts.len(), facts.tunnels.len()),
+        (facts.generation, facts.accounts.size(), facts.tunnels.size()),
         (9, 1, 1)
     );
     assert_eq!(
@@ -187,7 +187,7 @@ fn a_full_disk_is_told_and_what_was_acknowledged_stays_and_writing_resumes() {
         assert!(acknowledged < 10_000, "the disk never fills");
     };
     assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
-    assert_eq!(store.load().unwrap().tunnels.len() as u128, acknowledged);
+    assert_eq!(store.load().unwrap().tunnels.size() as u128, acknowledged);
     assert!(
         store
             .commit(&[Change::PutTunnel(tunnel(acknowledged, 100_000))])
@@ -200,7 +200,7 @@ fn a_full_disk_is_told_and_what_was_acknowledged_stays_and_writing_resumes() {
         .unwrap();
     drop(store);
     assert_eq!(
-        RedbStore::open(&path).unwrap().load().unwrap().tunnels.len() as u128,
+        RedbStore::open(&path).unwrap().load().unwrap().tunnels.size() as u128,
         acknowledged + 1
     );
 }

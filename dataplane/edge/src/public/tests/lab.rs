@@ -117,7 +117,7 @@ impl Lab {
         };
         snapshot
             .routes
-            .insert("app.example".parse().unwrap(), RouteTarget::Tunnel(TUNNEL));
+            .insert_mut("app.example".parse().unwrap(), RouteTarget::Tunnel(TUNNEL));
         tunnels.set_routes(Arc::new(Routes::of(&snapshot)));
         let log = AccessLog::open(None).unwrap();
         let core = Core::new(
