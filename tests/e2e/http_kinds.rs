@@ -497,6 +497,22 @@ fn an_early_answer_reaches_who_still_sends(io: IoMode) {
             let answer = visitor.read_until("no\n", deadline::STEP);
             assert!(answer.starts_with("HTTP/1.1 413"), "{framing}: {answer}");
         }
+        // What is left of a body is read and dropped, for the request behind it.
+        let body = "x".repeat(100_000);
+        for framed in [
+            format!("Content-Length: 100000\r\n\r\n{body}"),
+            format!("Transfer-Encoding: chunked\r\n\r\n186a0\r\n{body}\r\n0\r\n\r\n"),
+        ] {
+            let mut visitor = Raw::connect(site.edge.http());
+            for _ in 0..8 {
+                visitor.send(format!("POST /early HTTP/1.1\r\nHost: {HOST}\r\n{framed}"));
+                let answer = visitor.read_until("no\n", deadline::STEP);
+                assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+            }
+            visitor.send(format!("GET /next HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+            let answer = visitor.read_until("fine", deadline::STEP);
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
         // Over HTTP/2 the answer has to be there before the reset of the stream is.
         let big = site.write("big", &"x".repeat(8 << 20));
         for path in ["/early", "/rude"].into_iter().cycle().take(16) {

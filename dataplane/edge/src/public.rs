@@ -17,6 +17,7 @@ mod first_bytes;
 mod heads;
 mod refusal;
 mod io;
+mod remainder;
 mod visitor_body;
 mod calm;
 mod http1;

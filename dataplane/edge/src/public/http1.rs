@@ -14,6 +14,7 @@ use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::limits::HEAD_BYTES_MAX;
 use adit_proto::request_head::Fault;
 use bytes::Bytes;
+use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -21,9 +22,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::io::{Clock, Expired, PublicIo};
+use super::io::{Activity, Clock, Expired, PublicIo};
 use super::refusal;
-use super::visitor_body::VisitorBody;
+use super::remainder::Remainder;
+use super::visitor_body::{EndInOrder, VisitorBody};
 use crate::core::Core;
 use crate::exchange_task::body::PublicBody;
 use crate::exchange_task::relay::{Upgrade, relay};
@@ -46,6 +48,43 @@ enum End {
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Response<PublicBody>, Infallible>>>>;
+
+/// One connection while HTTP serves it.
+struct Serving {
+    core: Rc<Core>,
+    visitor: Visitor,
+    activity: Rc<Activity>,
+    remainder: Rc<Remainder>,
+    /// What follows HTTP.
+    upgrade: RefCell<Option<Upgrade>>,
+}
+
+impl Serving {
+    fn answer(self: &Rc<Self>, request: Request<Incoming>) -> Answering {
+        let (serving, busy) = (self.clone(), self.activity.request());
+        let has_body = !request.body().is_end_stream();
+        let is_awaited = has_body && request.headers().contains_key(EXPECT);
+        self.remainder.begin();
+        let number = self.activity.begin_body(has_body);
+        let request = request.map(|body| {
+            let end = has_body.then(|| EndInOrder::new(number, &self.activity, &self.remainder, is_awaited));
+            VisitorBody::on(body, end)
+        });
+        Box::pin(async move {
+            let keep = |taken| {
+                serving.activity.end_http();
+                *serving.upgrade.borrow_mut() = Some(taken);
+            };
+            let core = serving.core.clone();
+            let mut response = crate::exchange_task::run(core, serving.visitor, request, keep).await;
+            if serving.remainder.ends_connection() {
+                let headers = response.headers_mut();
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| body.holding(busy)))
+        })
+    }
+}
 
 /// Serves requests until the connection ends, and the byte flow that may follow.
 pub(super) async fn serve<S>(core: &Rc<Core>, io: PublicIo<S>, visitor: Visitor)
@@ -92,23 +131,16 @@ where
     // A visitor over TLS says that it leaves by ending its side. In clear, the end of its side does not tell
     // that.
     activity.allow_half_close(visitor.scheme == Scheme::Http);
-    let upgrade = Rc::<RefCell<Option<Upgrade>>>::default();
+    let serving = Rc::new(Serving {
+        core: core.clone(),
+        visitor,
+        activity: activity.clone(),
+        remainder: Rc::default(),
+        upgrade: RefCell::default(),
+    });
     let service = {
-        let (core, activity, upgrade) = (core.clone(), activity.clone(), upgrade.clone());
-        service_fn(move |request: Request<Incoming>| -> Answering {
-            let (core, busy, upgrade) = (core.clone(), activity.request(), upgrade.clone());
-            let activity = activity.clone();
-            activity.expect_body(!request.body().is_end_stream());
-            let request = request.map(|body| VisitorBody::on(body, activity.clone()));
-            Box::pin(async move {
-                let keep = |taken| {
-                    activity.end_http();
-                    *upgrade.borrow_mut() = Some(taken);
-                };
-                let response = crate::exchange_task::run(core, visitor, request, keep).await;
-                Ok(response.map(|body| body.holding(busy)))
-            })
-        })
+        let serving = serving.clone();
+        service_fn(move |request| serving.answer(request))
     };
     let mut connection = http1::Builder::new()
         .max_header_size(HEAD_BYTES_MAX)
@@ -116,7 +148,7 @@ where
         // Idle and head times are kept by our own clock, which tells them apart.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(io), service);
-    let mut clock = Clock::new(activity, core.live().idle_timeout);
+    let mut clock = Clock::new(activity.clone(), core.live().idle_timeout);
     let mut draining = pin!(core.drain.begun());
     let mut was_told = false;
     let end = poll_fn(|cx| {
@@ -127,14 +159,19 @@ where
         match connection.poll_without_shutdown(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(End::Done),
             Poll::Ready(Err(error)) => Poll::Ready(End::Failed(error)),
-            Poll::Pending => clock.poll_expired(cx).map(End::Expired),
+            Poll::Pending => {
+                if activity.expects_body() {
+                    serving.remainder.poll(cx);
+                }
+                clock.poll_expired(cx).map(End::Expired)
+            }
         }
     })
     .await;
     match end {
         End::Done => {
             let parts = connection.into_parts();
-            let (io, taken) = (parts.io.into_inner(), upgrade.borrow_mut().take());
+            let (io, taken) = (parts.io.into_inner(), serving.upgrade.borrow_mut().take());
             Box::pin(finish(core, io, parts.read_buf, taken, visitor)).await;
         }
         End::Failed(error) => {

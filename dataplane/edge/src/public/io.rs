@@ -53,6 +53,8 @@ pub(crate) struct Activity {
     had_request: Cell<bool>,
     /// The last request may still send a body, so the next byte need not begin another one.
     may_have_body: Cell<bool>,
+    /// Bodies begun, which is the number of the last one.
+    bodies: Cell<u32>,
     /// The stream has taken all that was written.
     is_flushed: Cell<bool>,
     /// It took nothing for too long.
@@ -161,9 +163,23 @@ impl Activity {
         }
     }
 
-    /// Notes whether the request that begins sends a body.
-    pub(super) fn expect_body(&self, is_expected: bool) {
+    /// Notes whether the request that begins sends a body; the number is for [`Self::end_body`].
+    pub(super) fn begin_body(&self, is_expected: bool) -> u32 {
         self.may_have_body.set(is_expected);
+        self.bodies.set(self.bodies.get().wrapping_add(1));
+        self.bodies.get()
+    }
+
+    /// The body of that number has come to its end. Its reader may see that when the next has begun.
+    pub(super) fn end_body(&self, body: u32) {
+        if self.bodies.get() == body {
+            self.may_have_body.set(false);
+        }
+    }
+
+    /// Whether more of a body may come.
+    pub(super) fn expects_body(&self) -> bool {
+        self.may_have_body.get()
     }
 
     /// When an idle connection has been idle for long enough.
@@ -196,6 +212,11 @@ impl InFlight {
     /// Whether the visitor has taken nothing for too long.
     pub(crate) fn is_stalled(&self) -> bool {
         self.0.is_stalled.get()
+    }
+
+    /// The body of that number has come to its end.
+    pub(super) fn end_body(&self, body: u32) {
+        self.0.end_body(body);
     }
 }
 
@@ -281,6 +302,7 @@ impl<S> PublicIo<S> {
             head_since: Cell::new(None),
             had_request: Cell::new(false),
             may_have_body: Cell::new(false),
+            bodies: Cell::new(0),
             is_flushed: Cell::new(true),
             is_stalled: Cell::new(false),
             is_past_http: Cell::new(false),

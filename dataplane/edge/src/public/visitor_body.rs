@@ -2,7 +2,8 @@
 //!
 //! Only then is the end of the visitor's stream no break in the middle of a request (see [`io`](super::io)).
 //!
-//! Over HTTP/2, what of a body nobody wanted is read on for a moment after the answer (see [`Unread`]).
+//! What of a body nobody wanted is read on for a moment: over HTTP/2 after the answer (see [`Unread`]), over
+//! HTTP/1 by the connection (see [`Remainder`]).
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -16,13 +17,14 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::io::Activity;
+use super::remainder::Remainder;
 
 /// Time for a visitor to see an answer that came before the end of its request, and to stop by itself.
 /// Without it the reset comes with the answer, and some (curl 7.88) then throw the answer away.
-const UNREAD_TIME: Duration = Duration::from_secs(2);
+pub(super) const UNREAD_TIME: Duration = Duration::from_secs(2);
 
 /// Bytes thrown away meanwhile: what a visitor has under way, and as much again.
-const UNREAD_BYTES_MAX: usize = 1 << 20;
+pub(super) const UNREAD_BYTES_MAX: usize = 1 << 20;
 
 /// The body.
 pub(crate) struct VisitorBody {
@@ -34,8 +36,18 @@ pub(crate) struct VisitorBody {
 /// Who is to be told of the end.
 enum End {
     Nobody,
-    Connection(Rc<Activity>),
+    Connection(EndInOrder),
     Stream(Rc<Unread>),
+}
+
+/// Who is to be told on a connection that carries one request after the other.
+pub(super) struct EndInOrder {
+    /// Among the bodies of the connection.
+    number: u32,
+    activity: Rc<Activity>,
+    remainder: Rc<Remainder>,
+    /// Nobody has asked for the body yet, and the visitor may wait for that.
+    is_awaited: bool,
 }
 
 /// What is left of the body of a stream, for whoever ends the stream.
@@ -97,10 +109,27 @@ impl VisitorBody {
     }
 
     /// A body on a connection that carries one request after the other.
-    pub(super) fn on(incoming: Incoming, activity: Rc<Activity>) -> Self {
+    pub(super) fn on(incoming: Incoming, end: Option<EndInOrder>) -> Self {
         Self {
             incoming: Some(incoming),
-            end: End::Connection(activity),
+            end: end.map_or(End::Nobody, End::Connection),
+        }
+    }
+}
+
+impl EndInOrder {
+    /// If the visitor waits for `100 Continue` (`is_awaited`), the first read of the body asks for it.
+    pub(super) fn new(
+        number: u32,
+        activity: &Rc<Activity>,
+        remainder: &Rc<Remainder>,
+        is_awaited: bool,
+    ) -> Self {
+        Self {
+            number,
+            activity: activity.clone(),
+            remainder: remainder.clone(),
+            is_awaited,
         }
     }
 }
@@ -113,20 +142,25 @@ impl Body for VisitorBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(incoming) = &mut self.incoming else {
+        let this = &mut *self;
+        let Some(incoming) = &mut this.incoming else {
             return Poll::Ready(None);
         };
         let polled = Pin::new(&mut *incoming).poll_frame(cx);
         let is_over = matches!(polled, Poll::Ready(None)) || incoming.is_end_stream();
-        match &self.end {
-            End::Connection(activity) if is_over => activity.expect_body(false),
+        match &mut this.end {
+            End::Connection(end) if is_over => end.activity.end_body(end.number),
+            End::Connection(end) => {
+                end.is_awaited = false;
+                return polled;
+            }
             // Broken off by the visitor, or by us for its errors: there is nothing more to read.
             End::Stream(unread) if is_over || matches!(polled, Poll::Ready(Some(Err(_)))) => {
                 unread.put(Rest::Ended);
             }
-            End::Nobody | End::Connection(_) | End::Stream(_) => return polled,
+            End::Nobody | End::Stream(_) => return polled,
         }
-        self.end = End::Nobody;
+        this.end = End::Nobody;
         polled
     }
 
@@ -143,8 +177,13 @@ impl Body for VisitorBody {
 
 impl Drop for VisitorBody {
     fn drop(&mut self) {
-        if let (End::Stream(unread), Some(incoming)) = (&self.end, self.incoming.take()) {
-            unread.put(Rest::Left(incoming));
+        match (&self.end, self.incoming.take()) {
+            (End::Stream(unread), Some(incoming)) => unread.put(Rest::Left(incoming)),
+            (End::Connection(end), Some(incoming)) => {
+                end.remainder
+                    .put(incoming, end.number, &end.activity, end.is_awaited);
+            }
+            (End::Nobody, _) | (_, None) => {}
         }
     }
 }

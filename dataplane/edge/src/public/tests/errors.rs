@@ -267,3 +267,58 @@ async fn until(holds: impl Fn() -> bool) {
         tokio::task::yield_now().await;
     }
 }
+
+#[test]
+fn the_request_behind_a_body_that_nobody_read_is_answered() {
+    /// Of an error's JSON.
+    const END: &[u8] = b"}}\n";
+    let body = "x".repeat(100_000);
+    let small = [
+        format!("content-length: 100000\r\n\r\n{body}"),
+        format!("transfer-encoding: chunked\r\n\r\n186a0\r\n{body}\r\n0\r\n\r\n"),
+    ];
+    for framed in small {
+        run(async move {
+            let lab = Lab::start();
+            let mut visitor = lab.visitor();
+            let request =
+                format!("POST / HTTP/1.1\r\nhost: other.example\r\naccept: application/json\r\n{framed}");
+            for _ in 0..3 {
+                visitor.write_all(request.as_bytes()).await.unwrap();
+                let answer = read_until(&mut visitor, END).await;
+                let answer = String::from_utf8(answer).unwrap();
+                assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+                assert!(!answer.contains("connection: close"), "{answer}");
+            }
+            visitor
+                .write_all(b"GET / HTTP/1.1\r\nhost: other.example\r\nconnection: close\r\n\r\n")
+                .await
+                .unwrap();
+            let mut rest = Vec::new();
+            visitor.read_to_end(&mut rest).await.unwrap();
+            let rest = String::from_utf8_lossy(&rest);
+            assert_eq!(rest.matches("HTTP/1.1 404").count(), 1, "{rest}");
+        });
+    }
+}
+
+#[test]
+fn a_connection_that_ends_with_a_body_nobody_reads_says_so() {
+    for lines in [
+        "content-length: 8388608\r\n\r\nsome",
+        // Such a visitor may never send it, and is not asked to.
+        "content-length: 9\r\nexpect: 100-continue\r\n\r\n",
+    ] {
+        run(async move {
+            let lab = Lab::start();
+            let mut visitor = lab.visitor();
+            let request = format!("POST / HTTP/1.1\r\nhost: other.example\r\n{lines}");
+            visitor.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            visitor.read_to_end(&mut answer).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+            assert!(answer.contains("connection: close\r\n"), "{answer}");
+        });
+    }
+}
