@@ -215,8 +215,11 @@ fn an_edge_follows_its_file_on_a_signal(io: IoMode) {
     let config = site.edge.folder().join("edge.yml");
     let text = std::fs::read_to_string(&config).expect("a file");
     let write = |text: &str| std::fs::write(&config, text).expect("a file in the temp dir");
+    let held = site.visit("/hold?gate=end").start();
+    origin.wait_mark("end", 1, deadline::STEP);
     write(&format!(
-        "{text}limits: {{response-head-timeout: 1s, memory: 80MiB}}\n"
+        "{text}tunnels-on-https: true\n\
+         limits: {{response-head-timeout: 1s, memory: 80MiB, exchanges-per-address: 1}}\n"
     ));
     let mark = site.edge.process.mark();
     site.edge.process.signal(Signal::SIGHUP);
@@ -225,12 +228,18 @@ fn an_edge_follows_its_file_on_a_signal(io: IoMode) {
             .process
             .wait_line_after(mark, "keys have changed that need a new start", deadline::STEP);
     assert!(
-        line.contains("limits.memory") && !line.contains("response-head-timeout"),
+        line.contains("tunnels-on-https") && !line.contains("limits."),
         "{line}"
     );
     site.edge
         .process
         .wait_line_after(mark, "reloaded the configuration", deadline::STEP);
+    // What has begun goes on; a second exchange is one too many now.
+    deadline::until_true("the new limit", deadline::STEP, || status(&site) == 429);
+    assert!(site.edge.metrics().sum("edge_memory_share_bytes", &[]) <= f64::from(80 << 20));
+    origin.open("end", 1);
+    let held = held.finish();
+    assert_eq!((held.status, held.text().as_str()), (200, "held"));
     assert_eq!(site.visit("/hold?gate=never").run().status, 504);
 
     write(&format!("{text}limits: {{response-head-timeout: 30}}\n"));

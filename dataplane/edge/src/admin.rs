@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::spawn_local;
 
 use crate::access_log::AccessLog;
-use crate::config::Config;
+use crate::config::LiveConfig;
 use crate::control_link::Service;
 use crate::memory;
 use crate::metrics::{CoreMetrics, Scrape, render};
@@ -41,8 +41,8 @@ pub(crate) struct Admin {
     pub(crate) validities: Validities,
     /// All cores listen and none drains.
     pub(crate) is_serving: Cell<bool>,
-    /// What the process may have resident.
-    pub(crate) memory_bytes: u64,
+    /// Says what the process may have resident.
+    pub(crate) live: LiveConfig,
 }
 
 /// Why no visitor should be sent here.
@@ -71,7 +71,7 @@ impl NotReady {
 impl Admin {
     /// Not serving yet.
     pub(crate) fn new(
-        config: &Config,
+        live: LiveConfig,
         cores: &[Arc<CoreMetrics>],
         service: &Rc<Service>,
         log: &AccessLog,
@@ -83,7 +83,7 @@ impl Admin {
             log: log.clone(),
             validities,
             is_serving: false.into(),
-            memory_bytes: config.limits.memory_bytes,
+            live,
         }
     }
 
@@ -95,7 +95,8 @@ impl Admin {
         if self.service.metrics.generation.get() == 0 {
             return Some(NotReady::NoRoutes);
         }
-        if memory::resident().is_some_and(|bytes| bytes > self.memory_bytes) {
+        let memory_bytes = self.live.current().limits.memory_bytes;
+        if memory::resident().is_some_and(|bytes| bytes > memory_bytes) {
             return Some(NotReady::MemoryResident);
         }
         let is_full = |core: &Arc<CoreMetrics>| {

@@ -135,6 +135,16 @@ pub(crate) struct Limits {
     pub(crate) shares: ShareLimits,
 }
 
+/// The part of `limits.memory` that windows of streams may grow by, in what fast visitors make of it.
+const WINDOWS_PART_OF_MEMORY: u64 = 4;
+
+impl Limits {
+    /// What windows of streams may grow by.
+    pub(crate) fn windows_bytes(&self) -> u64 {
+        self.memory_bytes / WINDOWS_PART_OF_MEMORY
+    }
+}
+
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

@@ -120,9 +120,21 @@ impl Core {
         self.metrics.memory_bytes.set(self.memory.accounted());
     }
 
+    /// Puts those limits in force that the core keeps itself.
+    fn follow(&self, current: &Current) {
+        let limits = &current.limits;
+        self.memory.set_budget(limits.memory_bytes);
+        self.metrics.memory_share_bytes.set(self.memory.share());
+        self.shares.set(limits.shares);
+        self.tunnels.set(limits.reconnect_wait, current.ejection);
+    }
+
     /// This core's share of the visitors' connections.
     pub(crate) fn visitors_max(&self) -> usize {
-        self.live().visitor_connections.div_ceil(self.context.count)
+        self.live()
+            .limits
+            .visitor_connections
+            .div_ceil(self.context.count)
     }
 
     /// What of the configuration can change while the edge runs, as it is at this moment.
@@ -333,8 +345,15 @@ async fn accept_connectors(endpoint: Endpoint, state: Rc<registration::CoreState
 
 async fn copy_gauges(core: Rc<Core>, endpoint: Endpoint, windows: Arc<WindowBudget>) {
     let mut tick = interval(GAUGE_INTERVAL);
+    let mut followed = None;
     loop {
         tick.tick().await;
+        let current = core.live.whole();
+        if !followed.as_ref().is_some_and(|old| Arc::ptr_eq(old, &current)) {
+            core.follow(&current);
+            windows.set_limit(current.limits.windows_bytes());
+            followed = Some(current);
+        }
         let (metrics, stats) = (&core.metrics, endpoint.stats());
         metrics
             .tunnel_connections_open

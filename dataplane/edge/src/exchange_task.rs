@@ -211,7 +211,7 @@ impl Sending<'_> {
                 protocol: upgrade.map(|upgrade| &upgrade.protocol),
                 method: &self.sent.method,
                 version: self.parts.version,
-                limit: self.core.live().response_head_timeout,
+                limit: self.core.live().limits.response_head_timeout,
             };
             let late = may_move.then(|| self.late_and_replaceable(&choice, record.began()));
             let sent = now();

@@ -36,8 +36,11 @@ pub(crate) enum Shortage {
 /// What a core may still take on.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    budget_bytes: u64,
-    share_bytes: u64,
+    budget_bytes: Cell<u64>,
+    share_bytes: Cell<u64>,
+    /// Resident at the start.
+    idle_bytes: u64,
+    cores: u64,
     /// Held by exchanges.
     accounted_bytes: Cell<u64>,
     /// `None` where the kernel does not tell; then only the shares count.
@@ -54,16 +57,25 @@ impl Memory {
 
     fn with_status(budget_bytes: u64, cores: usize, status: &Path) -> Self {
         let mut memory = Self {
-            budget_bytes,
-            share_bytes: 0,
+            budget_bytes: Cell::new(0),
+            share_bytes: Cell::new(0),
+            idle_bytes: 0,
+            cores: cores as u64,
             accounted_bytes: Cell::new(0),
             status: File::open(status).ok(),
             resident_bytes: Cell::new(0),
             counted_at: Cell::new(None),
         };
-        let idle = memory.count().unwrap_or(0).min(budget_bytes / IDLE_PART_MAX);
-        memory.share_bytes = (budget_bytes - idle) / cores as u64;
+        memory.idle_bytes = memory.count().unwrap_or(0);
+        memory.set_budget(budget_bytes);
         memory
+    }
+
+    /// Changes the budget. What exchanges hold they keep, even above a smaller one.
+    pub(crate) fn set_budget(&self, budget_bytes: u64) {
+        let idle = self.idle_bytes.min(budget_bytes / IDLE_PART_MAX);
+        self.budget_bytes.set(budget_bytes);
+        self.share_bytes.set((budget_bytes - idle) / self.cores);
     }
 
     /// Accounts `bytes` to an exchange.
@@ -74,7 +86,7 @@ impl Memory {
         if bytes > self.free() {
             return Err(Shortage::Held);
         }
-        if self.resident(now) > self.budget_bytes {
+        if self.resident(now) > self.budget_bytes.get() {
             return Err(Shortage::Resident);
         }
         self.hold(bytes);
@@ -94,12 +106,12 @@ impl Memory {
 
     /// What this core may hold.
     pub(crate) fn share(&self) -> u64 {
-        self.share_bytes
+        self.share_bytes.get()
     }
 
     /// What is left of it.
     pub(crate) fn free(&self) -> u64 {
-        self.share_bytes.saturating_sub(self.accounted_bytes.get())
+        self.share_bytes.get().saturating_sub(self.accounted_bytes.get())
     }
 
     /// Bytes accounted to exchanges under way.
@@ -154,6 +166,11 @@ mod tests {
         // What is held already is accounted in any case.
         memory.hold(MIB);
         assert_eq!((memory.accounted(), memory.free()), (3 * MIB, 0));
+        // Another budget counts from now on, and takes nothing from those who have it.
+        memory.set_budget(12 * MIB);
+        assert_eq!((memory.accounted(), memory.free()), (3 * MIB, 3 * MIB));
+        memory.set_budget(2 * MIB);
+        assert_eq!(memory.admit(1, now), Err(Shortage::Held));
     }
 
     #[test]

@@ -54,9 +54,6 @@ use reload::Reload;
 /// Streams a connector may open at once: its control stream and short RPC streams.
 const CONNECTOR_STREAMS_MAX: u32 = 128;
 
-/// The part of `limits.memory` that windows of streams may grow by, in what fast visitors make of it.
-const WINDOWS_PART_OF_MEMORY: u64 = 4;
-
 /// Beyond the grace period, for closing tunnels and the last packets.
 const CLOSE_TIME: Duration = Duration::from_secs(3);
 
@@ -178,7 +175,7 @@ impl Process {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };
-        let windows = WindowBudget::new(config.limits.memory_bytes / WINDOWS_PART_OF_MEMORY);
+        let windows = WindowBudget::new(config.limits.windows_bytes());
         let validities = Validities::new(&config, certificates.clone(), tunnel.clone());
         validities.tell(SystemTime::now());
         let metrics: Vec<_> = inboxes.iter().map(|_| Arc::<CoreMetrics>::default()).collect();
@@ -200,7 +197,7 @@ impl Process {
             reports: report,
             may_close: closing,
         };
-        let admin = Rc::new(Admin::new(&config, &metrics, &service, &log, validities));
+        let admin = Rc::new(Admin::new(live.clone(), &metrics, &service, &log, validities));
         let addresses = bound.addresses();
         let reset_socket = bound.tunnel_socket().map_err(EdgeError::Sockets)?;
         let (seeds, admin_listener) = bound.split(inboxes, metrics);
@@ -253,7 +250,7 @@ impl Process {
         spawn_local(resets);
         spawn_local(peers.keep(self.config.state_dir.clone()));
         spawn_local(watch::certificates(self.certificates.clone()));
-        spawn_local(give_back::run(self.config.limits.memory_bytes));
+        spawn_local(give_back::run(self.reload.live()));
         loop {
             tokio::select! {
                 ended = cores.finished() => return ended.map_err(EdgeError::Core),

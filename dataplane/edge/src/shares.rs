@@ -59,7 +59,8 @@ impl ShareLimits {
 
 /// The tables of one core.
 pub(crate) struct Shares {
-    limits: ShareLimits,
+    limits: Cell<ShareLimits>,
+    cores: usize,
     visitors: Table<AddressBlock>,
     tunnels: Table<TunnelId>,
 }
@@ -67,10 +68,16 @@ pub(crate) struct Shares {
 impl Shares {
     pub(crate) fn new(limits: ShareLimits, cores: usize) -> Self {
         Self {
-            limits: limits.of_core(cores),
+            limits: Cell::new(limits.of_core(cores)),
+            cores,
             visitors: Table::default(),
             tunnels: Table::default(),
         }
+    }
+
+    /// Changes the limits for what comes from now on.
+    pub(crate) fn set(&self, limits: ShareLimits) {
+        self.limits.set(limits.of_core(self.cores));
     }
 
     /// Addresses and tunnels that somebody is counted for.
@@ -156,7 +163,7 @@ impl Place {
     pub(crate) fn take(core: &Rc<Core>, block: AddressBlock) -> Option<Self> {
         let shares = &core.shares;
         let taken = shares.visitors.look(block, |holding| holding.connections.get());
-        if taken >= shares.limits.connections_per_address {
+        if taken >= shares.limits.get().connections_per_address {
             return None;
         }
         let holding = shares.visitors.enter(block);
@@ -217,7 +224,7 @@ impl Account {
     pub(crate) fn enter(&self, visitor: Option<AddressBlock>, tunnel: TunnelId) -> Result<(), ErrorCode> {
         let (shares, free, bytes) = (&self.core.shares, self.core.memory_free(), self.bytes.get());
         let has = |holding: &Holding| (holding.exchanges.get(), holding.bytes.get());
-        let limits = &shares.limits;
+        let limits = shares.limits.get();
         if let Some(block) = visitor {
             let (exchanges, held) = shares.visitors.look(block, has);
             let is_full = exchanges >= limits.exchanges_per_address;
@@ -272,7 +279,7 @@ impl Account {
     /// How scarce is what this exchange takes: the core's memory, its address's and its tunnel's shares, and
     /// room on the connection that carries it.
     pub(crate) fn scarcity(&self) -> Scarcity {
-        let (limits, free) = (&self.core.shares.limits, self.core.memory_free());
+        let (limits, free) = (self.core.shares.limits.get(), self.core.memory_free());
         let mut scarcity = self.core.memory_scarcity();
         if let Some((_, visitor)) = self.visitor.get() {
             let exchanges = Scarcity::of(

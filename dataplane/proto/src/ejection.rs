@@ -250,6 +250,11 @@ impl Ejections {
         }
     }
 
+    /// Changes the settings; what is left out already stays so for its time.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// What is known for a hostname; `None` if nothing is, as nearly always. `seed` is the exchange's.
     #[must_use]
     pub fn known(

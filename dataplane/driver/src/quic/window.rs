@@ -37,7 +37,7 @@ const ROUND_TRIP_MIN: Duration = Duration::from_millis(2);
 /// What the windows of one process may have grown by, over all cores.
 #[derive(Debug)]
 pub struct WindowBudget {
-    limit_bytes: u64,
+    limit_bytes: AtomicU64,
     taken_bytes: AtomicU64,
     refused: AtomicU64,
 }
@@ -47,10 +47,15 @@ impl WindowBudget {
     #[must_use]
     pub fn new(limit_bytes: u64) -> Arc<Self> {
         Arc::new(Self {
-            limit_bytes,
+            limit_bytes: AtomicU64::new(limit_bytes),
             taken_bytes: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         })
+    }
+
+    /// Changes the limit. What is taken stays taken.
+    pub fn set_limit(&self, limit_bytes: u64) {
+        self.limit_bytes.store(limit_bytes, Ordering::Relaxed);
     }
 
     /// Bytes that windows have grown by.
@@ -68,10 +73,11 @@ impl WindowBudget {
     /// Takes `bytes` for what will then be a window of `window` bytes, if that leaves enough for others.
     #[must_use]
     pub fn take(&self, bytes: u64, window: u64) -> bool {
+        let limit = self.limit_bytes.load(Ordering::Relaxed);
         let taken = self
             .taken_bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-                let free = self.limit_bytes.saturating_sub(taken);
+                let free = limit.saturating_sub(taken);
                 (window.max(bytes) <= free / PART_OF_FREE).then(|| taken + bytes)
             });
         if taken.is_err() {

@@ -3,22 +3,30 @@
 //! All cores share it and it is replaced whole, like a snapshot of routes. A read costs a few nanoseconds and
 //! takes no lock. A visitor's connection and a request read it once for each value they need.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
-
+use adit_proto::ejection;
 use adit_proto::exchange::edge::Policy;
 use arc_swap::{ArcSwap, Guard};
 use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::{Config, Passthrough};
+use super::{Config, Limits, Passthrough};
 
 /// Keys of the file that follow a reload; all others wait for the next start.
 const KEYS: &[&str] = &[
     "access-log",
     "certificates",
+    "ejection",
+    "limits.address-share",
+    "limits.connections-per-address",
+    "limits.exchanges-per-address",
     "limits.idle-timeout",
+    "limits.memory",
+    "limits.reconnect-wait",
     "limits.response-head-timeout",
+    "limits.send-timeout",
+    "limits.streams-per-connection",
+    "limits.tunnel-share",
     "limits.visitor-connections",
     "passthrough",
     "trusted-proxies",
@@ -29,9 +37,8 @@ const SECTIONS: &[&str] = &["control", "limits", "listeners", "management"];
 
 /// The values in force.
 pub(crate) struct Current {
-    pub(crate) idle_timeout: Duration,
-    pub(crate) response_head_timeout: Duration,
-    pub(crate) visitor_connections: usize,
+    pub(crate) limits: Limits,
+    pub(crate) ejection: ejection::Settings,
     pub(crate) passthrough: Passthrough,
     pub(crate) policy: Policy,
 }
@@ -58,6 +65,11 @@ impl LiveConfig {
     /// The values in force.
     pub(crate) fn current(&self) -> Guard<Arc<Current>> {
         self.current.load()
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn whole(&self) -> Arc<Current> {
+        self.current.load_full()
     }
 
     /// Puts those of `new` in force.
@@ -87,9 +99,8 @@ const ACCESS_LOG: &str = "access-log";
 impl Current {
     fn of(config: &Config, start: &Config) -> Self {
         Self {
-            idle_timeout: config.limits.idle_timeout,
-            response_head_timeout: config.limits.response_head_timeout,
-            visitor_connections: config.limits.visitor_connections,
+            limits: config.limits,
+            ejection: config.ejection,
             passthrough: config.passthrough.clone(),
             policy: Policy {
                 trusted_proxies: config.trusted_proxies.clone(),
@@ -118,6 +129,7 @@ pub(super) fn written(text: &str) -> BTreeMap<String, Value> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
 
@@ -140,11 +152,12 @@ mod tests {
         );
         assert_eq!(
             live.for_next_start(&new),
-            ["colo", "limits.memory", "listeners.admin", "access-log"]
+            ["colo", "listeners.admin", "access-log"]
         );
         live.replace(&new);
         let current = live.current();
-        assert_eq!(current.idle_timeout, Duration::from_secs(7));
+        assert_eq!(current.limits.idle_timeout, Duration::from_secs(7));
+        assert_eq!(current.limits.memory_bytes, 128 << 20);
         assert!(current.policy.trusts([10, 1, 1, 1].into()));
         assert_eq!(current.policy.colo, "fra1");
         assert_eq!(live.start().limits.idle_timeout, Duration::from_secs(5));

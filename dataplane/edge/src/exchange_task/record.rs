@@ -132,7 +132,7 @@ impl Record {
             is_answered: Cell::new(false),
             body_failed: Cell::new(None),
             stalled: Cell::new(None),
-            send_timeout: core.config.limits.send_timeout,
+            send_timeout: core.live().limits.send_timeout,
         };
         Self {
             core: core.clone(),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::resident;
+use crate::config::LiveConfig;
 
 /// How often is looked. With the allocator's second, memory is back well within two.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -22,11 +23,12 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const QUARTERS: u64 = 3;
 
 /// Watches until the process ends.
-pub(crate) async fn run(budget_bytes: u64) {
+pub(crate) async fn run(live: LiveConfig) {
     let mut tick = interval(INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        let budget_bytes = live.current().limits.memory_bytes;
         if resident().is_some_and(|resident| resident > budget_bytes / 4 * QUARTERS) {
             end_a_thread();
         }

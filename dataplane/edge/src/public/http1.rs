@@ -107,7 +107,7 @@ async fn doze<S>(core: &Rc<Core>, mut io: PublicIo<S>) -> Option<PublicIo<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let until = io.activity().idle_until(core.live().idle_timeout);
+    let until = io.activity().idle_until(core.live().limits.idle_timeout);
     let readable = tokio::select! {
         readable = timeout_at(until, io.readable()) => readable,
         () = core.drain.begun() => Ok(Ok(false)),
@@ -148,7 +148,7 @@ where
         // Idle and head times are kept by our own clock, which tells them apart.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(io), service);
-    let mut clock = Clock::new(activity.clone(), core.live().idle_timeout);
+    let mut clock = Clock::new(activity.clone(), core.live().limits.idle_timeout);
     let mut draining = pin!(core.drain.begun());
     let mut was_told = false;
     let end = poll_fn(|cx| {

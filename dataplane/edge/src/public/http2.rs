@@ -142,7 +142,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let (activity, flooded, ended) = (io.activity(), io.flooded(), io.ended());
-    let tasks = StreamTasks::new(core.config.limits.send_timeout);
+    let tasks = StreamTasks::new(core.live().limits.send_timeout);
     let service = {
         let (core, activity, next) = (core.clone(), activity.clone(), tasks.next.clone());
         service_fn(move |request: Request<Incoming>| {
@@ -154,7 +154,7 @@ where
             answer(core.clone(), activity.clone(), taking, visitor, request)
         })
     };
-    let mut streams_max = core.config.limits.shares.streams_per_connection;
+    let mut streams_max = core.live().limits.shares.streams_per_connection;
     let mut connection_window = CONNECTION_WINDOW_BYTES;
     if core.live().policy.trusts(visitor.address) {
         streams_max = streams_max.max(PROXY_STREAMS_MAX);
@@ -172,7 +172,7 @@ where
             .enable_connect_protocol()
             .serve_connection(TokioIo::new(io), service)
     );
-    let mut clock = Clock::new(activity, core.live().idle_timeout);
+    let mut clock = Clock::new(activity, core.live().limits.idle_timeout);
     let mut draining = pin!(core.drain.begun());
     let mut was_told = false;
     let expired = poll_fn(|cx| {

@@ -186,7 +186,7 @@ async fn secured<S>(core: &Rc<Core>, stream: S, alpn: Alpn, visitor: Visitor)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let send_timeout = core.config.limits.send_timeout;
+    let send_timeout = core.live().limits.send_timeout;
     match alpn {
         Alpn::Http2 => {
             let io = PublicIo::http2(stream, BytesMut::new(), send_timeout, core.metrics.clone());
@@ -205,10 +205,10 @@ pub(super) async fn in_clear<S>(core: &Rc<Core>, mut stream: S, mut first: Bytes
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let send_timeout = core.config.limits.send_timeout;
+    let send_timeout = core.live().limits.send_timeout;
     first.reserve(PREFACE.len());
     let read = tokio::select! {
-        read = timeout(core.live().idle_timeout, read_first(&mut stream, &mut first)) => read,
+        read = timeout(core.live().limits.idle_timeout, read_first(&mut stream, &mut first)) => read,
         () = core.drain.begun() => return,
     };
     match read {

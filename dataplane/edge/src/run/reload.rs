@@ -39,6 +39,11 @@ impl Reload {
         }
     }
 
+    /// The settings that follow.
+    pub(super) fn live(&self) -> LiveConfig {
+        self.live.clone()
+    }
+
     /// Obeys one signal.
     pub(super) fn perform(&self) {
         let path = &self.live.start().file;

@@ -50,6 +50,11 @@ impl Absences {
         }
     }
 
+    /// Changes how long tunnels that are lost from now on are expected back.
+    pub(crate) fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
     /// The last usable connection of `tunnel` is gone. One that is absent already keeps its end.
     pub(crate) fn begin(&mut self, tunnel: TunnelId, now: Instant) {
         self.insert(tunnel, now, now + self.limit);
@@ -84,7 +89,8 @@ impl Absences {
         self.ends.push_back((until, tunnel));
     }
 
-    /// `ends` is in order but for those of the start, which may come behind later ones by as much as `limit`.
+    /// `ends` is in order but for those of the start and of a limit that has been lowered since. They may come
+    /// behind later ones by as much as the greatest limit.
     fn forget_old(&mut self, now: Instant) {
         while let Some((until, tunnel)) = self.ends.front().copied() {
             if now < until {
