@@ -16,6 +16,7 @@ mod ahead;
 mod first_bytes;
 mod heads;
 mod refusal;
+mod activity;
 mod io;
 mod remainder;
 mod visitor_body;
@@ -24,7 +25,7 @@ mod http1;
 mod http2;
 mod raw;
 
-pub(crate) use io::InFlight;
+pub(crate) use activity::InFlight;
 pub(crate) use visitor_body::VisitorBody;
 
 #[cfg(test)]

@@ -165,12 +165,6 @@ impl Tunnels {
         }
     }
 
-    /// Changes what [`Self::new`] was told, for what happens from now on.
-    pub(crate) fn set(&self, reconnect_wait: Duration, ejection: ejection::Settings) {
-        self.absences.borrow_mut().set_limit(reconnect_wait);
-        self.ejections.borrow_mut().set(ejection);
-    }
-
     /// The tunnel that serves `host`: an exact route first, then the longest wildcard.
     pub(crate) fn route(&self, host: &Hostname) -> Option<TunnelId> {
         self.routes.borrow().tunnel(host)

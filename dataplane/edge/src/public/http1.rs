@@ -22,7 +22,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::io::{Activity, Clock, Expired, PublicIo};
+use super::activity::{Activity, Clock, Expired};
+use super::io::PublicIo;
 use super::refusal;
 use super::remainder::Remainder;
 use super::visitor_body::{EndInOrder, VisitorBody};

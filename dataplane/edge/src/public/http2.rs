@@ -23,7 +23,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_local;
 
-use super::io::{Activity, Clock, Expired, PublicIo};
+use super::activity::{Activity, Clock, Expired};
+use super::io::PublicIo;
 use super::refusal;
 use super::visitor_body::{Unread, VisitorBody};
 use crate::core::Core;

@@ -13,7 +13,7 @@ use adit_driver::time::{Sleep, sleep};
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 
-use super::io::{Activity, InFlight};
+use super::activity::{Activity, InFlight};
 use super::visitor_body::{UNREAD_BYTES_MAX, UNREAD_TIME};
 
 /// The rest of a connection's current body, if nobody wants it.

@@ -1,6 +1,6 @@
 //! A visitor's request body as hyper gives it, which tells its connection when it has been read to its end.
 //!
-//! Only then is the end of the visitor's stream no break in the middle of a request (see [`io`](super::io)).
+//! Only then is the end of the visitor's stream no break in the middle of a request (see [`activity`](super::activity)).
 //!
 //! What of a body nobody wanted is read on for a moment: over HTTP/2 after the answer (see [`Unread`]), over
 //! HTTP/1 by the connection (see [`Remainder`]).
@@ -16,7 +16,7 @@ use adit_driver::time::timeout;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::io::Activity;
+use super::activity::Activity;
 use super::remainder::Remainder;
 
 /// Time for a visitor to see an answer that came before the end of its request, and to stop by itself.

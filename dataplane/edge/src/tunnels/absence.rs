@@ -89,8 +89,8 @@ impl Absences {
         self.ends.push_back((until, tunnel));
     }
 
-    /// `ends` is in order but for those of the start and of a limit that has been lowered since. They may come
-    /// behind later ones by as much as the greatest limit.
+    /// `ends` is in order but for those of the start and of a limit that has been lowered since. They may
+    /// come behind later ones by as much as the greatest limit.
     fn forget_old(&mut self, now: Instant) {
         while let Some((until, tunnel)) = self.ends.front().copied() {
             if now < until {

@@ -6,15 +6,23 @@
 //! trouble looks at an empty map twice: when it is sent and when it is answered. A decision costs one message
 //! to each other core, at most one per pair of replica and hostname within the shortest ejection.
 
+use std::time::Duration;
+
 use adit_driver::time::{Instant, now};
 use adit_proto::directory::{Slot, ToldHealth};
-use adit_proto::ejection::{Event, News, Outcome, Report, Told};
+use adit_proto::ejection::{Event, News, Outcome, Report, Settings, Told};
 use adit_wire::{Hostname, TunnelId};
 
 use super::{Choice, CoreNews, Tunnels};
 use crate::metrics::CoreMetrics;
 
 impl Tunnels {
+    /// Changes what [`Tunnels::new`] was told, for what happens from now on.
+    pub(crate) fn set(&self, reconnect_wait: Duration, ejection: Settings) {
+        self.absences.borrow_mut().set_limit(reconnect_wait);
+        self.ejections.borrow_mut().set(ejection);
+    }
+
     /// An exchange that was sent at `sent` has shown something of the origin behind `choice`.
     pub(crate) fn judge(
         &self,
