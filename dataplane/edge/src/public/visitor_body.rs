@@ -1,6 +1,7 @@
 //! A visitor's request body as hyper gives it, which tells its connection when it has been read to its end.
 //!
-//! Only then is the end of the visitor's stream no break in the middle of a request (see [`activity`](super::activity)).
+//! Only then is the end of the visitor's stream no break in the middle of a request (see
+//! [`activity`](super::activity)).
 //!
 //! What of a body nobody wanted is read on for a moment: over HTTP/2 after the answer (see [`Unread`]), over
 //! HTTP/1 by the connection (see [`Remainder`]).
