@@ -561,26 +561,20 @@ fn any_protocol_is_switched_to(io: IoMode) {
         };
         let upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\n";
         let with_body = format!("{upgrade}Content-Length: 5\r\n");
-        let is_switched = site.edge.metrics().sum("edge_tunnel_http2_connections", &[]) < 0.5;
         for (method, lines, body) in [("POST", with_body.as_str(), "hello"), ("GET", upgrade, "")] {
             let (mut visitor, head) = ask(method, lines, body);
-            if is_switched {
-                assert!(head.starts_with("http/1.1 101 "), "{head}");
-                assert!(
-                    head.contains("\r\nupgrade: tcp\r\n") && !head.contains("content-length"),
-                    "{head}"
-                );
-                visitor.send("ping");
-                let wanted = format!("early:{body}ping");
-                let came = visitor.read_exactly(wanted.len(), deadline::STEP);
-                assert_eq!(String::from_utf8_lossy(&came), wanted);
-                visitor.finish();
-                let last = visitor.read_to_end(deadline::STEP).expect("the origin ends");
-                assert_eq!(String::from_utf8_lossy(&last), " and the last word");
-            } else {
-                assert!(head.starts_with("http/1.1 200 "), "{head}");
-                assert_eq!(visitor.read_exactly(body.len(), deadline::STEP), body.as_bytes());
-            }
+            assert!(head.starts_with("http/1.1 101 "), "{head}");
+            assert!(
+                head.contains("\r\nupgrade: tcp\r\n") && !head.contains("content-length"),
+                "{head}"
+            );
+            visitor.send("ping");
+            let wanted = format!("early:{body}ping");
+            let came = visitor.read_exactly(wanted.len(), deadline::STEP);
+            assert_eq!(String::from_utf8_lossy(&came), wanted);
+            visitor.finish();
+            let last = visitor.read_to_end(deadline::STEP).expect("the origin ends");
+            assert_eq!(String::from_utf8_lossy(&last), " and the last word");
         }
         // What is too long to be held, and what the tunnel speaks by itself, is asked without.
         for lines in [

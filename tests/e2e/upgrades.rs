@@ -10,6 +10,9 @@ use adit_tests::visitor::raw::Raw;
 const UPGRADED: &str = "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n\
                         Content-Length: 0\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nX-Kept: yes\r\n\r\nhello\n";
 
+/// Transports of a tunnel.
+const PROTOCOLS: [&str; 2] = ["quic", "http2"];
+
 /// Large enough to fill windows, so that both directions wait for each other.
 const FLOW_BYTES: usize = 3 << 20;
 
@@ -61,9 +64,15 @@ fn ask(site: &Site, method: &str, path: &str, lines: &str, body: &str) -> Raw {
 }
 
 fn a_flow_is_held_back_by_who_does_not_read(io: IoMode) {
-    let origin = engine();
-    let (site, _connector) = site(io, &origin, "quic");
-    let mut visitor = ask(&site, "POST", "/switch", "Upgrade: tcp\r\n", "");
+    for protocol in PROTOCOLS {
+        let origin = engine();
+        let (site, _connector) = site(io, &origin, protocol);
+        the_flow_is_held_back(&site);
+    }
+}
+
+fn the_flow_is_held_back(site: &Site) {
+    let mut visitor = ask(site, "POST", "/switch", "Upgrade: tcp\r\n", "");
     visitor.read_until("hello\n", deadline::STEP);
     let mut sender = visitor.sender();
     let sending = std::thread::spawn(move || sender.send(vec![b'y'; FLOW_BYTES]));
@@ -74,16 +83,22 @@ fn a_flow_is_held_back_by_who_does_not_read(io: IoMode) {
 }
 
 fn who_is_not_switched_gets_an_answer(io: IoMode) {
-    let origin = engine();
-    let (site, _connector) = site(io, &origin, "quic");
+    for protocol in PROTOCOLS {
+        let origin = engine();
+        let (site, _connector) = site(io, &origin, protocol);
+        nobody_is_switched(&site, &origin);
+    }
+}
+
+fn nobody_is_switched(site: &Site, origin: &Handmade) {
     // The origin does not want to.
     let asked = "Upgrade: tcp\r\nContent-Length: 4\r\n";
-    let mut visitor = ask(&site, "POST", "/stay", asked, "body");
+    let mut visitor = ask(site, "POST", "/stay", asked, "body");
     visitor.read_until("asked with 4 bytes\n", deadline::STEP);
     // Requests in these would pass the edge unseen, so the origin is not asked for them.
     for protocol in ["h2c", "H2", "HTTP/2.0", "TLS/1.2"] {
         let lines = format!("Upgrade: {protocol}\r\n");
-        let mut visitor = ask(&site, "GET", "/switch", &lines, "");
+        let mut visitor = ask(site, "GET", "/switch", &lines, "");
         let answer = visitor.read_until("asked with 0 bytes\n", deadline::STEP);
         assert!(answer.starts_with("HTTP/1.1 200 "), "{lines}: {answer}");
         let heads = origin.heads();
@@ -93,15 +108,76 @@ fn who_is_not_switched_gets_an_answer(io: IoMode) {
     // A body that is not held goes as ever.
     let large = "z".repeat((64 << 10) + 1);
     let lines = format!("Upgrade: tcp\r\nContent-Length: {}\r\n", large.len());
-    let mut visitor = ask(&site, "POST", "/switch", &lines, &large);
+    let mut visitor = ask(site, "POST", "/switch", &lines, &large);
     visitor.read_until("asked with 65537 bytes\n", deadline::STEP);
     // No visitor speaks for the edge.
-    let lie = "Adit-Upgrade: tcp\r\nAditUpgrade: tcp\r\n";
-    let mut visitor = ask(&site, "GET", "/switch", lie, "");
+    let lie = "Adit-Upgrade: tcp\r\nAditUpgrade: tcp\r\nCf-Cloudflared-Adit-Upgrade: tcp\r\n";
+    let mut visitor = ask(site, "GET", "/switch", lie, "");
     visitor.read_until("asked with 0 bytes\n", deadline::STEP);
+}
+
+/// The visitor hears what the origin says, and nothing that nobody asked for.
+fn a_switch_is_to_what_the_origin_says(io: IoMode) {
+    let origin = Handmade::start(|talk| {
+        let Some(head) = talk.head()? else {
+            return Ok(());
+        };
+        let named = match head.split_whitespace().nth(1) {
+            Some("/named") => "Upgrade: SPDY/3.1\r\n",
+            Some("/other") => "Upgrade: h2c\r\n",
+            Some("/silent") => "",
+            _ => return talk.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        };
+        talk.send(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n{named}\r\n"
+        ))?;
+        talk.echo()
+    });
+    for protocol in PROTOCOLS {
+        let (site, _connector) = site(io, &origin, protocol);
+        let mut visitor = ask(&site, "GET", "/named", "Upgrade: spdy\r\n", "");
+        let head = visitor.read_until("\r\n\r\n", deadline::STEP);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        assert!(
+            head.to_lowercase().contains("\r\nupgrade: spdy/3.1\r\n"),
+            "{head}"
+        );
+        visitor.send("ping");
+        visitor.read_until("ping", deadline::STEP);
+        for path in ["/other", "/silent"] {
+            let mut visitor = ask(&site, "GET", path, "Upgrade: spdy\r\n", "");
+            let head = visitor.read_until("\r\n\r\n", deadline::STEP);
+            assert!(head.starts_with("HTTP/1.1 502 "), "{path}: {head}");
+        }
+    }
+}
+
+/// A WebSocket has no length, whatever its request says of a body that it has not.
+fn a_websocket_whose_request_announces_no_body_flows(io: IoMode) {
+    let origin = Handmade::start(|talk| {
+        let Some(head) = talk.head()? else {
+            return Ok(());
+        };
+        if !head.to_lowercase().contains("upgrade: websocket") {
+            return talk.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        }
+        talk.send("HTTP/1.1 101 OK\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")?;
+        talk.echo()
+    });
+    for protocol in PROTOCOLS {
+        let (site, _connector) = site(io, &origin, protocol);
+        let lines = "Upgrade: websocket\r\nContent-Length: 0\r\n";
+        let mut visitor = ask(&site, "GET", "/chat", lines, "");
+        let head = visitor.read_until("\r\n\r\n", deadline::STEP);
+        assert!(head.starts_with("HTTP/1.1 101 "), "{protocol}: {head}");
+        visitor.send("ping");
+        visitor.read_until("ping", deadline::STEP);
+    }
 }
 
 adit_tests::in_both_modes!(
     a_flow_is_held_back_by_who_does_not_read,
     who_is_not_switched_gets_an_answer,
+    a_switch_is_to_what_the_origin_says,
+    a_websocket_whose_request_announces_no_body_flows,
 );

@@ -15,6 +15,7 @@ mod invocations;
 mod quick;
 mod tail;
 mod shared_port;
+mod upgrades;
 
 use std::path::PathBuf;
 

@@ -122,6 +122,7 @@ impl World {
             is_draining: false,
             is_doubted: false,
             carries_trailers: true,
+            is_of_ours: true,
             handle: load,
         };
         self.history.entry(slot).or_default().push(live.id);
@@ -284,6 +285,7 @@ fn check_choices(core: &Core, here: u16, tunnel: TunnelId, host: &Hostname, seed
             core: here,
             tried: &tried,
             needs_trailers: false,
+            prefers_ours: false,
             takes_doubted: false,
             known: None,
             seed,

@@ -20,10 +20,11 @@ use adit_driver::time::{Instant, sleep_until};
 use adit_proto::exchange::connector::{self, Framing, HeadRules, RequestHead, clean_origin_head};
 use adit_proto::exchange::edge::UPGRADE_BODY_BYTES_MAX;
 use adit_proto::exchange::error_code::HEADER as ERROR_CODE;
+use adit_proto::exchange::switch::is_agreed;
 use adit_wire::ConnIndex;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_KEY};
-use http::{HeaderMap, Method, StatusCode};
+use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use time::OffsetDateTime;
 
@@ -227,6 +228,7 @@ async fn upgrade<S: ToEdge, R: FromEdge>(
 ) -> Result<(), ExchangeError> {
     let asked = origin.asked(&head);
     let has_half_close = !head.is_websocket();
+    let protocol = head.protocol().cloned();
     let (request, body) = head.into_origin(&origin.head_rules(&core.settings.added_headers))?;
     let (body, first) = match body {
         connector::RequestBody::Length(length) => {
@@ -254,6 +256,10 @@ async fn upgrade<S: ToEdge, R: FromEdge>(
             early,
             permit: _permit,
         } => {
+            let answered = headers.get_all(UPGRADE).into_iter().map(HeaderValue::as_bytes);
+            if !is_agreed(protocol.as_ref(), answered) {
+                return Err(ExchangeError::Unasked);
+            }
             headers.remove(ERROR_CODE);
             origin.edit_response(&mut headers);
             stream

@@ -38,16 +38,15 @@ use adit_wire::connect::ConnectionType;
 use adit_wire::{ConnectorId, TunnelId};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::UPGRADE;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, Version};
+use http::{Request, Response, Version};
 use hyper::body::Body as _;
 
 use crate::core::Core;
 use crate::error_page::{Form, render};
 use crate::management::Admitted;
 use crate::public::VisitorBody;
-use crate::tunnels::{Choice, Doubted};
+use crate::tunnels::{Choice, Doubted, Wanted};
 pub(crate) use record::refuse;
 
 use attempt::{Answer, Failed, Order, attempt};
@@ -195,11 +194,7 @@ impl Sending<'_> {
             let may_move = self.may_move(source.as_ref(), record);
             let marked = self.sent.head_for_trailers.as_ref();
             let marked = marked.filter(|_| choice.carries_trailers);
-            let upgrade = self
-                .sent
-                .upgrade
-                .as_ref()
-                .filter(|_| choice.is_of_ours_over_quic());
+            let upgrade = self.sent.upgrade.as_ref().filter(|_| choice.is_of_ours);
             let order = Order {
                 head: match upgrade {
                     Some(upgrade) => &upgrade.head,
@@ -243,6 +238,14 @@ impl Sending<'_> {
         }
     }
 
+    /// What the request wants of a connection.
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            trailers: self.sent.trailers,
+            upgrade: self.sent.upgrade.is_some(),
+        }
+    }
+
     /// A connection that has not seen the request. Waits for one when the tunnel has just lost its last.
     async fn next_connection(
         &self,
@@ -254,9 +257,9 @@ impl Sending<'_> {
             let choice = tunnels.choose_replica(self.tunnel, connector, &self.tried);
             return choice.ok_or(ErrorCode::ManagementUnreachable);
         }
-        let (host, trailers) = (&self.authority.hostname, self.sent.trailers);
+        let (host, wanted) = (&self.authority.hostname, self.wanted());
         let trier = self.trier(last, source);
-        let choose = |doubted| tunnels.choose(self.tunnel, host, &self.tried, trailers, doubted, trier);
+        let choose = |doubted| tunnels.choose(self.tunnel, host, &self.tried, wanted, doubted, trier);
         loop {
             let none = match choose(Doubted::Avoided) {
                 Ok(choice) => return Ok(choice),
@@ -311,13 +314,14 @@ impl Sending<'_> {
         loop {
             // Taken before the look, so that no doubt is missed.
             let doubts = tunnels.doubts();
-            let (host, trailers) = (&self.authority.hostname, self.sent.trailers);
+            let (host, wanted) = (&self.authority.hostname, self.wanted());
             let is_replaceable = tunnels.is_doubted(choice.id)
                 && began.elapsed() < RETRY_DEADLINE
                 && self.core.retries.get().has_token()
                 && tunnels
-                    .choose(self.tunnel, host, &tried, trailers, Doubted::Avoided, Trier::No)
-                    .is_ok();
+                    .choose(self.tunnel, host, &tried, wanted, Doubted::Avoided, Trier::No)
+                    // An upgrade is worth the wait for one that carries it.
+                    .is_ok_and(|other| other.is_of_ours || !wanted.upgrade);
             if is_replaceable {
                 return;
             }
@@ -370,12 +374,6 @@ fn code_of(none: NoConnection) -> ErrorCode {
     }
 }
 
-/// Whether an answer that switches protocols names WebSocket, as those over HTTP/2 do without a word.
-fn is_websocket(headers: &HeaderMap) -> bool {
-    let protocol = headers.get(UPGRADE);
-    protocol.is_none_or(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
-}
-
 /// Turns an answer into the response hyper sends.
 fn respond(
     answer: Answer,
@@ -399,7 +397,7 @@ fn respond(
                 send,
                 recv: answer.recv,
                 first: answer.rest,
-                has_half_close: !is_websocket(&headers),
+                has_half_close: answer.has_half_close,
                 guard: answer.guard,
                 record,
             });

@@ -263,6 +263,7 @@ pub(crate) fn live_connection(
         is_draining: false,
         is_doubted: false,
         carries_trailers: connection.carries_trailers(),
+        is_of_ours: connection.is_of_ours(),
         handle: Handle::new(connection.transport()),
     }
 }

@@ -87,6 +87,8 @@ struct Shared {
     requests: SendRequest<Bytes>,
     remote: SocketAddr,
     pulse: Rc<Pulse>,
+    /// Whether the connector is ours, as it says on its control stream.
+    is_of_ours: Cell<bool>,
     /// What we close for.
     closing: Cell<Option<&'static str>>,
     is_closing: Notify,
@@ -127,6 +129,7 @@ impl Connection {
             requests,
             remote,
             pulse,
+            is_of_ours: Cell::new(false),
             closing: Cell::new(None),
             is_closing: Notify::new(),
             lost: RefCell::default(),
@@ -170,6 +173,11 @@ impl Connection {
 
     pub(crate) fn remote_address(&self) -> SocketAddr {
         self.0.remote
+    }
+
+    /// Whether the connector is ours. Known once the control stream is open.
+    pub(crate) fn is_of_ours(&self) -> bool {
+        self.0.is_of_ours.get()
     }
 
     pub(crate) fn is_closed(&self) -> bool {

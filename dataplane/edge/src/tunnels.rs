@@ -6,6 +6,7 @@
 //! [`cross_core`](crate::cross_core)).
 
 mod absence;
+pub(crate) mod choice;
 pub(crate) mod health;
 pub(crate) mod connection;
 mod news;
@@ -18,15 +19,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use adit_driver::core::{CoreContext, CoreId};
+use adit_driver::core::CoreContext;
 use adit_driver::mailbox;
 use adit_driver::pipe::{PipeReader, PipeWriter, pipe};
 use adit_driver::time::{now, timeout_at};
-use adit_proto::directory::{Directory, Live, Slot};
+use adit_proto::directory::{Directory, Live};
 use adit_proto::ejection::{self, Ejections, Standing, Trier};
 use adit_proto::exchange::edge::Trailers;
 use adit_proto::steering::{Ask, NoConnection, Tried, choose};
-use adit_wire::{ConnIndex, ConnectionId, ConnectorId, Hostname, TunnelId};
+use adit_wire::{ConnectionId, ConnectorId, Hostname, TunnelId};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::task::spawn_local;
@@ -34,6 +35,7 @@ use tokio::task::spawn_local;
 use crate::cross_core::{CoreMessage, Outbox};
 use crate::tunnel_http2;
 use absence::{Absences, WAITING_MAX};
+pub(crate) use choice::{Choice, Doubted, Wanted};
 use connection::{Connection, Transport};
 pub(crate) use news::CoreNews;
 use routes::Routes;
@@ -83,56 +85,6 @@ pub(crate) struct Tunnels {
     doubts: Notify,
 }
 
-/// A connection picked for an exchange.
-#[derive(Clone, Debug)]
-pub(crate) struct Choice {
-    pub(crate) id: ConnectionId,
-    pub(crate) slot: Slot,
-    pub(crate) core: CoreId,
-    pub(crate) carries_trailers: bool,
-    pub(crate) transport: Transport,
-    load: Load,
-}
-
-impl Choice {
-    fn of(live: &LiveConnection) -> Self {
-        Self {
-            id: live.id,
-            slot: live.slot,
-            core: CoreId(live.core),
-            carries_trailers: live.carries_trailers,
-            transport: live.handle.transport,
-            load: live.handle.in_flight.clone(),
-        }
-    }
-
-    pub(crate) fn connector(&self) -> ConnectorId {
-        self.slot.connector
-    }
-
-    pub(crate) fn index(&self) -> ConnIndex {
-        self.slot.index
-    }
-
-    /// Whether the connector is ours as far as the transport tells: over HTTP/2 it does not.
-    pub(crate) fn is_of_ours_over_quic(&self) -> bool {
-        self.transport == Transport::Quic && self.carries_trailers
-    }
-
-    /// The exchanges in flight on the connection.
-    pub(crate) fn load(&self) -> &Load {
-        &self.load
-    }
-}
-
-/// What a choice does with connections that are late with an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Doubted {
-    Avoided,
-    /// Taken when there is no other.
-    Taken,
-}
-
 /// A stream could not be opened; another connection may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OpenError {
@@ -177,7 +129,7 @@ impl Tunnels {
         tunnel: TunnelId,
         host: &Hostname,
         tried: &Tried,
-        trailers: Trailers,
+        wanted: Wanted,
         doubted: Doubted,
         trier: Trier,
     ) -> Result<Choice, NoConnection> {
@@ -191,7 +143,8 @@ impl Tunnels {
             host,
             core: self.context.id.0,
             tried,
-            needs_trailers: trailers == Trailers::Needed,
+            needs_trailers: wanted.trailers == Trailers::Needed,
+            prefers_ours: wanted.upgrade,
             takes_doubted: doubted == Doubted::Taken,
             known,
             seed,
@@ -261,7 +214,7 @@ impl Tunnels {
 
     /// Opens a data stream on the chosen connection, here or on the core that owns it.
     pub(crate) async fn open(&self, choice: &Choice) -> Result<ExchangeStream, OpenError> {
-        let guard = InFlight::enter(&choice.load);
+        let guard = InFlight::enter(choice.load());
         if choice.core == self.context.id {
             let connection = self
                 .here

@@ -51,6 +51,8 @@ pub struct Live<T> {
     pub is_doubted: bool,
     /// Whether what comes after the body of an answer has a way through it.
     pub carries_trailers: bool,
+    /// Whether its connector is ours, and carries what stock ones do not.
+    pub is_of_ours: bool,
     /// The caller's own.
     pub handle: T,
 }
@@ -353,6 +355,7 @@ mod tests {
             is_draining: false,
             is_doubted: false,
             carries_trailers: true,
+            is_of_ours: true,
             handle: (),
         }
     }

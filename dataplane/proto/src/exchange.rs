@@ -6,6 +6,7 @@ pub mod edge;
 pub mod connector;
 pub mod reach;
 pub mod retry;
+pub mod switch;
 pub mod error_code;
 pub mod framed_body;
 mod codings;

@@ -13,7 +13,8 @@
 //! 6. a replica on which this exchange has lost a connection, or one of whose connections is late with an
 //!    answer; on the visitor's core before others. When a process or its network dies, its connections die
 //!    together, but are found dead one by one.
-//! 7. a connection that is late itself, if the exchange asks for it
+//! 7. a connector that does not carry the upgrade that is asked for, and answers as if nobody had asked
+//! 8. a connection that is late itself, if the exchange asks for it
 //!
 //! Does not: open the stream (the caller does) or retry (see `exchange`).
 
@@ -77,6 +78,8 @@ pub struct Ask<'a> {
     pub tried: &'a Tried,
     /// Whether only a connection that carries trailers will do.
     pub needs_trailers: bool,
+    /// Whether a connector of ours is wanted, as the request asks for an upgrade that no other carries.
+    pub prefers_ours: bool,
     /// Whether a connection will do that is late with an answer, when there is no other.
     pub takes_doubted: bool,
     /// What is known of the replicas' origins, if anything is.
@@ -98,6 +101,8 @@ enum Level {
     Out,
     AvoidedNear,
     AvoidedFar,
+    /// Its connector does not carry the upgrade that is asked for.
+    Uncarried,
     /// It is late with an answer itself.
     Doubted,
 }
@@ -108,6 +113,9 @@ impl Level {
         let is_near = live.core == ask.core;
         if live.is_doubted {
             return Self::Doubted;
+        }
+        if ask.prefers_ours && !live.is_of_ours {
+            return Self::Uncarried;
         }
         if candidate.is_suspect || ask.tried.avoided.contains(&live.slot.connector) {
             return if is_near {
@@ -281,6 +289,7 @@ mod tests {
             is_draining: false,
             is_doubted: false,
             carries_trailers: core == 0,
+            is_of_ours: core == 0,
             handle: load,
         });
     }
@@ -313,6 +322,7 @@ mod tests {
             core: 0,
             tried,
             needs_trailers: false,
+            prefers_ours: false,
             takes_doubted: false,
             known: None,
             seed,
@@ -427,6 +437,7 @@ mod tests {
                 core: 0,
                 tried: &Tried::default(),
                 needs_trailers: false,
+                prefers_ours: false,
                 takes_doubted: true,
                 known: None,
                 seed: 1,
@@ -478,6 +489,7 @@ mod tests {
                 tried,
                 takes_doubted: false,
                 needs_trailers: false,
+                prefers_ours: false,
                 known: ejections.known(TUNNEL, &host, 1, trier, now),
                 seed: 1,
             };
@@ -516,6 +528,7 @@ mod tests {
                 core: 1,
                 tried,
                 needs_trailers: true,
+                prefers_ours: false,
                 takes_doubted: false,
                 known: None,
                 seed,
@@ -535,6 +548,38 @@ mod tests {
         assert_eq!(pick(&mixed, &tried, 1), Err(NoConnection::AllTried));
         let stock = directory(&[1, 1], &[0, 0]);
         assert_eq!(pick(&stock, &none, 1), Err(NoConnection::NoTrailers));
+    }
+
+    #[test]
+    fn an_upgrade_goes_to_connectors_of_ours_while_there_is_one() {
+        let host = "a.test".parse().unwrap();
+        let pick = |directory: &Directory<u32>, tried: &Tried, seed| {
+            let ask = Ask {
+                tunnel: TUNNEL,
+                host: &host,
+                core: 1,
+                tried,
+                needs_trailers: false,
+                prefers_ours: true,
+                takes_doubted: false,
+                known: None,
+                seed,
+            };
+            choose(directory, &ask, |load| *load).map(|live| live.id)
+        };
+        // Those of core 0 are ours; the others are nearer and idle.
+        let mixed = directory(&[1, 1, 0, 1], &[0, 0, 4_000, 0]);
+        for seed in 0..100 {
+            assert_eq!(pick(&mixed, &Tried::default(), seed), Ok(id(2)));
+        }
+        let tried = Tried {
+            connections: vec![id(2)],
+            ..Tried::default()
+        };
+        assert!(
+            pick(&mixed, &tried, 1).is_ok(),
+            "an answer without the upgrade is one"
+        );
     }
 
     #[test]

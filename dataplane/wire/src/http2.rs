@@ -25,6 +25,18 @@ pub const SERVER_NAME: &str = "h2.cftunnel.com";
 /// control stream's. A connector may then say what only such an edge understands.
 pub const EDGE_OF_OURS: &str = "adit-edge";
 
+/// Set to [`TRUE`](crate::metadata::TRUE) in the answer to the request of the control stream: the connector
+/// is ours, and carries what stock ones do not. Only an edge that has said [`EDGE_OF_OURS`] is told.
+pub const CONNECTOR_OF_OURS: &str = "adit-connector";
+
+/// Names the protocol of an upgrade that is no WebSocket, in a request of that kind to a connector of ours.
+/// No edge passes a header of this family that a visitor has written.
+pub const UPGRADE_PROTOCOL: &str = "cf-cloudflared-adit-upgrade";
+
+/// Length of the body that comes before that protocol, beside [`UPGRADE_PROTOCOL`]. HTTP/2 would end the
+/// request after a `content-length`.
+pub const UPGRADE_BODY_LENGTH: &str = "cf-cloudflared-adit-upgrade-body";
+
 /// Says what kind a request is; one of [`CONTROL_STREAM`], [`UPDATE_CONFIGURATION`] and [`WEBSOCKET`].
 pub const UPGRADE: &str = "cf-cloudflared-proxy-connection-upgrade";
 

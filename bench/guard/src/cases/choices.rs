@@ -49,6 +49,7 @@ impl Where {
                 is_draining: false,
                 is_doubted: false,
                 carries_trailers: true,
+                is_of_ours: true,
                 handle: u32::from(place),
             });
             let hosts = ServedHosts::from_rules([Some(HOST), Some("*.example.org")]);
@@ -74,6 +75,7 @@ impl Where {
             core: 0,
             tried: &self.tried,
             needs_trailers: false,
+            prefers_ours: false,
             takes_doubted: false,
             known: None,
             seed: self.seed,

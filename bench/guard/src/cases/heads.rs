@@ -150,6 +150,6 @@ pub(super) fn visit(received: &mut Bytes) {
     let head = decode_response(received)
         .expect("a good head")
         .expect("a whole head");
-    let response = public_response(head, &Method::GET, ConnectionType::Http, Version::HTTP_11);
+    let response = public_response(head, &Method::GET, ConnectionType::Http, None, Version::HTTP_11);
     black_box(response.expect("a good response"));
 }

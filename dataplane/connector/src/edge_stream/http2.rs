@@ -41,6 +41,11 @@ impl Http2Answer {
         }
     }
 
+    /// Whether the edge is ours.
+    pub(crate) fn is_for_ours(&self) -> bool {
+        self.edge == EdgeKind::Ours
+    }
+
     fn send_head(&mut self, head: Response<()>) -> Result<(), Gone> {
         let Phase::Owed(respond) = &mut self.phase else {
             return Err(Gone);

@@ -20,6 +20,7 @@ pub(crate) async fn serve_http2(
 ) {
     let (parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
+    let is_edge_ours = answer.is_for_ours();
     let stream = Stream {
         index,
         metrics: &core.metrics,
@@ -34,7 +35,7 @@ pub(crate) async fn serve_http2(
             stream.told.dest = Bytes::copy_from_slice(authority.as_bytes());
             Asked::Flow(stream.told.dest.clone())
         } else {
-            Asked::Request(RequestHead::from_http2(parts, has_body)?)
+            Asked::Request(RequestHead::from_http2(parts, has_body, is_edge_ours)?)
         };
         exchange(&core, asked, Bytes::new(), stream).await
     };

@@ -15,7 +15,6 @@ use adit_proto::exchange::reach::Reach;
 use adit_proto::exchange::retry::Failure;
 use adit_wire::connect::{ConnectResponse, ConnectionType, decode_response};
 use bytes::{Bytes, BytesMut};
-use http::header::UPGRADE;
 use http::{HeaderValue, Method, Version};
 
 use super::record::Progress;
@@ -52,6 +51,8 @@ pub(super) struct Answer {
     pub(super) recv: RecvHalf,
     /// Kept open for an upgrade.
     pub(super) send: Option<SendHalf>,
+    /// Whether the end of one direction of an upgrade leaves the other open: in any protocol but WebSocket.
+    pub(super) has_half_close: bool,
     pub(super) upload: Option<Upload>,
     pub(super) guard: InFlight,
 }
@@ -105,13 +106,10 @@ pub(super) async fn attempt(
     let answered = wait(&mut recv, &mut upload, progress, order.limit, late)
         .await
         .and_then(|(head, rest)| {
-            let response = public_response(head, order.method, order.kind, order.version);
+            let response = public_response(head, order.method, order.kind, order.protocol, order.version);
             let mut response = response.map_err(refused)?;
             // What was not asked for is not agreed on.
             response.is_framed &= order.takes_trailers;
-            if let Some(protocol) = order.protocol.filter(|_| response.body == ResponseBody::Upgraded) {
-                response.headers.insert(UPGRADE, protocol.clone());
-            }
             let is_open = response.body == ResponseBody::UntilFinish;
             if is_open && order.trailers == Trailers::Needed && is_trailers_only(&response.headers) {
                 response.body = ResponseBody::Empty;
@@ -124,6 +122,7 @@ pub(super) async fn attempt(
             rest,
             recv,
             send: kept,
+            has_half_close: order.protocol.is_some(),
             upload,
             guard,
         }),

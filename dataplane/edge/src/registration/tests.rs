@@ -47,9 +47,13 @@ use crate::metrics::CoreMetrics;
 use crate::state::SnapshotFile;
 use crate::tunnel_http2::accept::{self, Door, TunnelTls};
 use crate::tunnels::stream::{ExchangeStream, RecvError, SendError};
-use crate::tunnels::{Choice, Doubted, Tunnels};
+use crate::tunnels::{Choice, Doubted, Tunnels, Wanted};
 
 const NAME: &str = "quic.cftunnel.com";
+const PLAIN: Wanted = Wanted {
+    trailers: Trailers::Unwanted,
+    upgrade: false,
+};
 const CORES: usize = 2;
 const DEADLINE: Duration = Duration::from_secs(30);
 const TUNNEL: TunnelId = TunnelId(Uuid::from_u128(1));
@@ -220,7 +224,7 @@ impl Core {
             TUNNEL,
             &host("a.test"),
             &tried,
-            Trailers::Unwanted,
+            PLAIN,
             Doubted::Avoided,
             Trier::No,
         ) {
@@ -516,7 +520,7 @@ fn strangers_are_refused_with_a_cause_and_leave_nothing_behind() {
                     TUNNEL,
                     &host,
                     &Tried::default(),
-                    Trailers::Unwanted,
+                    PLAIN,
                     Doubted::Avoided,
                     Trier::No,
                 )
@@ -574,7 +578,7 @@ fn a_replica_gets_only_hostnames_it_told_of_and_a_bad_telling_costs_nothing() {
                     TUNNEL,
                     &host("x.b.test"),
                     &Tried::default(),
-                    Trailers::Unwanted,
+                    PLAIN,
                     Doubted::Avoided,
                     Trier::No,
                 )
@@ -586,7 +590,7 @@ fn a_replica_gets_only_hostnames_it_told_of_and_a_bad_telling_costs_nothing() {
                 TUNNEL,
                 &host("a.test"),
                 &Tried::default(),
-                Trailers::Unwanted,
+                PLAIN,
                 Doubted::Avoided,
                 Trier::No,
             )

@@ -3,7 +3,9 @@
 use std::future::poll_fn;
 
 use adit_wire::config_push::{ConfigApplied, ConfigPushError, ConfigUpdate};
-use adit_wire::http2::{CONTROL_STREAM, EDGE_OF_OURS, SERVER_NAME, UPDATE_CONFIGURATION, UPGRADE};
+use adit_wire::http2::{
+    CONNECTOR_OF_OURS, CONTROL_STREAM, EDGE_OF_OURS, SERVER_NAME, UPDATE_CONFIGURATION, UPGRADE,
+};
 use adit_wire::metadata::TRUE;
 use bytes::{Buf as _, Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
@@ -29,13 +31,19 @@ pub(crate) enum CallError {
 }
 
 impl Connection {
-    /// Opens the control stream. The connector answers with its first bytes on it.
+    /// Opens the control stream. The connector answers with its first bytes on it, and says whether it is
+    /// ours.
     ///
     /// # Errors
     /// [`CallError::Http`], and [`CallError::Status`] if the connector does not know it.
     pub(crate) async fn open_control(&self) -> Result<(Receiving, Sending), CallError> {
         let (answer, send) = self.call(Method::GET, CONTROL_STREAM).await?;
         let answer = answer.await?;
+        let is_ours = answer
+            .headers()
+            .get(CONNECTOR_OF_OURS)
+            .is_some_and(|value| value == TRUE);
+        self.0.is_of_ours.set(is_ours);
         Ok((Receiving::new(accepted(answer)?), Sending::new(send)))
     }
 

@@ -16,9 +16,11 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 
 use adit_driver::pipe::{PipeClosed, PipeReader, PipeWriter};
-use adit_proto::exchange::edge::{BodyForm, Http2Request, http2_failure, http2_request, http2_response};
+use adit_proto::exchange::edge::{
+    Asked, BodyForm, Http2Request, http2_failure, http2_request, http2_response,
+};
 use adit_proto::exchange::framed_body::{data_frame, trailers_frame};
-use adit_wire::connect::{ConnectRequest, ConnectionType, decode_request};
+use adit_wire::connect::{ConnectRequest, decode_request};
 use bytes::{Bytes, BytesMut};
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
@@ -41,6 +43,7 @@ pub(crate) async fn carry(connection: Connection, mut request: PipeReader, mut r
     let Http2Request {
         request: translated,
         has_body,
+        asked,
         wanted,
     } = match http2_request(&head) {
         Ok(translated) => translated,
@@ -68,7 +71,7 @@ pub(crate) async fn carry(connection: Connection, mut request: PipeReader, mut r
         }
     };
     let sending = send_request(request, rest, send, has_body);
-    let answering = answer_request(answer, head.kind, wanted, response);
+    let answering = answer_request(answer, asked, wanted, response);
     both(sending, answering).await;
 }
 
@@ -157,7 +160,7 @@ enum Answered {
 /// Connector to pipe.
 async fn answer_request(
     answer: ResponseFuture,
-    kind: ConnectionType,
+    asked: Asked,
     wanted: BodyForm,
     mut response: PipeWriter,
 ) -> Answered {
@@ -180,7 +183,7 @@ async fn answer_request(
     } else {
         wanted
     };
-    let translated = http2_response(&parts, kind, form);
+    let translated = http2_response(&parts, asked, form);
     if response.write(translated.head).await.is_err() {
         return Answered::InVain;
     }

@@ -56,8 +56,16 @@ impl Connection {
     /// data stream.
     pub(crate) fn carries_trailers(&self) -> bool {
         match self {
-            Self::Quic(connection) => connection.alpn().as_deref() == Some(alpn::ADIT),
+            Self::Quic(_) => self.is_of_ours(),
             Self::Http2(_) => true,
+        }
+    }
+
+    /// Whether the connector is ours, and so carries what stock ones do not. Known once it has registered.
+    pub(crate) fn is_of_ours(&self) -> bool {
+        match self {
+            Self::Quic(connection) => connection.alpn().as_deref() == Some(alpn::ADIT),
+            Self::Http2(connection) => connection.is_of_ours(),
         }
     }
 

@@ -184,6 +184,11 @@ impl RequestHead {
         self.is_upgrade && self.protocol.is_none()
     }
 
+    /// The protocol that the origin shall go on in, if it is no WebSocket.
+    pub fn protocol(&self) -> Option<&HeaderValue> {
+        self.protocol.as_deref()
+    }
+
     /// Whether the visitor wants to know what comes after the body of the answer.
     pub fn takes_trailers(&self) -> bool {
         self.takes_trailers

@@ -26,7 +26,8 @@ use http::{HeaderMap, Method, Uri, Version};
 
 pub use crate::cidr::{Cidr, CidrError};
 pub use http2::{
-    BodyForm, Http2Request, Http2RequestError, Http2Response, http2_failure, http2_request, http2_response,
+    Asked, BodyForm, Http2Request, Http2RequestError, Http2Response, http2_failure, http2_request,
+    http2_response,
 };
 pub use request::{Authority, TunnelRequest, UPGRADE_BODY_BYTES_MAX, Upgrade, authority, tunnel_request};
 pub use response::{PublicResponse, ResponseBody, ResponseError, public_response};

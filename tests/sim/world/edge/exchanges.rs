@@ -318,7 +318,7 @@ impl Edge {
                     Some(response) => {
                         let version = Version::HTTP_11;
                         let method = &exchange.request.method;
-                        let response = public_response(response, method, ConnectionType::Http, version);
+                        let response = public_response(response, method, ConnectionType::Http, None, version);
                         let response = match response {
                             Ok(response) => response,
                             Err(error) => return self.fail(now, number, refused(&error), ledger),

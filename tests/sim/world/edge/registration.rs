@@ -151,6 +151,7 @@ impl Edge {
             is_draining: false,
             is_doubted: false,
             carries_trailers: false,
+            is_of_ours: false,
             handle: link,
         });
         if let Some(loser) = loser.filter(|loser| !loser.is_draining) {

@@ -4,9 +4,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use adit_wire::http2::CONNECTOR_OF_OURS;
+use adit_wire::metadata::TRUE;
 use bytes::{Buf as _, Bytes};
 use h2::server::SendResponse;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -37,6 +39,12 @@ pub(super) fn open(
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    if edge == EdgeKind::Ours {
+        let name = HeaderName::from_static(CONNECTOR_OF_OURS);
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(TRUE));
+    }
     let stream = respond.send_response(response, false)?;
     let reader = Http2Reader {
         body: Http2Body::new(request.into_body()),

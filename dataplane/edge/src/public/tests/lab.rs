@@ -185,6 +185,7 @@ impl Lab {
             is_draining: false,
             is_doubted: false,
             carries_trailers: true,
+            is_of_ours: true,
             handle: Handle::new(Transport::Quic),
         }));
         given

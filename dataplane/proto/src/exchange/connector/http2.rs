@@ -32,6 +32,10 @@ use crate::exchange::reach::Reach;
 /// Says what kind a request is.
 const KIND: HeaderName = HeaderName::from_static(adit_wire::http2::UPGRADE);
 
+/// What an edge of ours says of an upgrade that is no WebSocket.
+const PROTOCOL: HeaderName = HeaderName::from_static(adit_wire::http2::UPGRADE_PROTOCOL);
+const BODY_LENGTH: HeaderName = HeaderName::from_static(adit_wire::http2::UPGRADE_BODY_LENGTH);
+
 /// What an edge wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -64,11 +68,12 @@ impl Kind {
 }
 
 impl RequestHead {
-    /// Understands the head of a request over HTTP/2; `has_body` says whether more follows it.
+    /// Understands the head of a request over HTTP/2; `has_body` says whether more follows it. An edge of
+    /// ours may ask for an upgrade to any protocol.
     ///
     /// # Errors
     /// [`RequestError`].
-    pub fn from_http2(parts: Parts, has_body: bool) -> Result<Self, RequestError> {
+    pub fn from_http2(parts: Parts, has_body: bool, is_edge_ours: bool) -> Result<Self, RequestError> {
         if parts.method == Method::CONNECT {
             return Err(RequestError::Flow);
         }
@@ -94,8 +99,11 @@ impl RequestHead {
         {
             head.host = text(host)?;
         }
+        let is_marked = head.is_upgrade && is_edge_ours;
         for (name, value) in &parts.headers {
             match *name {
+                _ if is_marked && *name == PROTOCOL => head.protocol = Some(Box::new(value.clone())),
+                _ if is_marked && *name == BODY_LENGTH => head.add_length(value)?,
                 CONTENT_LENGTH => head.add_length(value)?,
                 // RFC 9113 §8.2.2: there is none.
                 TRANSFER_ENCODING => {}

@@ -12,13 +12,13 @@
 use adit_wire::connect::{ConnectRequest, ConnectionType, Entry, HeadError, encode_response};
 use adit_wire::http2::{
     Headers, HeadersError, PROXY_SRC, RESPONSE_HEADERS, RESPONSE_META, ResponseMeta, TRACE_ID, UPGRADE,
-    WEBSOCKET,
+    UPGRADE_BODY_LENGTH, UPGRADE_PROTOCOL, WEBSOCKET,
 };
 use adit_wire::metadata::{
-    FLOW_CONNECT_RATE_LIMITED, HTTP_HOST, HTTP_METHOD, HTTP_STATUS, TRAILERS, TRUE, UNREACHED,
+    self, FLOW_CONNECT_RATE_LIMITED, HTTP_HOST, HTTP_METHOD, HTTP_STATUS, TRAILERS, TRUE, UNREACHED,
 };
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TE, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri, Version, response};
 
@@ -38,8 +38,23 @@ pub struct Http2Request {
     pub request: Request<()>,
     /// Whether anything follows the head.
     pub has_body: bool,
+    /// What it asks for.
+    pub asked: Asked,
     /// The form in which the answer's body is wanted, as far as the head says.
     pub wanted: BodyForm,
+}
+
+/// What a request over HTTP/2 asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// An answer.
+    Http,
+    /// A WebSocket.
+    WebSocket,
+    /// Another protocol, which only connectors of ours are asked for.
+    Protocol,
+    /// A TCP flow.
+    Flow,
 }
 
 /// In which form a body travels on a data stream.
@@ -61,24 +76,15 @@ pub struct Http2RequestError(&'static str);
 /// # Errors
 /// [`Http2RequestError`] for what no visitor can make the edge write.
 pub fn http2_request(head: &ConnectRequest) -> Result<Http2Request, Http2RequestError> {
+    if head.kind == ConnectionType::Tcp {
+        return flow_request(head);
+    }
     let mut request = Request::new(());
     *request.version_mut() = Version::HTTP_2;
-    if head.kind == ConnectionType::Tcp {
-        let authority = Authority::from_maybe_shared(head.dest.clone());
-        let authority = authority.map_err(|_| Http2RequestError("destination"))?;
-        *request.uri_mut() = uri(Scheme::HTTPS, authority, PathAndQuery::from_static("/"))?;
-        let headers = request.headers_mut();
-        headers.insert(HeaderName::from_static(PROXY_SRC), PROXY_SRC_VALUE);
-        let trace = head.metadata.iter().find(|(key, _)| *key == TRACE_ID.as_bytes());
-        if let Some(trace) = trace.and_then(|(_, value)| HeaderValue::from_bytes(value).ok()) {
-            headers.insert(HeaderName::from_static(TRACE_ID), trace);
-        }
-        return Ok(Http2Request {
-            request,
-            has_body: true,
-            wanted: BodyForm::Plain,
-        });
-    }
+    let mut asked = match head.kind {
+        ConnectionType::WebSocket => Asked::WebSocket,
+        ConnectionType::Http | ConnectionType::Tcp => Asked::Http,
+    };
     let mut host = None;
     let mut is_announced = false;
     let mut wanted = BodyForm::Plain;
@@ -93,6 +99,11 @@ pub fn http2_request(head: &ConnectRequest) -> Result<Http2Request, Http2Request
             if !stays_here(&name) {
                 let value = HeaderValue::from_maybe_shared(head.metadata.share(value));
                 let value = value.map_err(|_| Http2RequestError("header value"))?;
+                let name = match name {
+                    // What follows an upgrade has no length.
+                    CONTENT_LENGTH if asked != Asked::Http => HeaderName::from_static(UPGRADE_BODY_LENGTH),
+                    name => name,
+                };
                 request
                     .headers_mut()
                     .try_append(name, value)
@@ -104,28 +115,63 @@ pub fn http2_request(head: &ConnectRequest) -> Result<Http2Request, Http2Request
             request
                 .headers_mut()
                 .insert(TE, HeaderValue::from_static("trailers"));
+        } else if key == metadata::UPGRADE.as_bytes() && asked == Asked::WebSocket {
+            asked = Asked::Protocol;
+            let protocol = HeaderValue::from_maybe_shared(head.metadata.share(value));
+            let protocol = protocol.map_err(|_| Http2RequestError("protocol"))?;
+            let name = HeaderName::from_static(UPGRADE_PROTOCOL);
+            request.headers_mut().insert(name, protocol);
         }
     }
-    let asked = Uri::from_maybe_shared(head.dest.clone()).map_err(|_| Http2RequestError("destination"))?;
-    let asked = asked.into_parts();
-    let path = asked
+    let dest = Uri::from_maybe_shared(head.dest.clone()).map_err(|_| Http2RequestError("destination"))?;
+    let dest = dest.into_parts();
+    let path = dest
         .path_and_query
         .unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let authority = host.or(asked.authority).ok_or(Http2RequestError("host"))?;
-    *request.uri_mut() = uri(asked.scheme.unwrap_or(Scheme::HTTPS), authority, path)?;
-    let is_websocket = head.kind == ConnectionType::WebSocket;
-    if is_websocket {
-        let (name, value) = (
-            HeaderName::from_static(UPGRADE),
-            HeaderValue::from_static(WEBSOCKET),
-        );
-        request.headers_mut().insert(name, value);
+    let authority = host.or(dest.authority).ok_or(Http2RequestError("host"))?;
+    *request.uri_mut() = uri(dest.scheme.unwrap_or(Scheme::HTTPS), authority, path)?;
+    say_kind(request.headers_mut(), asked);
+    Ok(Http2Request {
+        request,
+        has_body: asked != Asked::Http || is_announced,
+        asked,
+        wanted,
+    })
+}
+
+/// A flow goes to its address, and nothing else is said of it.
+fn flow_request(head: &ConnectRequest) -> Result<Http2Request, Http2RequestError> {
+    let mut request = Request::new(());
+    *request.version_mut() = Version::HTTP_2;
+    let authority = Authority::from_maybe_shared(head.dest.clone());
+    let authority = authority.map_err(|_| Http2RequestError("destination"))?;
+    *request.uri_mut() = uri(Scheme::HTTPS, authority, PathAndQuery::from_static("/"))?;
+    let headers = request.headers_mut();
+    headers.insert(HeaderName::from_static(PROXY_SRC), PROXY_SRC_VALUE);
+    let trace = head.metadata.iter().find(|(key, _)| *key == TRACE_ID.as_bytes());
+    if let Some(trace) = trace.and_then(|(_, value)| HeaderValue::from_bytes(value).ok()) {
+        headers.insert(HeaderName::from_static(TRACE_ID), trace);
     }
     Ok(Http2Request {
         request,
-        has_body: is_websocket || is_announced,
-        wanted,
+        has_body: true,
+        asked: Asked::Flow,
+        wanted: BodyForm::Plain,
     })
+}
+
+/// Names the kind of an upgrade. Only one to a protocol of its own has a body ahead of it.
+fn say_kind(headers: &mut HeaderMap, asked: Asked) {
+    match asked {
+        Asked::Http | Asked::Flow => return,
+        Asked::WebSocket => drop(headers.remove(UPGRADE_BODY_LENGTH)),
+        Asked::Protocol => {}
+    }
+    let (name, value) = (
+        HeaderName::from_static(UPGRADE),
+        HeaderValue::from_static(WEBSOCKET),
+    );
+    headers.insert(name, value);
 }
 
 fn uri(scheme: Scheme, authority: Authority, path: PathAndQuery) -> Result<Uri, Http2RequestError> {
@@ -196,8 +242,8 @@ pub struct Http2Response {
 /// The native headers are ignored, because the connector's HTTP library writes some of them. They count only
 /// where there are no others, as when the connector itself answers. `form` is how the body will follow.
 #[must_use]
-pub fn http2_response(answer: &response::Parts, kind: ConnectionType, form: BodyForm) -> Http2Response {
-    match translated(answer, kind, form) {
+pub fn http2_response(answer: &response::Parts, asked: Asked, form: BodyForm) -> Http2Response {
+    match translated(answer, asked, form) {
         Ok(head) => Http2Response { head, has_body: true },
         Err(error) => Http2Response {
             head: report(&error, error.mark()),
@@ -217,9 +263,9 @@ fn report(error: &dyn std::error::Error, mark: Option<Entry<'_>>) -> Bytes {
     encode_response(error.to_string().as_bytes(), mark.as_slice()).unwrap_or_default()
 }
 
-fn translated(answer: &response::Parts, kind: ConnectionType, form: BodyForm) -> Result<Bytes, AnswerError> {
+fn translated(answer: &response::Parts, asked: Asked, form: BodyForm) -> Result<Bytes, AnswerError> {
     let meta = answer.headers.get(RESPONSE_META).map(HeaderValue::as_bytes);
-    if meta.is_none() && is_from_inside(answer, kind) {
+    if meta.is_none() && is_from_inside(answer, asked) {
         return from_inside(answer);
     }
     match meta.and_then(ResponseMeta::parse).ok_or(AnswerError::Unsigned)? {
@@ -233,7 +279,7 @@ fn translated(answer: &response::Parts, kind: ConnectionType, form: BodyForm) ->
         ResponseMeta::Unreached { is_asked: false } => return Err(AnswerError::Unreached(Reach::Nowhere)),
         ResponseMeta::Unreached { is_asked: true } => return Err(AnswerError::Unreached(Reach::Asked)),
     }
-    if kind == ConnectionType::Tcp {
+    if asked == Asked::Flow {
         return match answer.status {
             StatusCode::OK => Ok(encode_response(b"", &[])?),
             status => Err(AnswerError::Flow(status)),
@@ -245,11 +291,14 @@ fn translated(answer: &response::Parts, kind: ConnectionType, form: BodyForm) ->
         .ok_or(AnswerError::NoHeaders)?;
     let headers = Headers::decode(serialised.as_bytes())?;
     // A switch of protocols comes as 200; the origin's 200 has no proof of the switch with it.
+    let mut told = headers.iter();
     let is_switch = answer.status == StatusCode::OK
-        && kind == ConnectionType::WebSocket
-        && headers
-            .iter()
-            .any(|(name, value)| tells_of_websocket(name, value));
+        && match asked {
+            Asked::Http | Asked::Flow => false,
+            Asked::WebSocket => told.any(|(name, value)| tells_of_websocket(name, value)),
+            // A connector of ours says so in the head of a switch only.
+            Asked::Protocol => told.any(|(name, _)| name.eq_ignore_ascii_case(b"upgrade")),
+        };
     let status = if is_switch {
         StatusCode::SWITCHING_PROTOCOLS
     } else {
@@ -266,10 +315,8 @@ fn translated(answer: &response::Parts, kind: ConnectionType, form: BodyForm) ->
 
 /// Whether a handler inside of a stock connector wrote this answer and left the head to the library. Profiles
 /// and metrics of its management service do so. No answer of an origin comes like this.
-fn is_from_inside(answer: &response::Parts, kind: ConnectionType) -> bool {
-    kind == ConnectionType::Http
-        && answer.status == StatusCode::OK
-        && !answer.headers.contains_key(RESPONSE_HEADERS)
+fn is_from_inside(answer: &response::Parts, asked: Asked) -> bool {
+    asked == Asked::Http && answer.status == StatusCode::OK && !answer.headers.contains_key(RESPONSE_HEADERS)
 }
 
 /// Takes what the library says about the body; it knows nothing else.

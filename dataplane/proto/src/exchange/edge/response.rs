@@ -10,6 +10,7 @@ use crate::exchange::error_code::{self, ErrorCode};
 use crate::exchange::hop_by_hop::HopByHop;
 use crate::exchange::names::{self, KeyError};
 use crate::exchange::reach::Reach;
+use crate::exchange::switch::is_agreed;
 
 /// A response head and what follows it.
 #[derive(Clone, Debug)]
@@ -68,6 +69,7 @@ impl ResponseError {
 }
 
 /// Reads the head of a response to a request of `method` and `kind`, for a visitor who speaks `version`.
+/// `protocol` is what an upgrade asks for, if it is no WebSocket.
 ///
 /// # Errors
 /// [`ResponseError`] when there is nothing to pass on.
@@ -75,6 +77,7 @@ pub fn public_response(
     response: ConnectResponse,
     method: &Method,
     kind: ConnectionType,
+    protocol: Option<&HeaderValue>,
     version: Version,
 ) -> Result<PublicResponse, ResponseError> {
     if !response.error.is_empty() {
@@ -85,6 +88,7 @@ pub fn public_response(
         status,
         mut headers,
         is_framed,
+        upgrade,
         ..
     } = read(&response.metadata)?;
     match own_code(status, &headers) {
@@ -94,7 +98,12 @@ pub fn public_response(
     }
     let body = match status {
         StatusCode::SWITCHING_PROTOCOLS if kind == ConnectionType::WebSocket => {
-            return Ok(upgraded(headers, version));
+            if !is_agreed(protocol, upgrade.as_ref().map(HeaderValue::as_bytes)) {
+                return Err(ResponseError::Invalid(
+                    "it switches to a protocol that nobody asked for",
+                ));
+            }
+            return Ok(upgraded(headers, upgrade, version));
         }
         status if status.is_informational() => {
             return Err(ResponseError::Invalid("an informational status ends no request"));
@@ -143,6 +152,8 @@ struct Read {
     status: StatusCode,
     headers: HeaderMap,
     is_framed: bool,
+    /// The protocol that is switched to, if the head says one.
+    upgrade: Option<HeaderValue>,
     /// `Connection` lists more than usual, which is rare.
     lists_more: bool,
 }
@@ -161,7 +172,7 @@ fn read(metadata: &Metadata) -> Result<Read, ResponseError> {
 /// Status and headers but those that stay.
 fn read_but(metadata: &Metadata, hop_by_hop: &HopByHop<'_>) -> Result<Read, ResponseError> {
     let (mut lists_more, mut is_framed) = (false, false);
-    let mut status = None;
+    let (mut status, mut upgrade) = (None, None);
     let mut headers = HeaderMap::with_capacity(metadata.len());
     for (key, value) in metadata.iter() {
         if key == HTTP_STATUS.as_bytes() {
@@ -189,6 +200,10 @@ fn read_but(metadata: &Metadata, hop_by_hop: &HopByHop<'_>) -> Result<Read, Resp
             lists_more |= !HopByHop::listed_in(std::iter::once(value.as_bytes())).is_empty();
             continue;
         }
+        if name == UPGRADE {
+            upgrade = Some(value);
+            continue;
+        }
         let is_internal = is_internal(name.as_str());
         // Trailers pass if the body is in frames. Their announcement passes then, too. Connectors announce
         // frames before it.
@@ -205,6 +220,7 @@ fn read_but(metadata: &Metadata, hop_by_hop: &HopByHop<'_>) -> Result<Read, Resp
         status,
         headers,
         is_framed,
+        upgrade,
         lists_more,
     })
 }
@@ -243,7 +259,7 @@ fn content_length(headers: &mut HeaderMap) -> Result<Option<u64>, ResponseError>
     Ok(length)
 }
 
-fn upgraded(mut headers: HeaderMap, version: Version) -> PublicResponse {
+fn upgraded(mut headers: HeaderMap, protocol: Option<HeaderValue>, version: Version) -> PublicResponse {
     headers.remove(CONTENT_LENGTH);
     let status = if version == Version::HTTP_2 {
         // RFC 8441 §5: success is 200, and the key's proof has no meaning.
@@ -251,7 +267,8 @@ fn upgraded(mut headers: HeaderMap, version: Version) -> PublicResponse {
         StatusCode::OK
     } else {
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        let protocol = protocol.unwrap_or(HeaderValue::from_static("websocket"));
+        headers.insert(UPGRADE, protocol);
         StatusCode::SWITCHING_PROTOCOLS
     };
     PublicResponse {

@@ -396,7 +396,7 @@ fn header_values_are_bytes() {
 
 type Lines = &'static [(&'static str, &'static [u8])];
 
-fn answer(lines: Lines) -> ConnectResponse {
+fn answer(lines: &[(&'static str, &'static [u8])]) -> ConnectResponse {
     ConnectResponse {
         error: Bytes::new(),
         metadata: lines.iter().copied().collect(),
@@ -449,7 +449,13 @@ fn response_heads_are_translated() {
         (&get, &[("HttpStatus", b"200"), ("HttpHeader:A B", b"b")], None),
     ];
     for (method, lines, wanted) in cases {
-        let got = public_response(answer(lines), method, ConnectionType::Http, Version::HTTP_11);
+        let got = public_response(
+            answer(lines),
+            method,
+            ConnectionType::Http,
+            None,
+            Version::HTTP_11,
+        );
         let told = got
             .as_ref()
             .map(|response| (response.status.as_u16(), response.body))
@@ -468,7 +474,7 @@ fn lengths_of_a_response_must_agree() {
         ("HttpHeader:Content-Length", b"7"),
         ("HttpHeader:content-length", b"7"),
     ]);
-    let got = public_response(same, &Method::GET, ConnectionType::Http, Version::HTTP_11).unwrap();
+    let got = public_response(same, &Method::GET, ConnectionType::Http, None, Version::HTTP_11).unwrap();
     assert_eq!(got.headers.get_all("content-length").iter().count(), 1);
     for (first, second) in [(&b"7"[..], &b"8"[..]), (b"+7", b"7"), (b"", b""), (b"7, 7", b"7")] {
         let metadata = [
@@ -480,7 +486,16 @@ fn lengths_of_a_response_must_agree() {
             error: Bytes::new(),
             metadata: metadata.into_iter().collect(),
         };
-        assert!(public_response(response, &Method::GET, ConnectionType::Http, Version::HTTP_11).is_err());
+        assert!(
+            public_response(
+                response,
+                &Method::GET,
+                ConnectionType::Http,
+                None,
+                Version::HTTP_11
+            )
+            .is_err()
+        );
     }
 }
 
@@ -496,7 +511,14 @@ fn connection_headers_of_the_origin_stay_there() {
         ("HttpHeader:Set-Cookie", b"b=2"),
         ("HttpHeader:X-Latin", b"caf\xe9"),
     ]);
-    let got = public_response(response, &Method::GET, ConnectionType::Http, Version::HTTP_2).unwrap();
+    let got = public_response(
+        response,
+        &Method::GET,
+        ConnectionType::Http,
+        None,
+        Version::HTTP_2,
+    )
+    .unwrap();
     let names: Vec<_> = got.headers.keys().map(HeaderName::as_str).collect();
     assert_eq!(names, ["set-cookie", "x-latin"]);
     assert_eq!(got.headers.get_all("set-cookie").iter().count(), 2);
@@ -515,6 +537,7 @@ fn switching_protocols_is_said_in_the_visitors_version() {
         answer(lines),
         &Method::GET,
         ConnectionType::WebSocket,
+        None,
         Version::HTTP_11,
     )
     .unwrap();
@@ -526,6 +549,7 @@ fn switching_protocols_is_said_in_the_visitors_version() {
         answer(lines),
         &Method::GET,
         ConnectionType::WebSocket,
+        None,
         Version::HTTP_2,
     )
     .unwrap();
@@ -534,12 +558,45 @@ fn switching_protocols_is_said_in_the_visitors_version() {
 }
 
 #[test]
+fn a_switch_names_what_the_origin_has_answered() {
+    let switched = |protocol: Option<&'static str>, answered: &'static [u8]| {
+        let lines: Vec<(&'static str, &'static [u8])> = match answered {
+            b"" => vec![("HttpStatus", b"101")],
+            named => vec![("HttpStatus", b"101"), ("HttpHeader:Upgrade", named)],
+        };
+        let protocol = protocol.map(HeaderValue::from_static);
+        public_response(
+            answer(&lines),
+            &Method::POST,
+            ConnectionType::WebSocket,
+            protocol.as_ref(),
+            Version::HTTP_11,
+        )
+        .map(|response| response.headers["upgrade"].clone())
+    };
+    assert_eq!(switched(Some("spdy"), b"SPDY/3.1").unwrap(), "SPDY/3.1");
+    assert_eq!(switched(None, b"WebSocket").unwrap(), "WebSocket");
+    assert_eq!(switched(None, b"").unwrap(), "websocket");
+    for (asked, answered) in [(Some("tcp"), &b""[..]), (Some("tcp"), b"h2c"), (None, b"tcp")] {
+        let error = switched(asked, answered).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::OriginBadResponse, "{asked:?}");
+    }
+}
+
+#[test]
 fn a_reported_failure_is_the_origins() {
     let response = ConnectResponse {
         error: Bytes::from("dial tcp: refused"),
         metadata: Metadata::default(),
     };
-    let error = public_response(response, &Method::GET, ConnectionType::Http, Version::HTTP_11).unwrap_err();
+    let error = public_response(
+        response,
+        &Method::GET,
+        ConnectionType::Http,
+        None,
+        Version::HTTP_11,
+    )
+    .unwrap_err();
     assert_eq!(error.code(), ErrorCode::OriginUnreachable);
     assert_eq!(error.to_string(), "the connector reports: dial tcp: refused");
 }
@@ -609,7 +666,14 @@ fn bodies_are_in_frames_only_if_the_connector_says_so() {
             error: Bytes::new(),
             metadata: lines.iter().copied().collect(),
         };
-        let got = public_response(response, &Method::GET, ConnectionType::Http, Version::HTTP_2).unwrap();
+        let got = public_response(
+            response,
+            &Method::GET,
+            ConnectionType::Http,
+            None,
+            Version::HTTP_2,
+        )
+        .unwrap();
         (got.is_framed, got.headers.contains_key("trailer"))
     };
     let (status, announced) = (("HttpStatus", &b"200"[..]), ("HttpHeader:Trailer", &b"x-sum"[..]));

@@ -56,7 +56,8 @@ fn a_request_reaches_the_origin_as_from_a_data_stream() {
         ("cf-trace-id", "1"),
         ("te", "trailers"),
     ];
-    let head = RequestHead::from_http2(parts("PUT", "https://app.test:8443/a?b=c", &given), true).unwrap();
+    let head =
+        RequestHead::from_http2(parts("PUT", "https://app.test:8443/a?b=c", &given), true, true).unwrap();
     assert_eq!((head.host(), head.target()), ("app.test:8443", "/a?b=c"));
     assert!(!head.is_websocket() && head.takes_trailers());
     let (request, body) = head.into_origin(&PLAIN).unwrap();
@@ -82,17 +83,17 @@ fn bodies_follow_from_the_length_and_the_end_of_the_stream() {
         (&[("content-length", "0")], false, RequestBody::Empty),
         (&[("content-length", "12")], true, RequestBody::Length(12)),
     ] {
-        let head = RequestHead::from_http2(parts("POST", "https://h/", given), has_body).unwrap();
+        let head = RequestHead::from_http2(parts("POST", "https://h/", given), has_body, true).unwrap();
         assert_eq!(head.body(&PLAIN), body, "{given:?}");
     }
     let bad = parts("POST", "https://h/", &[("content-length", "x")]);
     assert!(matches!(
-        RequestHead::from_http2(bad, true),
+        RequestHead::from_http2(bad, true, true),
         Err(RequestError::ContentLength { .. })
     ));
     let connect = parts("CONNECT", "h:1", &[]);
     assert!(matches!(
-        RequestHead::from_http2(connect, true),
+        RequestHead::from_http2(connect, true, true),
         Err(RequestError::Flow)
     ));
 }
@@ -103,7 +104,7 @@ fn a_websocket_asks_the_origin_for_one() {
         ("cf-cloudflared-proxy-connection-upgrade", "websocket"),
         ("sec-websocket-key", "k"),
     ];
-    let head = RequestHead::from_http2(parts("GET", "https://h/ws", &given), true).unwrap();
+    let head = RequestHead::from_http2(parts("GET", "https://h/ws", &given), true, true).unwrap();
     assert!(head.is_websocket());
     let (request, body) = head.into_origin(&PLAIN).unwrap();
     assert_eq!(body, RequestBody::Empty);
@@ -115,6 +116,32 @@ fn a_websocket_asks_the_origin_for_one() {
         ("sec-websocket-version", "13"),
     ]);
     assert_eq!(request.headers(), &expected);
+}
+
+#[test]
+fn an_edge_of_ours_may_ask_for_any_protocol() {
+    let given = [
+        ("cf-cloudflared-proxy-connection-upgrade", "websocket"),
+        ("cf-cloudflared-adit-upgrade", "tcp"),
+        ("cf-cloudflared-adit-upgrade-body", "4"),
+    ];
+    let asked = |given: &[(&'static str, &'static str)], is_edge_ours| {
+        RequestHead::from_http2(parts("POST", "https://h/exec", given), true, is_edge_ours).unwrap()
+    };
+    let head = asked(&given, true);
+    assert!(head.is_upgrade() && !head.is_websocket());
+    let (request, body) = head.into_origin(&PLAIN).unwrap();
+    assert_eq!(body, RequestBody::Length(4));
+    let expected = headers(&[
+        ("host", "h"),
+        ("content-length", "4"),
+        ("connection", "Upgrade"),
+        ("upgrade", "tcp"),
+    ]);
+    assert_eq!(request.headers(), &expected);
+    // Other edges do not know what their visitors say in these names.
+    assert!(asked(&given, false).is_websocket());
+    assert!(!asked(&given[1..], true).is_upgrade());
 }
 
 #[test]

@@ -92,6 +92,51 @@ fn visitors_cannot_steer_the_connector() {
 }
 
 #[test]
+fn an_upgrade_names_its_protocol_and_the_length_of_its_body() {
+    let host = ("HttpHost", "a.test");
+    let length = ("HttpHeader:Content-Length", "4");
+    // No visitor speaks for the edge.
+    let lie = ("HttpHeader:Cf-Cloudflared-Adit-Upgrade", "lie");
+    let metadata = [host, length, lie, ("AditUpgrade", "tcp")];
+    let request = http2_request(&head(ConnectionType::WebSocket, "/", &metadata)).unwrap();
+    assert!(request.has_body && request.asked == Asked::Protocol);
+    let mut headers = shown(&request);
+    headers.sort();
+    assert_eq!(
+        headers,
+        [
+            "cf-cloudflared-adit-upgrade-body: 4",
+            "cf-cloudflared-adit-upgrade: tcp",
+            "cf-cloudflared-proxy-connection-upgrade: websocket"
+        ]
+    );
+    // A length would end a WebSocket, and has no meaning for it.
+    let metadata = [host, ("HttpHeader:Content-Length", "0")];
+    let request = http2_request(&head(ConnectionType::WebSocket, "/", &metadata)).unwrap();
+    assert_eq!(
+        shown(&request),
+        ["cf-cloudflared-proxy-connection-upgrade: websocket"]
+    );
+    // Ordinary requests have no such mark.
+    let request = http2_request(&head(ConnectionType::Http, "/", &[host, ("AditUpgrade", "tcp")])).unwrap();
+    assert_eq!((shown(&request).len(), request.asked), (0, Asked::Http));
+}
+
+#[test]
+fn only_a_switch_names_a_protocol_other_than_websocket() {
+    let status = |asked, headers: &[(&str, &str)]| {
+        let response = read(&answer(200, ORIGIN, Some(headers)), asked);
+        pairs(&response.metadata)[0].1.clone()
+    };
+    let named = [("Connection", "Upgrade"), ("Upgrade", "tcp")];
+    assert_eq!(status(Asked::Protocol, &named), "101");
+    assert_eq!(status(Asked::Protocol, &[("Content-Type", "text/plain")]), "200");
+    // Some origins advertise protocols.
+    assert_eq!(status(Asked::WebSocket, &named), "200");
+    assert_eq!(status(Asked::Http, &named), "200");
+}
+
+#[test]
 fn a_flow_goes_to_its_address() {
     let metadata = [
         ("FlowID", "7"),
@@ -143,8 +188,8 @@ fn answer(status: u16, meta: Option<&str>, headers: Option<&[(&str, &str)]>) -> 
 
 const ORIGIN: Option<&str> = Some(ResponseMeta::Origin.as_str());
 
-fn read(answer: &response::Parts, kind: ConnectionType) -> ConnectResponse {
-    let Http2Response { mut head, has_body } = http2_response(answer, kind, BodyForm::Plain);
+fn read(answer: &response::Parts, asked: Asked) -> ConnectResponse {
+    let Http2Response { mut head, has_body } = http2_response(answer, asked, BodyForm::Plain);
     let response = decode_response(&mut head).unwrap().unwrap();
     assert!(head.is_empty());
     assert_eq!(has_body, response.error.is_empty());
@@ -166,7 +211,7 @@ fn an_answer_is_made_of_the_origins_headers_only() {
         ("Set-Cookie", "a"),
         ("Set-Cookie", "b"),
     ];
-    let response = read(&answer(404, ORIGIN, Some(&headers)), ConnectionType::Http);
+    let response = read(&answer(404, ORIGIN, Some(&headers)), Asked::Http);
     assert!(response.error.is_empty());
     let expected = [
         ("HttpStatus", "404"),
@@ -176,7 +221,7 @@ fn an_answer_is_made_of_the_origins_headers_only() {
     ];
     let expected = expected.map(|(key, value)| (key.to_owned(), value.to_owned()));
     assert_eq!(pairs(&response.metadata), expected);
-    let bare = read(&answer(200, ORIGIN, Some(&[])), ConnectionType::Http);
+    let bare = read(&answer(200, ORIGIN, Some(&[])), Asked::Http);
     assert_eq!(
         pairs(&bare.metadata),
         [("HttpStatus".to_owned(), "200".to_owned())]
@@ -184,22 +229,17 @@ fn an_answer_is_made_of_the_origins_headers_only() {
 }
 
 /// Status, headers and kind of an exchange, and the status that the visitor's side sees.
-type Case<'a> = (u16, &'a [(&'a str, &'a str)], ConnectionType, &'a str);
+type Case<'a> = (u16, &'a [(&'a str, &'a str)], Asked, &'a str);
 
 #[test]
 fn a_switch_is_told_from_a_plain_answer() {
     let cases: [Case<'_>; 6] = [
-        (
-            200,
-            &[("Sec-Websocket-Accept", "x")],
-            ConnectionType::WebSocket,
-            "101",
-        ),
-        (200, &[("Upgrade", "WebSocket")], ConnectionType::WebSocket, "101"),
-        (200, &[("Upgrade", "h2c")], ConnectionType::WebSocket, "200"),
-        (200, &[], ConnectionType::WebSocket, "200"),
-        (403, &[("Upgrade", "websocket")], ConnectionType::WebSocket, "403"),
-        (200, &[("Upgrade", "websocket")], ConnectionType::Http, "200"),
+        (200, &[("Sec-Websocket-Accept", "x")], Asked::WebSocket, "101"),
+        (200, &[("Upgrade", "WebSocket")], Asked::WebSocket, "101"),
+        (200, &[("Upgrade", "h2c")], Asked::WebSocket, "200"),
+        (200, &[], Asked::WebSocket, "200"),
+        (403, &[("Upgrade", "websocket")], Asked::WebSocket, "403"),
+        (200, &[("Upgrade", "websocket")], Asked::Http, "200"),
     ];
     for (status, headers, kind, expected) in cases {
         let response = read(&answer(status, ORIGIN, Some(headers)), kind);
@@ -210,7 +250,7 @@ fn a_switch_is_told_from_a_plain_answer() {
 
 #[test]
 fn a_flow_is_answered_without_headers() {
-    let response = read(&answer(200, ORIGIN, Some(&[])), ConnectionType::Tcp);
+    let response = read(&answer(200, ORIGIN, Some(&[])), Asked::Flow);
     assert_eq!(response, ConnectResponse::default());
     let limited = Some(
         ResponseMeta::Connector {
@@ -218,15 +258,11 @@ fn a_flow_is_answered_without_headers() {
         }
         .as_str(),
     );
-    let response = read(&answer(502, limited, None), ConnectionType::Tcp);
+    let response = read(&answer(502, limited, None), Asked::Flow);
     assert!(!response.error.is_empty());
     let expected = (FLOW_CONNECT_RATE_LIMITED.to_owned(), TRUE.to_owned());
     assert_eq!(pairs(&response.metadata), [expected]);
-    assert!(
-        !read(&answer(404, ORIGIN, None), ConnectionType::Tcp)
-            .error
-            .is_empty()
-    );
+    assert!(!read(&answer(404, ORIGIN, None), Asked::Flow).error.is_empty());
 }
 
 #[test]
@@ -258,7 +294,7 @@ fn an_answer_that_is_none_becomes_a_report() {
         ),
         broken,
     ] {
-        let response = read(&answer, ConnectionType::Http);
+        let response = read(&answer, Asked::Http);
         assert!(!response.error.is_empty());
         assert!(response.metadata.is_empty());
     }
@@ -278,7 +314,7 @@ fn the_wish_for_trailers_is_said_as_http2_says_it() {
     assert_eq!(marked.wanted, BodyForm::Framed);
     assert_eq!(shown(&marked), ["te: trailers"]);
     let parts = answer(200, ORIGIN, Some(&[("Content-Type", "application/grpc")]));
-    let mut head = http2_response(&parts, ConnectionType::Http, BodyForm::Framed).head;
+    let mut head = http2_response(&parts, Asked::Http, BodyForm::Framed).head;
     let response = decode_response(&mut head).unwrap().unwrap();
     let expected = [
         ("HttpStatus", "200"),
@@ -298,8 +334,8 @@ fn an_answer_from_inside_of_a_stock_connector_has_no_signature() {
         }
         response.body(()).unwrap().into_parts().0
     };
-    let heard = |answer: &response::Parts, kind| {
-        let head = http2_response(answer, kind, BodyForm::Plain);
+    let heard = |answer: &response::Parts, asked| {
+        let head = http2_response(answer, asked, BodyForm::Plain);
         let mut bytes = head.head;
         let response: ConnectResponse = decode_response(&mut bytes).unwrap().unwrap();
         (response.error.is_empty(), response.metadata.len())
@@ -310,10 +346,10 @@ fn an_answer_from_inside_of_a_stock_connector_has_no_signature() {
         ("x-other", "1"),
     ];
     let profile = answer(200, &plain);
-    assert_eq!(heard(&profile, ConnectionType::Http), (true, 2));
-    assert!(!heard(&profile, ConnectionType::WebSocket).0);
-    assert!(!heard(&answer(502, &plain), ConnectionType::Http).0);
+    assert_eq!(heard(&profile, Asked::Http), (true, 2));
+    assert!(!heard(&profile, Asked::WebSocket).0);
+    assert!(!heard(&answer(502, &plain), Asked::Http).0);
     // Half of a signature is none.
     let half = answer(200, &[(RESPONSE_HEADERS, "")]);
-    assert!(!heard(&half, ConnectionType::Http).0);
+    assert!(!heard(&half, Asked::Http).0);
 }
