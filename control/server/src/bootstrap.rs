@@ -57,7 +57,7 @@ pub enum BootstrapError {
 /// Makes sure that the named account exists and that `cert.pem` in the state directory opens it.
 pub(crate) fn ensure_account(store: &dyn Store, name: &str, state_dir: &Path) -> Result<(), BootstrapError> {
     let path = state_dir.join("cert.pem");
-    let facts = store.load()?;
+    let (facts, revision) = store.load()?;
     let account = facts.accounts.values().find(|account| account.name == name);
     let held = files::read(&path).map_err(|source| BootstrapError::File {
         path: path.clone(),
@@ -81,7 +81,7 @@ pub(crate) fn ensure_account(store: &dyn Store, name: &str, state_dir: &Path) ->
         endpoint: String::new(),
     };
     // The store first: a kill in between leaves no file, and the next start makes another token.
-    store.commit(&[Change::PutAccount(account)])?;
+    store.commit(revision, &[Change::PutAccount(account)])?;
     files::write(&path, cert.to_pem().as_bytes(), Readable::Owner)
         .map_err(|source| BootstrapError::File { path, source })
 }
@@ -137,6 +137,7 @@ mod tests {
         store
             .load()
             .unwrap()
+            .0
             .account_by_token(&SecretDigest::of(token.as_bytes()))
             .is_some()
     }
@@ -160,7 +161,7 @@ mod tests {
         );
         ensure_account(&store, "local", dir.path()).unwrap();
         assert_eq!(token(dir.path()), first);
-        assert_eq!(store.load().unwrap().accounts.size(), 1);
+        assert_eq!(store.load().unwrap().0.accounts.size(), 1);
     }
 
     #[test]
@@ -172,7 +173,7 @@ mod tests {
         std::fs::remove_file(dir.path().join("cert.pem")).unwrap();
         ensure_account(&store, "local", dir.path()).unwrap();
         assert!(!opens(&store, &first) && opens(&store, &token(dir.path())));
-        assert_eq!(store.load().unwrap().accounts.size(), 1);
+        assert_eq!(store.load().unwrap().0.accounts.size(), 1);
     }
 
     #[test]

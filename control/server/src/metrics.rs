@@ -12,6 +12,7 @@ pub(crate) struct Metrics {
     refused: [AtomicU64; Reason::CODES.len()],
     requests: [AtomicU64; 5],
     commits_failed: AtomicU64,
+    commits_raced: AtomicU64,
     orders_overflowed: AtomicU64,
     resyncs: AtomicU64,
     accepts_failed: AtomicU64,
@@ -73,6 +74,10 @@ impl Metrics {
 
     pub(crate) fn commit_failed(&self) {
         count(&self.commits_failed);
+    }
+
+    pub(crate) fn commit_raced(&self) {
+        count(&self.commits_raced);
     }
 
     pub(crate) fn orders_overflowed(&self) {
@@ -156,6 +161,11 @@ impl Metrics {
                 "control_store_failures_total",
                 "Writes the store did not take.",
                 &self.commits_failed,
+            ),
+            (
+                "control_store_races_total",
+                "Writes decided again because the store had changed meanwhile.",
+                &self.commits_raced,
             ),
             (
                 "control_edge_overflows_total",

@@ -111,8 +111,8 @@ impl Desk {
                     lifetime: settings.expires_after,
                     tunnels_max: settings.tunnels_max,
                     id,
-                    secret,
-                    names,
+                    secret: secret.clone(),
+                    names: names.clone(),
                 };
                 change::create(facts, &draft, now)
             })

@@ -1,13 +1,15 @@
 //! What the process holds in memory: the facts and the snapshot planned from them, and the registrar.
 //!
 //! ```text
-//! write: decide (pure) → commit (blocking thread) → facts → step → publish ──watch──► every edge's pusher
+//! write: decide (pure) → commit (blocking thread) ──store's watch──► facts → step → publish ──► every pusher
 //! edge event: registrar (pure) ─────────────────────────────────► effects ──queue──► that edge's pusher
 //! ```
-//! Writes take turns; a turn lasts one disk sync. Reads and registrations never wait for a write: they see
-//! the last published state. A write that began goes on to its end even when its caller has left.
+//! Writes take turns; a turn lasts one disk sync (`state/writing.rs`). What is published follows the store
+//! and nothing else, so it does not matter which process made a commit (`state/following.rs`). Reads and
+//! registrations never wait for a write: they see the last published state. A write that began goes on to
+//! its end even when its caller has left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -16,21 +18,28 @@ use adit_control_api::edge_link::{
     ConfigurationState, Connection, ConnectionKey, Disconnect, EdgeInfo, PART_BYTES_MAX, RegisterOutcome,
     Rejection, Rival,
 };
-use adit_control_api::problem::{ApiError, Code};
-use adit_control_api::snapshot::RouteSnapshot;
+use adit_control_api::snapshot::{RouteSnapshot, SnapshotDelta};
 use adit_control_api::{ConnectorId, TunnelId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use uuid::Uuid;
 
-use crate::change::{Decided, Decision};
 use crate::facts::{Change, Facts};
 use crate::metrics::Metrics;
 use crate::plan::{PlanSettings, Touched, plan, step};
 use crate::registrar::{Effect, Registrar, SessionEnded, SessionId, TooManyEdges, Verdict};
-use crate::store::{Store, StoreError};
+use crate::store::{Revision, Store, StoreError};
+
+mod following;
+mod writing;
 
 /// Orders waiting for one edge. When it is full the edge has to attach again, which tells it the same.
 const ORDERS_MAX: usize = 1_024;
+
+/// Deltas kept for edges that are a little behind. One further behind gets a delta made for it alone.
+const DELTAS_MAX: usize = 64;
+
+/// What these may take together.
+const DELTAS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Largest generation taken over from an edge; above it lies room for a million writes a second for ever.
 const GENERATION_MAX: u64 = u64::MAX / 2;
@@ -43,6 +52,8 @@ pub(crate) struct State {
     /// Held for the length of a write.
     turn: tokio::sync::Mutex<()>,
     published: watch::Sender<Published>,
+    /// Rings when the store has answered, for a follower that waits for it to do so.
+    store_answers: Arc<Notify>,
     live: Mutex<Live>,
     /// Counters of the whole process.
     pub(crate) metrics: Metrics,
@@ -53,12 +64,15 @@ pub(crate) struct State {
 pub(crate) struct Published {
     /// What is known.
     pub(crate) facts: Arc<Facts>,
+    /// Where the store was when it held exactly these facts.
+    revision: Revision,
     /// What edges need of it.
     pub(crate) snapshot: Arc<RouteSnapshot>,
     /// What it was planned with.
     settings: PlanSettings,
-    /// The step from the generation before, unless it is too long for one message.
-    pub(crate) delta: Option<Arc<EncodedDelta>>,
+    /// The last steps that led here, each from where the one before it ended. None of those before a step
+    /// that is too long for one message.
+    pub(crate) deltas: VecDeque<Arc<EncodedDelta>>,
 }
 
 /// A delta in its JSON form, encoded once for all edges.
@@ -67,6 +81,21 @@ pub(crate) struct EncodedDelta {
     pub(crate) from: u64,
     /// The JSON.
     pub(crate) json: Vec<u8>,
+}
+
+impl EncodedDelta {
+    /// Encodes a delta if it fits in one message.
+    fn of(delta: &SnapshotDelta) -> Option<Self> {
+        let json = serde_json::to_vec(delta).ok()?;
+        (json.len() <= PART_BYTES_MAX).then_some(Self {
+            from: delta.from,
+            json,
+        })
+    }
+}
+
+fn bytes_of(deltas: &VecDeque<Arc<EncodedDelta>>) -> usize {
+    deltas.iter().map(|delta| delta.json.len()).sum()
 }
 
 /// An edge that just attached.
@@ -116,56 +145,42 @@ struct Link {
 }
 
 impl State {
-    /// Loads the facts and starts a new generation, so that changed settings reach every edge.
+    /// Loads the facts, starts a new generation, so that changed settings reach every edge, and follows the
+    /// store from there in a task that ends with the state.
     pub(crate) fn open(store: Arc<dyn Store>, settings: PlanSettings) -> Result<Arc<Self>, StoreError> {
-        let mut facts = store.load()?;
+        let (mut facts, revision) = store.load()?;
         let next = Change::Generation(facts.generation + 1);
-        store.commit(std::slice::from_ref(&next))?;
+        let revision = store.commit(revision, std::slice::from_ref(&next))?;
         facts.apply(next);
+        let watch = store.watch(revision)?;
         let snapshot = plan(&facts, settings);
         let published = Published {
             facts: Arc::new(facts),
+            revision,
             snapshot: Arc::new(snapshot),
             settings,
-            delta: None,
+            deltas: VecDeque::new(),
         };
-        Ok(Arc::new(Self {
+        let state = Arc::new(Self {
             store,
             settings: Mutex::new(settings),
             turn: tokio::sync::Mutex::default(),
             published: watch::Sender::new(published),
+            store_answers: Arc::default(),
             live: Mutex::default(),
             metrics: Metrics::default(),
-        }))
+        });
+        tokio::spawn(following::follow(
+            Arc::downgrade(&state),
+            watch,
+            state.store_answers.clone(),
+        ));
+        Ok(state)
     }
 
     /// The facts as last published.
     pub(crate) fn facts(&self) -> Arc<Facts> {
         self.published.borrow().facts.clone()
-    }
-
-    /// Decides a write on the newest facts and makes it durable.
-    pub(crate) async fn write<T: Send + 'static>(
-        self: &Arc<Self>,
-        decide: impl FnOnce(&Facts) -> Decided<T> + Send + 'static,
-    ) -> Result<T, ApiError> {
-        let state = self.clone();
-        let write = tokio::spawn(async move {
-            let _turn = state.turn.lock().await;
-            let facts = state.facts();
-            let Decision { changes, answer } = decide(&facts)?;
-            if !changes.is_empty() {
-                let next = facts.generation + 1;
-                state
-                    .commit(&facts, changes, next)
-                    .await
-                    .map_err(|error| refusal(&error))?;
-            }
-            Ok(answer)
-        });
-        write
-            .await
-            .unwrap_or_else(|_| Err(Code::Unavailable.error("control is stopping")))
     }
 
     /// Takes an edge in that dialled from `address`. Its generation may be ahead of ours if our store was
@@ -179,13 +194,9 @@ impl State {
             return Err(AttachError::Generation(edge.generation));
         }
         if edge.generation > self.facts().generation {
-            let _turn = self.turn.lock().await;
-            let facts = self.facts();
-            if edge.generation > facts.generation {
-                self.commit(&facts, Vec::new(), edge.generation + 1)
-                    .await
-                    .map_err(|_| AttachError::Store)?;
-            }
+            self.raise_generation(edge.generation)
+                .await
+                .map_err(|_| AttachError::Store)?;
         }
         let (sender, orders) = mpsc::channel(ORDERS_MAX);
         let mut live = self.live();
@@ -287,17 +298,6 @@ impl State {
         self.carry_out(&mut live, effects);
     }
 
-    /// Has every edge know another limit of replicas, by a new generation.
-    pub(crate) async fn replan(&self, replicas_max: u32) -> Result<(), StoreError> {
-        let _turn = self.turn.lock().await;
-        let facts = self.facts();
-        self.settings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replicas_max = replicas_max;
-        self.commit(&facts, Vec::new(), facts.generation + 1).await
-    }
-
     /// Forgets what has been out of sight for too long.
     pub(crate) fn sweep(&self) -> usize {
         self.live().registrar.handle_timeout(Instant::now())
@@ -308,49 +308,17 @@ impl State {
         question(&self.live().registrar)
     }
 
-    async fn commit(
-        &self,
-        facts: &Facts,
-        mut changes: Vec<Change>,
-        generation: u64,
-    ) -> Result<(), StoreError> {
-        changes.push(Change::Generation(generation));
-        let store = self.store.clone();
-        let commit = tokio::task::spawn_blocking(move || match store.commit(&changes) {
-            Ok(()) => Committed::Yes(changes),
-            Err(error) => Committed::Unknown {
-                error,
-                reloaded: store.load().ok().map(Box::new),
-            },
-        });
-        let Ok(done) = commit.await else {
-            std::panic::resume_unwind(Box::new("the store's thread has failed"))
-        };
-        match done {
-            Committed::Yes(changes) => {
-                let touched = Touched::by(&changes);
-                let mut next = facts.clone();
-                changes.into_iter().for_each(|change| next.apply(change));
-                self.publish(next, Some(touched));
-                Ok(())
-            }
-            Committed::Unknown { error, reloaded } => {
-                self.metrics.commit_failed();
-                tracing::error!(error = %Chain(&error), "a write could not be stored");
-                if let Some(reloaded) = reloaded.filter(|reloaded| reloaded.generation != facts.generation) {
-                    self.publish(*reloaded, None);
-                }
-                Err(error)
-            }
-        }
-    }
-
     /// Plans and publishes these facts. `touched` is where they differ from the published ones, if known.
-    fn publish(&self, facts: Facts, touched: Option<Touched>) {
+    fn publish(&self, facts: Facts, revision: Revision, touched: Option<Touched>) {
         let settings = *self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        let (held, same_settings) = {
+        let (held, mut deltas, same_settings) = {
             let published = self.published.borrow();
-            (published.snapshot.clone(), published.settings == settings)
+            let same_settings = published.settings == settings;
+            (
+                published.snapshot.clone(),
+                published.deltas.clone(),
+                same_settings,
+            )
         };
         let patched = touched.filter(|_| same_settings).and_then(|touched| {
             let delta = step(&held, &facts, touched, settings);
@@ -364,19 +332,20 @@ impl State {
             let delta = held.delta_to(&snapshot);
             (snapshot, delta)
         });
-        let json = serde_json::to_vec(&delta)
-            .ok()
-            .filter(|json| json.len() <= PART_BYTES_MAX);
+        match EncodedDelta::of(&delta) {
+            Some(delta) => deltas.push_back(Arc::new(delta)),
+            // Nobody can come past this step but by a whole snapshot.
+            None => deltas.clear(),
+        }
+        while deltas.len() > DELTAS_MAX || bytes_of(&deltas) > DELTAS_BYTES_MAX {
+            deltas.pop_front();
+        }
         self.published.send_replace(Published {
             facts: Arc::new(facts),
+            revision,
             snapshot: Arc::new(snapshot),
             settings,
-            delta: json.map(|json| {
-                Arc::new(EncodedDelta {
-                    from: delta.from,
-                    json,
-                })
-            }),
+            deltas,
         });
     }
 
@@ -399,17 +368,6 @@ impl State {
     }
 }
 
-/// How a commit ended.
-enum Committed {
-    /// The changes are on disk.
-    Yes(Vec<Change>),
-    /// Only the store knows whether they are; this is what it says, if it says anything.
-    Unknown {
-        error: StoreError,
-        reloaded: Option<Box<Facts>>,
-    },
-}
-
 /// An error with all its sources, for one log field.
 pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
 
@@ -423,21 +381,6 @@ impl std::fmt::Display for Chain<'_> {
         }
         Ok(())
     }
-}
-
-/// What an API caller learns of a failed commit; paths and kernel errors stay in the log.
-fn refusal(error: &StoreError) -> ApiError {
-    Code::StoreFailed.error(match error {
-        StoreError::Full { .. } => {
-            "control's disk is full, so the write was not stored; try again when it has room"
-        }
-        StoreError::InUse { .. }
-        | StoreError::Io { .. }
-        | StoreError::Damaged { .. }
-        | StoreError::Newer { .. } => {
-            "control's store has failed, so the write was not stored; its log says why"
-        }
-    })
 }
 
 #[cfg(test)]

@@ -97,17 +97,21 @@ impl Pusher {
         Ok(())
     }
 
-    /// Sends what is new: the shared delta if it starts where this edge is, else a delta made for it, else
-    /// the whole.
+    /// Sends what is new: the shared deltas from where this edge is, if they are kept, else a delta made for
+    /// it, else the whole.
     async fn news(&mut self, now: Published) -> Result<(), Ending> {
-        if now.snapshot.generation <= self.held.generation {
+        let held = self.held.generation;
+        if now.snapshot.generation <= held {
             return Ok(());
         }
-        let shared = now.delta.filter(|delta| delta.from == self.held.generation);
-        let json = match shared {
-            Some(delta) => delta.json.clone(),
-            None => serde_json::to_vec(&self.held.delta_to(&now.snapshot)).map_err(LinkError::from)?,
-        };
+        if now.deltas.iter().any(|delta| delta.from == held) {
+            for delta in now.deltas.iter().filter(|delta| delta.from >= held) {
+                self.send(self.receiver.delta(&delta.json)).await?;
+            }
+            self.held = now.snapshot;
+            return Ok(());
+        }
+        let json = serde_json::to_vec(&self.held.delta_to(&now.snapshot)).map_err(LinkError::from)?;
         if json.len() > PART_BYTES_MAX {
             return self.snapshot(now.snapshot).await;
         }

@@ -40,7 +40,7 @@ pub(super) async fn put(
     let (owner, id) = (caller.account, tunnel_id(&id)?);
     let now = OffsetDateTime::now_utc();
     let stored = state
-        .write(move |facts| change::put(facts, &owner, id, request.config, now))
+        .write(move |facts| change::put(facts, &owner, id, request.config.clone(), now))
         .await?;
     tracing::info!(tunnel = %id, version = stored.version, "a configuration is stored");
     Ok(answer::one(remote(&stored)))

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use adit_control_api::digest::SecretDigest;
+use adit_control_api::problem::{ApiError, Code};
 use adit_control_api::snapshot::Applied;
 use adit_control_api::tunnel::CreateTunnel;
 use base64::Engine as _;
@@ -10,8 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use time::OffsetDateTime;
 
 use super::*;
-use crate::change::{routes, tunnels};
-use crate::store::RedbStore;
+use crate::change::{Decision, routes, tunnels};
+use crate::store::{RedbStore, Watch};
 
 const SETTINGS: PlanSettings = PlanSettings {
     replicas_max: 2,
@@ -91,7 +92,7 @@ async fn every_write_and_every_start_is_a_new_generation_and_its_delta_fits() {
     for n in 1..5 {
         create(&state, n).await.unwrap();
         let now = state.published.borrow().clone();
-        let delta = serde_json::from_slice(&now.delta.unwrap().json).unwrap();
+        let delta = serde_json::from_slice(&now.deltas.back().unwrap().json).unwrap();
         assert_eq!(held.apply(delta), Ok(Applied::Yes));
         assert!(held.same_content(&now.snapshot) && held.generation == now.snapshot.generation);
     }
@@ -189,6 +190,94 @@ async fn an_edge_is_told_who_took_its_name_unless_it_did_so_itself() {
     assert_eq!(again.orders.recv().await, None);
 }
 
+/// A store in which another control process writes just before our first commit.
+struct Contested {
+    store: RedbStore,
+    rivals: Mutex<Vec<Change>>,
+}
+
+impl Store for Contested {
+    fn load(&self) -> Result<(Facts, Revision), StoreError> {
+        self.store.load()
+    }
+    fn commit(&self, expected: Revision, changes: &[Change]) -> Result<Revision, StoreError> {
+        let rivals = std::mem::take(&mut *self.rivals.lock().unwrap());
+        if !rivals.is_empty() {
+            self.store.commit(expected, &rivals)?;
+        }
+        self.store.commit(expected, changes)
+    }
+    fn watch(&self, from: Revision) -> Result<Watch, StoreError> {
+        self.store.watch(from)
+    }
+}
+
+fn made(n: u128, generation: u64) -> Vec<Change> {
+    let tunnel = crate::facts::Tunnel {
+        id: TunnelId(Uuid::from_u128(n)),
+        account: "acct".parse().unwrap(),
+        name: format!("t{n}"),
+        secret: adit_wire::TunnelSecret::new([7; 32]),
+        created_at: OffsetDateTime::UNIX_EPOCH,
+        deleted_at: None,
+        expires_at: None,
+    };
+    vec![Change::PutTunnel(tunnel), Change::Generation(generation)]
+}
+
+#[tokio::test]
+async fn a_write_that_lost_a_race_is_decided_again_on_what_the_other_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(Contested {
+        store: RedbStore::open(dir.path().join("store.redb")).unwrap(),
+        rivals: Mutex::default(),
+    });
+    let state = State::open(store.clone(), SETTINGS).unwrap();
+    let contest = |n| *store.rivals.lock().unwrap() = made(n, state.facts().generation + 1);
+    contest(1);
+    create(&state, 2).await.unwrap();
+    assert_eq!(state.facts().tunnels.size(), 2, "both are there");
+    contest(3);
+    let refused = create(&state, 3).await.unwrap_err();
+    assert_eq!(refused.code, Code::NameTaken.number(), "{refused}");
+    assert_eq!(state.facts().tunnels.size(), 3);
+    let published = state.published.borrow().clone();
+    assert!(published.snapshot.same_content(&plan(&published.facts, SETTINGS)));
+}
+
+#[tokio::test]
+async fn what_another_process_commits_is_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(RedbStore::open(dir.path().join("store.redb")).unwrap());
+    let state = State::open(store.clone(), SETTINGS).unwrap();
+    let (facts, revision) = store.load().unwrap();
+    let committed = store.commit(revision, &made(1, facts.generation + 1)).unwrap();
+    let mut published = state.published.subscribe();
+    let news = published.wait_for(|now| now.revision == committed).await.unwrap();
+    assert_eq!(news.facts.tunnels.size(), 1);
+    assert!(news.snapshot.same_content(&plan(&news.facts, SETTINGS)));
+}
+
+#[tokio::test]
+async fn an_edge_that_is_a_few_steps_behind_finds_them_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = RedbStore::open(dir.path().join("store.redb")).unwrap();
+    let state = State::open(Arc::new(store), SETTINGS).unwrap();
+    let mut held = RouteSnapshot::clone(&state.published.borrow().snapshot);
+    for n in 1..=(DELTAS_MAX as u128) {
+        create(&state, n).await.unwrap();
+    }
+    let now = state.published.borrow().clone();
+    assert_eq!(now.deltas.len(), DELTAS_MAX);
+    for delta in &now.deltas {
+        let delta = serde_json::from_slice(&delta.json).unwrap();
+        assert_eq!(held.apply(delta), Ok(Applied::Yes));
+    }
+    assert!(held.same_content(&now.snapshot));
+    create(&state, 1_000).await.unwrap();
+    assert_eq!(state.published.borrow().deltas.len(), DELTAS_MAX);
+}
+
 /// Prints what a write costs beside many facts:
 /// `cargo test -p adit-control --lib cost_of_a_write -- --ignored --nocapture`.
 #[tokio::test]
@@ -199,7 +288,7 @@ async fn cost_of_a_write() {
     let dir = tempfile::tempdir().unwrap();
     let store = RedbStore::open(dir.path().join("store.redb")).unwrap();
     let changes = many_facts(FACTS);
-    store.commit(&changes).unwrap();
+    store.commit(Revision(0), &changes).unwrap();
     let mut meter = Meter::start();
     let state = State::open(Arc::new(store), SETTINGS).unwrap();
     meter.print("start", 1);

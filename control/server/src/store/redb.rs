@@ -4,8 +4,11 @@
 //! switches the root and syncs again. So a kill at any moment leaves the state before or after, never
 //! between.
 //!
+//! The revision is a number beside the facts. Only one process has the file open, so all commits pass through
+//! here, and watches are told by the one who commits.
+//!
 //! After an I/O error (a full disk above all) redb refuses to go on with the open file. The file itself is
-//! whole, so it is closed, and the next call opens it anew.
+//! whole, so it is closed, its watches end, and the next call opens it anew.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -19,7 +22,8 @@ use redb::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Store, StoreError};
+use super::feed::Feed;
+use super::{Committed, Revision, Store, StoreError, Watch};
 use crate::facts::{Change, Facts};
 
 /// Format of the tables below. A program that meets a higher one stops.
@@ -42,8 +46,15 @@ type Open = Box<dyn Fn(&Path) -> Result<Database, DatabaseError> + Send + Sync>;
 pub struct RedbStore {
     path: PathBuf,
     open: Open,
+    opened: Mutex<Opened>,
+}
+
+/// The open file and who watches it.
+#[derive(Default)]
+struct Opened {
     /// `None` after an error, until the next call opens it again.
-    database: Mutex<Option<Database>>,
+    database: Option<Database>,
+    feed: Feed,
 }
 
 impl RedbStore {
@@ -59,9 +70,9 @@ impl RedbStore {
         let store = Self {
             path,
             open,
-            database: Mutex::new(None),
+            opened: Mutex::default(),
         };
-        store.with_database(|database| store.check_format(database))?;
+        store.with_database(|database, _| store.check_format(database))?;
         Ok(store)
     }
 
@@ -89,20 +100,39 @@ impl RedbStore {
         }
     }
 
-    fn with_database<T>(&self, work: impl FnOnce(&Database) -> Result<T, Fault>) -> Result<T, StoreError> {
-        let mut slot = self.slot();
-        let database = match slot.take() {
+    fn with_database<T>(
+        &self,
+        work: impl FnOnce(&Database, &mut Feed) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        let mut opened = self.opened();
+        let database = match opened.database.take() {
             Some(database) => database,
             None => (self.open)(&self.path).map_err(|error| self.explain(Fault::Redb(error.into())))?,
         };
-        let done = work(&database).map_err(|fault| self.explain(fault))?;
-        *slot = Some(database);
-        Ok(done)
+        match work(&database, &mut opened.feed) {
+            Ok(done) => {
+                opened.database = Some(database);
+                Ok(done)
+            }
+            Err(Fault::Refused(error)) => {
+                opened.database = Some(database);
+                Err(error)
+            }
+            Err(fault) => {
+                // Nobody knows whether a commit is in, so nobody can be told the next one.
+                opened.feed.break_off();
+                Err(self.explain(fault))
+            }
+        }
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Database>> {
-        // A panic while the lock was held left `None` behind, and the next call opens the file again.
-        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    fn opened(&self) -> MutexGuard<'_, Opened> {
+        self.opened.lock().unwrap_or_else(|poisoned| {
+            // A panic while the lock was held left no database behind, and the next call opens it again.
+            let mut opened = PoisonError::into_inner(poisoned);
+            opened.feed.break_off();
+            opened
+        })
     }
 
     fn explain(&self, fault: Fault) -> StoreError {
@@ -112,7 +142,7 @@ impl RedbStore {
             reason,
         };
         match fault {
-            Fault::Store(error) => error,
+            Fault::Store(error) | Fault::Refused(error) => error,
             Fault::Json(error) => damaged(error.to_string()),
             Fault::Redb(redb::Error::DatabaseAlreadyOpen) => StoreError::InUse { path },
             Fault::Redb(redb::Error::Io(source)) if source.kind() == io::ErrorKind::StorageFull => {
@@ -128,13 +158,12 @@ impl RedbStore {
 }
 
 impl Store for RedbStore {
-    fn load(&self) -> Result<Facts, StoreError> {
-        self.with_database(|database| {
+    fn load(&self) -> Result<(Facts, Revision), StoreError> {
+        self.with_database(|database, _| {
             let transaction = database.begin_read()?;
-            let generation = transaction
-                .open_table(META)?
-                .get("generation")?
-                .map_or(0, |value| value.value());
+            let meta = transaction.open_table(META)?;
+            let generation = meta.get("generation")?.map_or(0, |value| value.value());
+            let revision = revision(&meta)?;
             let mut facts = Facts::default();
             facts.apply(Change::Generation(generation));
             each(&transaction, ACCOUNTS, |account| {
@@ -147,20 +176,43 @@ impl Store for RedbStore {
             each(&transaction, CONFIGURATIONS, |found| {
                 facts.apply(Change::PutConfiguration(found))
             })?;
-            Ok(facts)
+            Ok((facts, revision))
         })
     }
 
-    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
-        self.with_database(|database| {
+    fn commit(&self, expected: Revision, changes: &[Change]) -> Result<Revision, StoreError> {
+        self.with_database(|database, feed| {
             let transaction = begin(database)?;
+            let found = revision(&transaction.open_table(META)?)?;
+            if found != expected {
+                transaction.abort()?;
+                return Err(Fault::Refused(StoreError::Raced { expected, found }));
+            }
             for change in changes {
                 write(&transaction, change)?;
             }
+            let next = Revision(found.0 + 1);
+            transaction.open_table(META)?.insert("revision", next.0)?;
             transaction.commit()?;
-            Ok(())
+            feed.tell(Committed {
+                revision: next,
+                changes: changes.into(),
+            });
+            Ok(next)
         })
     }
+
+    fn watch(&self, from: Revision) -> Result<Watch, StoreError> {
+        self.with_database(|database, feed| {
+            let newest = revision(&database.begin_read()?.open_table(META)?)?;
+            feed.watch(from, newest)
+                .ok_or(Fault::Refused(StoreError::Unwatchable { from, newest }))
+        })
+    }
+}
+
+fn revision(meta: &impl ReadableTable<&'static str, u64>) -> Result<Revision, Fault> {
+    Ok(Revision(meta.get("revision")?.map_or(0, |value| value.value())))
 }
 
 fn open_file(path: &Path) -> Result<Database, DatabaseError> {
@@ -223,6 +275,8 @@ enum Fault {
     Redb(redb::Error),
     Json(serde_json::Error),
     Store(StoreError),
+    /// The store said no and is as good as before.
+    Refused(StoreError),
 }
 
 impl From<serde_json::Error> for Fault {

@@ -1,88 +1,76 @@
-//! The store under restarts, a second process, a newer format, and a disk that fills up.
+//! The file under the suite of all stores, a second process, a newer and an older format.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use adit_control_api::digest::SecretDigest;
-use adit_wire::TunnelSecret;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
-use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::*;
-use crate::facts::{Account, Configuration, Route, Tunnel, ZoneId};
+use crate::store::conformance::Place;
 
-fn tunnel(n: u128, padding: usize) -> Tunnel {
-    Tunnel {
-        id: Uuid::from_u128(n).into(),
-        account: "acct".parse().unwrap(),
-        name: format!("t{n}{}", "x".repeat(padding)),
-        secret: TunnelSecret::new([7; 32]),
-        created_at: OffsetDateTime::UNIX_EPOCH,
-        deleted_at: None,
-        expires_at: None,
+/// The suite's place: a file on a disk whose room is set.
+struct FilePlace {
+    dir: tempfile::TempDir,
+    room: Arc<AtomicU64>,
+}
+
+impl Place for FilePlace {
+    type Store = RedbStore;
+
+    fn open(&self) -> RedbStore {
+        store_on_small_disk(self.dir.path().join("store.redb"), self.room.clone())
+    }
+
+    fn fill_up(&self) {
+        let path = self.dir.path().join("store.redb");
+        self.room.store(path.metadata().unwrap().len(), Ordering::SeqCst);
+    }
+
+    fn make_room(&self) {
+        self.room.store(u64::MAX, Ordering::SeqCst);
     }
 }
 
-fn everything() -> Vec<Change> {
-    let now = OffsetDateTime::UNIX_EPOCH;
-    let account = "acct".parse().unwrap();
-    vec![
-        Change::PutAccount(Account {
-            tag: "acct".parse().unwrap(),
-            name: "local".into(),
-            zone: ZoneId("zone".into()),
-            token: SecretDigest::of(b"token"),
-            created_at: now,
-        }),
-        Change::PutTunnel(tunnel(1, 0)),
-        Change::PutRoute(Route {
-            pattern: "*.app.test".parse().unwrap(),
-            account,
-            tunnel: Uuid::from_u128(1).into(),
-            created_at: now,
-        }),
-        Change::PutConfiguration(Configuration {
-            tunnel: Uuid::from_u128(1).into(),
-            version: 3,
-            config: serde_json::json!({"ingress": []}),
-            written_at: now,
-        }),
-        Change::Generation(9),
-    ]
+fn place() -> FilePlace {
+    FilePlace {
+        dir: tempfile::tempdir().unwrap(),
+        room: Arc::new(AtomicU64::new(u64::MAX)),
+    }
+}
+
+crate::store::conformance::suite!(place());
+
+#[test]
+fn the_file_is_for_its_owner_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let _store = RedbStore::open(&path).unwrap();
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[test]
-fn everything_is_there_after_a_restart_and_nothing_after_its_removal() {
+fn a_file_of_a_program_without_revisions_is_read_and_written() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.redb");
-    RedbStore::open(&path).unwrap().commit(&everything()).unwrap();
-    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-
     let store = RedbStore::open(&path).unwrap();
-    let facts = store.load().unwrap();
+    store.commit(Revision(0), &[Change::Generation(41)]).unwrap();
+    store
+        .with_database(|database, _| {
+            let transaction = begin(database)?;
+            transaction.open_table(META)?.remove("revision")?;
+            Ok(transaction.commit()?)
+        })
+        .unwrap();
+    drop(store);
+    let store = RedbStore::open(&path).unwrap();
+    let (facts, revision) = store.load().unwrap();
+    assert_eq!((facts.generation, revision), (41, Revision(0)));
     assert_eq!(
-        (facts.generation, facts.accounts.size(), facts.tunnels.size()),
-        (9, 1, 1)
+        store.commit(revision, &[Change::Generation(42)]).unwrap(),
+        Revision(1)
     );
-    assert_eq!(
-        facts.tunnels.values().next().unwrap().secret,
-        TunnelSecret::new([7; 32])
-    );
-    assert_eq!(facts.routes.keys().next().unwrap().to_string(), "*.app.test");
-    assert_eq!(facts.configurations.values().next().unwrap().version, 3);
-
-    let id = Uuid::from_u128(1).into();
-    let gone = [
-        Change::RemoveTunnel(id),
-        Change::RemoveRoute("*.app.test".parse().unwrap()),
-        Change::RemoveConfiguration(id),
-    ];
-    store.commit(&gone).unwrap();
-    let facts = store.load().unwrap();
-    assert!(facts.tunnels.is_empty() && facts.routes.is_empty() && facts.configurations.is_empty());
 }
 
 #[test]
@@ -101,7 +89,7 @@ fn a_newer_format_and_a_foreign_file_are_refused() {
     let path = dir.path().join("store.redb");
     let store = RedbStore::open(&path).unwrap();
     store
-        .with_database(|database| {
+        .with_database(|database, _| {
             let transaction = begin(database)?;
             transaction.open_table(META)?.insert("format", FORMAT + 1)?;
             Ok(transaction.commit()?)
@@ -167,40 +155,4 @@ pub(crate) fn store_on_small_disk(path: PathBuf, room: Arc<AtomicU64>) -> RedbSt
         })
     };
     RedbStore::open_with(path, Box::new(open)).unwrap()
-}
-
-#[test]
-fn a_full_disk_is_told_and_what_was_acknowledged_stays_and_writing_resumes() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("store.redb");
-    let room = Arc::new(AtomicU64::new(u64::MAX));
-    let store = store_on_small_disk(path.clone(), room.clone());
-    store.commit(&[Change::PutTunnel(tunnel(0, 0))]).unwrap();
-    room.store(path.metadata().unwrap().len(), Ordering::SeqCst);
-
-    let mut acknowledged = 1;
-    let refused = loop {
-        match store.commit(&[Change::PutTunnel(tunnel(acknowledged, 100_000))]) {
-            Ok(()) => acknowledged += 1,
-            Err(error) => break error,
-        }
-        assert!(acknowledged < 10_000, "the disk never fills");
-    };
-    assert!(matches!(refused, StoreError::Full { .. }), "{refused}");
-    assert_eq!(store.load().unwrap().tunnels.size() as u128, acknowledged);
-    assert!(
-        store
-            .commit(&[Change::PutTunnel(tunnel(acknowledged, 100_000))])
-            .is_err()
-    );
-
-    room.store(u64::MAX, Ordering::SeqCst);
-    store
-        .commit(&[Change::PutTunnel(tunnel(acknowledged, 100_000))])
-        .unwrap();
-    drop(store);
-    assert_eq!(
-        RedbStore::open(&path).unwrap().load().unwrap().tunnels.size() as u128,
-        acknowledged + 1
-    );
 }
