@@ -4,7 +4,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use adit_tests::binary::{self, IoMode};
-use adit_tests::site::Site;
+use adit_tests::origin::scripted::Scripted;
+use adit_tests::proxy::{PASSWORD, Proxy, USER};
+use adit_tests::site::control::result;
+use adit_tests::site::{HOST, Site};
+use adit_tests::visitor::curl::Curl;
 use serde_json::Value;
 
 fn diag(site: &Site, flags: &[&str]) -> Command {
@@ -84,4 +88,64 @@ fn a_report_is_collected(io: IoMode) {
     assert!(String::from_utf8_lossy(&gone.stderr).contains("no connector answers at 127.0.0.1:1"));
 }
 
-adit_tests::in_both_modes!(a_report_is_collected);
+/// Passwords in a connector's settings: a header for the origin, an origin's address and a proxy's. They are
+/// in no answer, no log, no report, and not in what control is told.
+fn no_password_leaves_the_connector(io: IoMode) {
+    let origin = Scripted::start();
+    let site = Site::start(io);
+    let tunnel = site.tunnel("lab");
+    let log = site.folder().join("connector.log");
+    let url = origin.url();
+    let with_password = url.replacen("http://", &format!("http://user:{PASSWORD}@"), 1);
+    let rules = format!(
+        "  - hostname: {HOST}\n    path: ^/user\n    service: {with_password}\n  \
+           - service: {url}\n    originRequest: {{requestHeaders: {{set: {{Authorization: Bearer {PASSWORD}}}, \
+                add: {{X-Key: {PASSWORD}}}}}}}\n"
+    );
+    let lines = format!("logfile: {}\nloglevel: debug\n", log.display());
+    let mut settings = site.connector(&tunnel).ingress(&rules).lines(&lines);
+    let proxy = Proxy::http(site.folder(), true);
+    settings.flags.extend(
+        [
+            "--protocol",
+            "http2",
+            "--edge-proxy",
+            &proxy.url_as(USER, PASSWORD),
+        ]
+        .map(str::to_owned),
+    );
+    let connector = settings.start();
+    connector.wait_connections(4);
+    site.wait_served();
+    let seen = site.visit("/seen").run().text();
+    assert!(seen.contains(&format!("Bearer {PASSWORD}")), "{seen}");
+    // Of the origin, which knows no such path.
+    assert_eq!(site.visit("/user").run().status, 404);
+
+    let metrics = connector.metrics_address();
+    let out = collect(&site, "secrets", &["--metrics", &metrics.to_string()]);
+    for entry in std::fs::read_dir(&out).expect("the files") {
+        let path = entry.expect("a file").path();
+        let body = std::fs::read_to_string(&path).expect("text");
+        assert!(!body.contains(PASSWORD), "{}", path.display());
+    }
+    let config = Curl::get(&format!("http://{metrics}/config")).run().text();
+    assert!(
+        config.contains("Authorization") && config.contains("[redacted]"),
+        "{config}"
+    );
+    let path = format!("/accounts/{{account}}/cfd_tunnel/{}/configurations", tunnel.id);
+    let told = result(&site.control.rest("GET", &path).run()).to_string();
+    let written = std::fs::read_to_string(&log).expect("the log");
+    for text in [
+        config,
+        told,
+        written,
+        connector.process.log(),
+        site.edge.process.log(),
+    ] {
+        assert!(!text.contains(PASSWORD), "{text}");
+    }
+}
+
+adit_tests::in_both_modes!(a_report_is_collected, no_password_leaves_the_connector);

@@ -2,10 +2,14 @@
 //!
 //! A configuration is made once per core and rule options and then shared, so that session tickets are
 //! used by all connections to the same origin. Files are read by a thread that may wait.
+//!
+//! A `caPool` is looked at again now and then while connections are made with it. What has been taken out of
+//! the file is trusted no more by those that come after. One that cannot be read any more changes nothing.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
@@ -31,6 +35,9 @@ const CONFIGS_MAX: usize = 64;
 
 /// A configuration that could not be made is not tried again for so long.
 const FAILURE_KEPT: Duration = Duration::from_secs(10);
+
+/// A `caPool` is looked at again when the last look is so old.
+const LOOK_EVERY: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 10 });
 
 /// Roots of the operating system, read once per process, by a thread that may wait.
 static SYSTEM_ROOTS: LazyLock<RootCertStore> = LazyLock::new(|| {
@@ -72,11 +79,39 @@ pub(crate) struct TlsConfigs {
 /// Those that were made, and what failed lately.
 #[derive(Default)]
 struct Known {
-    made: BTreeMap<Key, Arc<ClientConfig>>,
+    made: BTreeMap<Key, Made>,
     failed: BTreeMap<Key, (Instant, MakeError)>,
 }
 
 type Key = (TlsOptions, Alpn);
+
+/// A configuration, and the `caPool` that it is made of.
+struct Made {
+    config: Arc<ClientConfig>,
+    version: Option<Version>,
+    /// Seen to be of the file as it is.
+    looked_at: Instant,
+}
+
+/// Tells one content of a file from another: when it was written, how long it is, and which file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Version {
+    written: (i64, i64),
+    bytes: u64,
+    file: (u64, u64),
+}
+
+impl Version {
+    /// Of the file's present content; `None` where there is no file. Waits for the file system.
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self {
+            written: (metadata.mtime(), metadata.mtime_nsec()),
+            bytes: metadata.len(),
+            file: (metadata.dev(), metadata.ino()),
+        })
+    }
+}
 
 /// Why there is no configuration.
 #[derive(Clone, Debug)]
@@ -100,8 +135,8 @@ impl From<MakeError> for OriginError {
 impl Known {
     /// What is known by now. A failure is forgotten after [`FAILURE_KEPT`], as the file may have been mended.
     fn find(&mut self, key: &Key, now: Instant) -> Option<Result<Arc<ClientConfig>, MakeError>> {
-        if let Some(config) = self.made.get(key) {
-            return Some(Ok(config.clone()));
+        if let Some(made) = self.made.get(key) {
+            return Some(Ok(made.config.clone()));
         }
         let (failed_at, error) = self.failed.get(key)?;
         if now.saturating_duration_since(*failed_at) < FAILURE_KEPT {
@@ -111,13 +146,42 @@ impl Known {
         None
     }
 
-    fn keep(&mut self, key: Key, made: Result<Arc<ClientConfig>, MakeError>, now: Instant) {
+    /// Whether the file behind a configuration is to be looked at again, which the caller then does.
+    fn is_old(&mut self, key: &Key, now: Instant) -> bool {
+        let Some(made) = self.made.get_mut(key).filter(|_| key.0.ca_pool.is_some()) else {
+            return false;
+        };
+        let is_old = now.saturating_duration_since(made.looked_at) >= LOOK_EVERY;
+        if is_old {
+            made.looked_at = now;
+        }
+        is_old
+    }
+
+    fn version(&self, key: &Key) -> Option<Version> {
+        self.made.get(key).and_then(|made| made.version)
+    }
+
+    fn keep(
+        &mut self,
+        key: Key,
+        made: Result<(Arc<ClientConfig>, Option<Version>), MakeError>,
+        now: Instant,
+    ) {
         match made {
-            Ok(config) => {
-                if self.made.len() >= CONFIGS_MAX {
+            Ok((config, version)) => {
+                if self.made.len() >= CONFIGS_MAX && !self.made.contains_key(&key) {
                     self.made.pop_first();
                 }
-                self.made.insert(key, config);
+                let looked_at = now;
+                self.made.insert(
+                    key,
+                    Made {
+                        config,
+                        version,
+                        looked_at,
+                    },
+                );
             }
             Err(error) => {
                 if self.failed.len() >= CONFIGS_MAX {
@@ -162,7 +226,11 @@ impl TlsConfigs {
         limit: Duration,
     ) -> Result<Arc<ClientConfig>, OriginError> {
         let key = (options.clone(), alpn);
-        if let Some(found) = self.known.borrow_mut().find(&key, now()) {
+        let found = self.known.borrow_mut().find(&key, now());
+        if let Some(found) = found {
+            if self.known.borrow_mut().is_old(&key, now()) {
+                self.look_again(key);
+            }
             return found.map_err(OriginError::from);
         }
         let late = || MakeError {
@@ -182,7 +250,7 @@ impl TlsConfigs {
             return found;
         }
         let (options, alpn) = key.clone();
-        let making = spawn_blocking(move || make(&options, alpn).map(Arc::new));
+        let making = spawn_blocking(move || make_version(&options, alpn));
         let known = Rc::clone(&self.known);
         // Ends with the reading, also when whoever asked for it has given up.
         let kept = spawn_local(async move {
@@ -194,7 +262,7 @@ impl TlsConfigs {
             });
             known.borrow_mut().keep(key, made.clone(), now());
             drop(turn);
-            made
+            made.map(|(config, _)| config)
         });
         kept.await.unwrap_or_else(|error| {
             Err(MakeError {
@@ -203,6 +271,46 @@ impl TlsConfigs {
             })
         })
     }
+}
+
+impl TlsConfigs {
+    /// Makes a configuration anew if its `caPool` has changed. Who connects meanwhile has the old one.
+    fn look_again(&self, key: Key) {
+        let (known, making) = (Rc::clone(&self.known), Arc::clone(&self.making));
+        // Ends with the reading; one at a time, as it holds what makers hold.
+        spawn_local(async move {
+            let Ok(turn) = making.try_lock_owned() else { return };
+            let ((options, alpn), before) = (key.clone(), known.borrow().version(&key));
+            let looking = spawn_blocking(move || {
+                let path = options.ca_pool.as_deref()?;
+                let version = Version::of(path);
+                (version != before).then(|| (version, make_version(&options, alpn)))
+            });
+            match looking.await {
+                Ok(Some((_, Ok(made)))) => {
+                    tracing::info!(ca_pool = ?key.0.ca_pool, "Trusted certificates have changed");
+                    known.borrow_mut().keep(key, Ok(made), now());
+                }
+                Ok(Some((version, Err(error)))) => {
+                    let fix = "mend the file; what it held before stays trusted until then";
+                    tracing::warn!(ca_pool = ?key.0.ca_pool, error = error.why, fix,
+                        "Changed trusted certificates cannot be read");
+                    if let Some(made) = known.borrow_mut().made.get_mut(&key) {
+                        // Said once per change.
+                        made.version = version;
+                    }
+                }
+                Ok(None) | Err(_) => {}
+            }
+            drop(turn);
+        });
+    }
+}
+
+/// The configuration with the version of the file that it is made of, which may be older than what was read.
+fn make_version(options: &TlsOptions, alpn: Alpn) -> Result<(Arc<ClientConfig>, Option<Version>), MakeError> {
+    let version = options.ca_pool.as_deref().and_then(Version::of);
+    make(options, alpn).map(|config| (Arc::new(config), version))
 }
 
 fn make(options: &TlsOptions, alpn: Alpn) -> Result<ClientConfig, MakeError> {
@@ -316,11 +424,52 @@ mod tests {
             },
             Alpn::Http1,
         );
-        known.keep(key.clone(), made.map(Arc::new), start);
+        known.keep(key.clone(), made.map(|config| (Arc::new(config), None)), start);
         assert!(matches!(
             known.find(&key, start + 100 * FAILURE_KEPT),
             Some(Ok(_))
         ));
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_out_of_a_file_is_trusted_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = dir.path().join("ca.pem");
+        let root = |name: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+            params.self_signed(&key).unwrap().pem()
+        };
+        std::fs::write(&pool, root("a.test") + &root("b.test")).unwrap();
+        let asked = async {
+            let configs = TlsConfigs::default();
+            let limit = Duration::from_secs(30);
+            let options = options(&pool);
+            let first = configs.config(&options, Alpn::Http1, limit).await.unwrap();
+            let until_new = async |old: &Arc<ClientConfig>| loop {
+                let config = configs.config(&options, Alpn::Http1, limit).await.unwrap();
+                if !Arc::ptr_eq(&config, old) {
+                    return config;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            };
+            std::fs::write(&pool, root("b.test")).unwrap();
+            let second = timeout(limit, until_new(&first)).await.expect("the file is seen");
+            // A broken file takes nothing away; the next good one counts.
+            std::fs::write(&pool, "broken").unwrap();
+            let is_seen =
+                || configs.known.borrow().version(&(options.clone(), Alpn::Http1)) == Version::of(&pool);
+            while !is_seen() {
+                let config = configs.config(&options, Alpn::Http1, limit).await.unwrap();
+                assert!(Arc::ptr_eq(&config, &second));
+                tokio::task::yield_now().await;
+            }
+            std::fs::write(&pool, root("c.test")).unwrap();
+            timeout(limit, until_new(&second))
+                .await
+                .expect("the file is seen");
+        };
+        LocalSet::new().run_until(asked).await;
     }
 
     #[tokio::test]

@@ -149,7 +149,8 @@ fn status_code(text: &str) -> Result<OriginService, IngressError> {
 }
 
 fn address(text: &str) -> Result<OriginService, IngressError> {
-    let invalid = || IngressError::InvalidAddress(text.to_owned());
+    let shown = || without_user(text);
+    let invalid = || IngressError::InvalidAddress(shown());
     let (scheme, rest) = text.split_once("://").ok_or_else(invalid)?;
     let (authority, path) = match rest.find(['/', '?', '#']) {
         Some(end) => rest.split_at(end),
@@ -160,7 +161,7 @@ fn address(text: &str) -> Result<OriginService, IngressError> {
         return Err(invalid());
     }
     if let Some(meant) = meant(&scheme) {
-        let (service, scheme) = (text.to_owned(), scheme);
+        let (service, scheme) = (shown(), scheme);
         return Err(IngressError::Scheme {
             service,
             scheme,
@@ -172,26 +173,32 @@ fn address(text: &str) -> Result<OriginService, IngressError> {
         "https" | "wss" => Some(true),
         _ => None,
     };
-    let authority = match tls {
-        Some(_) => authority,
-        // Addresses of TCP services are often written with a user, who is none of our business.
-        None => authority.rsplit_once('@').map_or(authority, |(_, place)| place),
-    };
+    // Addresses are sometimes written with a user, who is not told to the origin, as in cloudflared.
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
     let authority: Authority = authority.parse().map_err(|_| invalid())?;
     let has_port = authority.as_str().len() > authority.host().len();
-    // `Authority` takes a user name, an empty host and a port above 65535, none of which can be dialled.
-    if authority.host().is_empty()
-        || authority.as_str().contains('@')
-        || has_port && authority.port_u16().is_none()
-    {
+    // `Authority` takes an empty host and a port above 65535, neither of which can be dialled.
+    if authority.host().is_empty() || has_port && authority.port_u16().is_none() {
         return Err(invalid());
     }
     if !path.is_empty() {
-        return Err(IngressError::PathInAddress(text.to_owned()));
+        return Err(IngressError::PathInAddress(shown()));
     }
     match tls {
         Some(tls) => Ok(OriginService::Http { authority, tls }),
         None => tcp(&scheme, authority).ok_or_else(invalid),
+    }
+}
+
+/// An address for an error's text, which many may read: without a user and a password.
+pub(super) fn without_user(text: &str) -> String {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = text.split_at(start);
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    match authority.rsplit_once('@') {
+        Some((_, place)) => format!("{scheme}{place}{path}"),
+        None => text.to_owned(),
     }
 }
 
@@ -264,6 +271,7 @@ mod tests {
         for (text, host, port) in [
             ("http://[::1]", "::1", 80),
             ("https://app", "app", 443),
+            ("http://me:secret@app:8", "app", 8),
             ("http://app:81", "app", 81),
             ("tcp://db", "db", 7864),
             ("SSH://me:secret@[::1]", "::1", 22),
@@ -288,7 +296,6 @@ mod tests {
             "",
             "http://",
             "http://a:99999",
-            "http://u@h",
             "://x",
             "unix:",
             "tcp://",
@@ -298,6 +305,14 @@ mod tests {
         ] {
             check(text, &format!("{text} {invalid}"));
         }
+        check("http://u:pickaxe@", &format!("http:// {invalid}"));
+        let told = OriginService::parse("https://u:pickaxe@a/b")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            told.starts_with("https://a/b is") && !told.contains("pickaxe"),
+            "{told}"
+        );
         check(
             "http://a/b",
             "http://a/b is an invalid address, ingress rules don't support proxying to a different path on the origin service. The path will be the same as the eyeball request's path",

@@ -16,7 +16,7 @@ use std::net::Ipv6Addr;
 
 use super::IngressError;
 use super::punycode::to_ascii;
-use super::service::{OriginService, is_scheme};
+use super::service::{OriginService, is_scheme, without_user};
 
 /// Schemes that the flag takes.
 const SCHEMES: [&str; 6] = ["http", "https", "tcp", "ssh", "rdp", "smb"];
@@ -65,7 +65,7 @@ impl OriginService {
         };
         // With the path gone, nothing else can be wrong with it.
         let address = Self::parse(&format!("{scheme}://{place}"));
-        Ok(address.map_err(|_| IngressError::InvalidAddress(text.to_owned()))?)
+        Ok(address.map_err(|_| IngressError::InvalidAddress(without_user(text)))?)
     }
 }
 
