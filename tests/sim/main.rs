@@ -8,6 +8,7 @@
 mod seeds;
 mod planner;
 mod registrar;
+mod delivery;
 mod directory;
 mod ejection;
 mod supervisor;

@@ -249,7 +249,12 @@ pub(crate) async fn run(context: CoreContext, seed: Seed, shared: Shared) {
     // An error means that the service thread is gone, and with it all reason to wait.
     let _ = may_close.wait_for(|may_close| *may_close).await;
     endpoint.close(CLOSE_CODE, b"edge shutting down");
-    let closed = async { tokio::join!(endpoint.idle(), core.tunnels.close_http2("edge shutting down")) };
+    let closed = async {
+        tokio::join!(
+            endpoint.idle(),
+            core.tunnels.registry.close_http2("edge shutting down")
+        )
+    };
     // Whatever is not out by then, connectors notice by their idle timeout, or by the end of the process.
     let _ = timeout(CLOSE_TIME, closed).await;
 }
@@ -357,8 +362,10 @@ async fn copy_gauges(core: Rc<Core>, endpoint: Endpoint, windows: Arc<WindowBudg
         let (metrics, stats) = (&core.metrics, endpoint.stats());
         metrics
             .tunnel_connections_open
-            .set(core.tunnels.count_here() as u64);
-        metrics.exchanges_waiting.set(core.tunnels.waiting() as u64);
+            .set(core.tunnels.registry.count_here() as u64);
+        metrics
+            .exchanges_waiting
+            .set(core.tunnels.absent.waiting() as u64);
         metrics.shares_entries.set(core.shares.entries() as u64);
         metrics.replicas_ejected.set(core.tunnels.look_at_health() as u64);
         metrics.replicas_told_down.set(core.tunnels.told_down() as u64);

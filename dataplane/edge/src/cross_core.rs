@@ -1,28 +1,21 @@
-//! What cores of one edge say to each other and to the service thread, and the exchanges they carry for
-//! one another.
-//!
-//! An exchange whose visitor is on core A and whose connection lives on core B crosses by two pipes under
-//! credit. B opens the stream and copies nothing: the same `Bytes` travel from QUIC to the visitor's socket.
-//! Over HTTP/2 even an exchange of B itself travels by pipes.
+//! What cores of one edge say to each other and to the service thread. The exchanges that they carry for one
+//! another are in [`other_core`].
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use adit_driver::mailbox;
 use adit_driver::pipe::{PipeReader, PipeWriter};
-use adit_driver::quic::{self, ReadError, RecvStream, SendStream, StrayPacket, WriteError};
+use adit_driver::quic::{self, StrayPacket};
 use adit_wire::{ConnectionId, ConnectorId, TunnelId};
 use tokio::task::spawn_local;
 
-use crate::tunnel_http2;
-use crate::tunnels::connection::Connection;
+use crate::open::other_core;
 use crate::tunnels::routes::Routes;
-use crate::tunnels::stream::{LOST, NOT_OPENED};
 use crate::tunnels::{CoreNews, Tunnels};
 
 /// Messages that may wait for one core.
@@ -81,9 +74,9 @@ pub(crate) async fn run(
                     request,
                     response,
                 } => {
-                    let connection = tunnels.here(id);
+                    let connection = tunnels.registry.here(id);
                     // Ends with the exchange: both pipes and both stream halves report their ends.
-                    spawn_local(carry(connection, request, response));
+                    spawn_local(other_core::carry(connection, request, response));
                 }
                 CoreMessage::Stray(packet) => endpoint.handle_stray(packet),
                 CoreMessage::Unreachable { peer, is_port } => endpoint.handle_unreachable(peer, is_port),
@@ -92,7 +85,7 @@ pub(crate) async fn run(
                     connector,
                     connection,
                 } => {
-                    tunnels.disconnect(tunnel, connector, connection);
+                    tunnels.registry.disconnect(tunnel, connector, connection);
                 }
                 CoreMessage::Drain => on_drain(),
             }
@@ -158,94 +151,4 @@ impl Outbox {
             }
         }
     }
-}
-
-async fn carry(connection: Option<Connection>, mut request: PipeReader, mut response: PipeWriter) {
-    let opened = match connection {
-        Some(Connection::Quic(connection)) => connection.open_bi().await.ok(),
-        Some(Connection::Http2(connection)) => {
-            return tunnel_http2::exchange::carry(connection, request, response).await;
-        }
-        None => None,
-    };
-    let Some((send, recv)) = opened else {
-        request.stop(NOT_OPENED);
-        response.abort(NOT_OPENED);
-        return;
-    };
-    let (mut sending, mut answering) = (
-        pin!(carry_request(request, send)),
-        pin!(carry_response(recv, response)),
-    );
-    tokio::select! {
-        biased;
-        // Nobody waits for a connector to take what nobody wants answered: dropped, it is reset.
-        answered = &mut answering => if answered == Answered::ToTheEnd {
-            sending.await;
-        },
-        () = &mut sending => {
-            answering.await;
-        }
-    }
-}
-
-/// How the answer's direction ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answered {
-    /// As the connector ended it.
-    ToTheEnd,
-    /// Nobody reads it any more.
-    InVain,
-}
-
-async fn carry_request(mut request: PipeReader, mut send: SendStream) {
-    loop {
-        match request.read().await {
-            Ok(Some(data)) => match send.write(data).await {
-                Ok(()) => {}
-                Err(WriteError::Stopped(code)) => return request.stop(code_of(code)),
-                Err(WriteError::ConnectionLost(_) | WriteError::Closed | WriteError::Stalled(_)) => {
-                    return request.stop(LOST);
-                }
-            },
-            Ok(None) => return send.finish(),
-            Err(aborted) => return send.reset(aborted.code),
-        }
-    }
-}
-
-async fn carry_response(mut recv: RecvStream, mut response: PipeWriter) -> Answered {
-    loop {
-        let read = tokio::select! {
-            biased;
-            code = response.closed() => {
-                recv.stop(code);
-                return Answered::InVain;
-            }
-            read = recv.read_chunks() => read,
-        };
-        match read {
-            Ok(Some(mut chunks)) => {
-                while let Some(data) = chunks.pop() {
-                    if let Err(closed) = response.write(data).await {
-                        recv.stop(closed.code);
-                        return Answered::InVain;
-                    }
-                }
-                continue;
-            }
-            Ok(None) => response.finish(),
-            Err(ReadError::Reset(code)) => response.abort(code_of(code)),
-            Err(ReadError::ConnectionLost(_) | ReadError::Closed) => response.abort(LOST),
-        }
-        return Answered::ToTheEnd;
-    }
-}
-
-/// Stream codes of this protocol are 0; anything that does not fit is as meaningless.
-fn code_of(code: u64) -> u32 {
-    u32::try_from(code)
-        .ok()
-        .filter(|code| *code < NOT_OPENED)
-        .unwrap_or(0)
 }

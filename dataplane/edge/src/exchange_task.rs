@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! head ─► admit ─► route ─► choose ─► open ─► head, body ─► response head ─► body ─► end
-//!                            ▲                    │ nothing answered yet: decide again (proto, retry)
-//!                            └────────────────────┘ never on the same connection (proto, steering)
+//!                            ▲                    │ nothing answered yet: the delivery says what is next
+//!                            └────────────────────┘ (proto, exchange/delivery)
 //! ```
 //! The future lives in the visitor's connection: when the visitor goes, it is dropped, its stream is reset
 //! in both directions and the record says so. After the response head the exchange lives on in the
@@ -24,17 +24,16 @@ mod passing;
 use std::rc::Rc;
 
 use adit_driver::time::{Instant, now};
-use adit_proto::ejection::{Outcome, Trier};
+use adit_proto::ejection::Trier;
+use adit_proto::exchange::delivery::{self, Aim, Delivery, Doubted, Search, Shown, Step};
 use adit_proto::exchange::edge::{
-    Authority, BodyLength, PublicRequest, PublicResponse, RequestId, ResponseBody, TunnelRequest, Visitor,
-    authority, tunnel_request,
+    Authority, BodyLength, Carries, PublicRequest, PublicResponse, RequestId, ResponseBody, TunnelRequest,
+    Visitor, authority, tunnel_request,
 };
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::exchange::framed_body::FramedBody;
-use adit_proto::exchange::retry::{ATTEMPTS_MAX, Attempted, Failure, Held, RETRY_DEADLINE, Verdict, decide};
 use adit_proto::shares::AddressBlock;
 use adit_proto::steering::{NoConnection, Tried};
-use adit_wire::connect::ConnectionType;
 use adit_wire::{ConnectorId, TunnelId};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -46,7 +45,8 @@ use crate::core::Core;
 use crate::error_page::{Form, render};
 use crate::management::Admitted;
 use crate::public::VisitorBody;
-use crate::tunnels::{Choice, Doubted, Wanted};
+use crate::shares::Account;
+use crate::tunnels::{Choice, Wanted};
 pub(crate) use record::refuse;
 
 use attempt::{Answer, Failed, Order, attempt};
@@ -66,17 +66,12 @@ pub(crate) async fn run(
     let (parts, body) = request.into_parts();
     let form = Form::for_request(&parts.method, &parts.headers);
     let mut record = Record::begin(&core, id, visitor.address, &parts);
-    match exchange(&core, &visitor, &parts, Some(body), id, &mut record).await {
-        Ok((answer, source)) => respond(answer, source, parts.version, record, upgrade),
+    let account = Account::open(&core);
+    match exchange(&core, &visitor, &parts, Some(body), (id, &account), &mut record).await {
+        Ok((answer, source)) => respond(answer, source, parts.version, (record, account), upgrade),
         Err(code) => {
             record.answer_error(code);
-            // Whoever broke off may still read: half a request is no good one.
-            let shown = if code == ErrorCode::VisitorGone {
-                ErrorCode::BadRequest
-            } else {
-                code
-            };
-            render(shown, id, form)
+            render(code.on_page(), id, form)
         }
     }
 }
@@ -87,7 +82,7 @@ async fn exchange(
     visitor: &Visitor,
     parts: &Parts,
     body: Option<VisitorBody>,
-    id: RequestId,
+    (id, account): (RequestId, &Rc<Account>),
     record: &mut Record,
 ) -> Result<(Answer, Option<Source>), ErrorCode> {
     let length = body.as_ref().map_or(BodyLength::Empty, length_of);
@@ -104,7 +99,7 @@ async fn exchange(
     };
     let authority = authority(&request)?;
     record.set_host(&authority.hostname);
-    if !record.account().is_admitted() {
+    if !account.is_admitted() {
         return Err(ErrorCode::Overloaded);
     }
     let (authority, tunnel, aim) = if core.management.is_meant(&authority.hostname) {
@@ -133,18 +128,27 @@ async fn exchange(
     record.set_client(sent.client);
     // Behind a proxy that is trusted and does not say who asks, visitors cannot be told apart.
     let block = (!core.live().policy.trusts(sent.client)).then(|| AddressBlock::of(sent.client));
-    record.account().enter(block, tunnel)?;
+    account.enter(block, tunnel)?;
     let source = body
         .filter(|_| length != BodyLength::Empty)
-        .map(|body| Source::new(body, Pace::of(length, parts), record));
+        .map(|body| Source::new(body, Pace::of(length, parts), record, account));
+    let mut retries = core.retries.get();
+    let request = delivery::Request {
+        aim,
+        is_idempotent: sent.method.is_idempotent(),
+        has_body: source.is_some(),
+        began: record.began(),
+    };
+    let delivery = Delivery::new(request, &mut retries);
+    core.retries.set(retries);
     Sending {
         core,
+        account,
         tunnel,
-        aim,
         authority,
         sent,
         parts,
-        tried: Tried::default(),
+        delivery,
     }
     .until_answered(source, record)
     .await
@@ -158,24 +162,15 @@ fn length_of(body: &VisitorBody) -> BodyLength {
     }
 }
 
-/// What of a tunnel is to answer.
-#[derive(Clone, Copy)]
-enum Aim {
-    /// A service behind a replica that serves the hostname.
-    Origin,
-    /// The management service of this replica, or of any.
-    Management(Option<ConnectorId>),
-}
-
-/// A request and where it was sent in vain.
+/// A request on its way to an origin. What is done next is said by [`Delivery`].
 struct Sending<'a> {
     core: &'a Rc<Core>,
+    account: &'a Account,
     tunnel: TunnelId,
-    aim: Aim,
     authority: Authority<'a>,
     sent: TunnelRequest,
     parts: &'a Parts,
-    tried: Tried,
+    delivery: Delivery,
 }
 
 impl Sending<'_> {
@@ -184,144 +179,130 @@ impl Sending<'_> {
         mut source: Option<Source>,
         record: &mut Record,
     ) -> Result<(Answer, Option<Source>), ErrorCode> {
-        let mut retries = self.core.retries.get();
-        retries.deposit();
-        self.core.retries.set(retries);
-        let mut last = None;
+        let mut chosen = None;
         loop {
-            let choice = self.next_connection(last, source.as_ref()).await?;
-            record.set_attempt(&choice);
-            let may_move = self.may_move(source.as_ref(), record);
-            let marked = self.sent.head_for_trailers.as_ref();
-            let marked = marked.filter(|_| choice.carries_trailers);
-            let upgrade = self.sent.upgrade.as_ref().filter(|_| choice.is_of_ours);
-            let order = Order {
-                head: match upgrade {
-                    Some(upgrade) => &upgrade.head,
-                    None => marked.unwrap_or(&self.sent.head),
-                },
-                takes_trailers: marked.is_some() && upgrade.is_none(),
-                trailers: self.sent.trailers,
-                kind: upgrade.map_or(self.sent.kind, |_| ConnectionType::WebSocket),
-                protocol: upgrade.map(|upgrade| &upgrade.protocol),
-                method: &self.sent.method,
-                version: self.parts.version,
-                limit: self.core.live().limits.response_head_timeout,
-            };
-            let late = may_move.then(|| self.late_and_replaceable(&choice, record.began()));
-            let sent = now();
-            let attempting = attempt(self.core, &choice, &order, &mut source, record.progress(), late);
-            let failed = match attempting.await {
-                Ok(answer) => {
-                    self.judge(&choice, Outcome::Answered, sent);
-                    return Ok((answer, source));
+            match (self.delivery.poll_step(), &chosen) {
+                (Step::Choose(search), _) => chosen = self.choose(search, record),
+                (Step::ChooseReplica(connector), _) => chosen = self.choose_replica(connector, record),
+                (Step::Wait { expects }, _) => self.wait(expects).await,
+                (Step::Send, Some(choice)) => {
+                    if let Some(answer) = self.attempt(choice, &mut source, record).await {
+                        return Ok((answer, source));
+                    }
                 }
-                Err(failed) => failed,
-            };
-            let (failure, reason) = match failed {
-                Failed::Visitor(code) => return Err(code),
-                Failed::Tunnel(failure, reason) => (failure, reason),
-            };
-            tracing::debug!(request_id = %record.id(), tunnel = %self.tunnel, replica = %choice.connector(),
-                conn_index = choice.index().0, ?failure, reason, "attempt failed");
-            if let Some(outcome) = Outcome::of(failure) {
-                self.judge(&choice, outcome, sent);
+                (Step::Fail(code), _) => return Err(code),
+                // An answer is returned at once, and nothing is sent without a choice.
+                (Step::Answered, _) | (Step::Send, None) => return Err(ErrorCode::Internal),
             }
-            match self.verdict(failure, source.as_ref(), record) {
-                Verdict::GiveUp(code) => return Err(code),
-                Verdict::OtherConnection => self.tried.avoided.push(choice.connector()),
-                Verdict::OtherReplica => self.tried.barred.push(choice.connector()),
-            }
-            self.tried.connections.push(choice.id);
-            last = Some(failure);
-            self.core.metrics.retries.add(1);
         }
     }
 
-    /// What the request wants of a connection.
-    fn wanted(&self) -> Wanted {
-        Wanted {
-            trailers: self.sent.trailers,
-            upgrade: self.sent.upgrade.is_some(),
-        }
+    fn choose(&mut self, search: Search, record: &mut Record) -> Option<Choice> {
+        let tried = self.delivery.tried();
+        let found = self.core.tunnels.choose(&self.wanted(tried, search));
+        self.take(found, record)
     }
 
-    /// A connection that has not seen the request. Waits for one when the tunnel has just lost its last.
-    async fn next_connection(
-        &self,
-        last: Option<Failure>,
-        source: Option<&Source>,
-    ) -> Result<Choice, ErrorCode> {
-        let tunnels = &self.core.tunnels;
-        if let Aim::Management(connector) = self.aim {
-            let choice = tunnels.choose_replica(self.tunnel, connector, &self.tried);
-            return choice.ok_or(ErrorCode::ManagementUnreachable);
+    fn choose_replica(&mut self, connector: Option<ConnectorId>, record: &mut Record) -> Option<Choice> {
+        let tried = self.delivery.tried();
+        let found = self.core.tunnels.choose_replica(self.tunnel, connector, tried);
+        self.take(found, record)
+    }
+
+    fn take(&mut self, found: Result<Choice, NoConnection>, record: &mut Record) -> Option<Choice> {
+        let place = found
+            .as_ref()
+            .map(|choice| (choice.id, choice.connector()))
+            .map_err(|none| *none);
+        self.delivery.handle_choice(now(), place);
+        let choice = found.ok()?;
+        record.set_attempt(&choice);
+        self.account.carried_by(choice.load());
+        Some(choice)
+    }
+
+    /// Waits for a connection when the tunnel has just lost its last, but not at an edge that is leaving.
+    async fn wait(&mut self, expects: bool) {
+        let absent = &self.core.tunnels.absent;
+        if expects {
+            absent.expect_back(self.tunnel);
         }
-        let (host, wanted) = (&self.authority.hostname, self.wanted());
-        let trier = self.trier(last, source);
-        let choose = |doubted| tunnels.choose(self.tunnel, host, &self.tried, wanted, doubted, trier);
-        loop {
-            let none = match choose(Doubted::Avoided) {
-                Ok(choice) => return Ok(choice),
-                Err(none) => none,
-            };
-            let is_absent = match none {
-                NoConnection::Down => true,
-                NoConnection::Doubted => {
-                    // Those of other hostnames may be well.
-                    tunnels.expect_back(self.tunnel);
-                    true
-                }
-                NoConnection::AllTried if matches!(last, Some(Failure::Lost | Failure::Doubted)) => {
-                    // The cores have yet to hear of the loss.
-                    tunnels.expect_back(self.tunnel);
-                    true
-                }
-                NoConnection::AllTried
-                | NoConnection::NotServed
-                | NoConnection::NoTrailers
-                | NoConnection::Full => false,
-            };
-            let is_back = is_absent
-                && tokio::select! {
-                    biased;
-                    () = self.core.drain.begun() => false,
-                    is_back = tunnels.returned(self.tunnel) => is_back,
-                };
-            if !is_back {
-                // Where nobody waits, a connection that may be dead is better than none.
-                if let Ok(choice) = choose(Doubted::Taken) {
-                    return Ok(choice);
-                }
-                return Err(last.map_or_else(|| code_of(none), Failure::code));
-            }
+        let is_back = tokio::select! {
+            biased;
+            () = self.core.drain.begun() => false,
+            is_back = absent.returned(self.tunnel) => is_back,
+        };
+        if is_back {
             self.core.metrics.exchanges_waited.add(1);
         }
+        self.delivery.handle_return(is_back);
     }
 
-    /// Whether the exchange may be asked elsewhere before its connection is known to be lost.
-    fn may_move(&self, source: Option<&Source>, record: &Record) -> bool {
-        let is_for_origin = matches!(self.aim, Aim::Origin);
-        let is_bodiless = source.is_none() && self.sent.method.is_idempotent();
-        is_for_origin && is_bodiless && record.attempts() < ATTEMPTS_MAX
+    /// Sends the request on the chosen connection. Without an answer, the delivery knows why.
+    async fn attempt(
+        &mut self,
+        choice: &Choice,
+        source: &mut Option<Source>,
+        record: &Record,
+    ) -> Option<Answer> {
+        let carries = Carries {
+            trailers: choice.carries_trailers,
+            protocols: choice.is_of_ours,
+        };
+        let limit = self.core.live().limits.response_head_timeout;
+        let order = Order {
+            request: self.sent.order(carries, self.parts.version),
+            limit,
+            watch: |now| self.delivery.watch(now, limit),
+            late: self.late_and_replaceable(choice),
+        };
+        let attempting = attempt(self.core, choice, order, source, record.progress());
+        let (failure, reason) = match attempting.await {
+            Ok(answer) => {
+                let shown = self.delivery.handle_answer();
+                self.judge(choice, shown);
+                return Some(answer);
+            }
+            Err(Failed::Visitor(code)) => {
+                self.delivery.handle_visitor_failure(code);
+                return None;
+            }
+            Err(Failed::Tunnel(failure, reason)) => (failure, reason),
+        };
+        tracing::debug!(request_id = %record.id(), tunnel = %self.tunnel, replica = %choice.connector(),
+            conn_index = choice.index().0, ?failure, reason, "attempt failed");
+        let (held, mut retries) = (Source::held(source.as_ref()), self.core.retries.get());
+        let shown = self
+            .delivery
+            .handle_failure(Instant::now(), failure, held, &mut retries);
+        self.core.retries.set(retries);
+        self.judge(choice, shown);
+        if !matches!(self.delivery.poll_step(), Step::Fail(_)) {
+            self.core.metrics.retries.add(1);
+        }
+        None
     }
 
     /// Waits until the connector is late with an answer and another replica could give one.
-    async fn late_and_replaceable(&self, choice: &Choice, began: Instant) {
+    async fn late_and_replaceable(&self, choice: &Choice) {
         let tunnels = &self.core.tunnels;
-        let mut tried = self.tried.clone();
-        tried.barred.push(choice.connector());
         loop {
             // Taken before the look, so that no doubt is missed.
             let doubts = tunnels.doubts();
-            let (host, wanted) = (&self.authority.hostname, self.wanted());
-            let is_replaceable = tunnels.is_doubted(choice.id)
-                && began.elapsed() < RETRY_DEADLINE
-                && self.core.retries.get().has_token()
-                && tunnels
-                    .choose(self.tunnel, host, &tried, wanted, Doubted::Avoided, Trier::No)
-                    // An upgrade is worth the wait for one that carries it.
-                    .is_ok_and(|other| other.is_of_ours || !wanted.upgrade);
+            let is_doubted = tunnels.registry.is_doubted(choice.id);
+            let left_out = self
+                .delivery
+                .look(Instant::now(), is_doubted, &self.core.retries.get());
+            let search = Search {
+                doubted: Doubted::Avoided,
+                trier: Trier::No,
+            };
+            let is_replaceable = left_out.is_some_and(|tried| {
+                let wanted = self.wanted(&tried, search);
+                let other = tunnels.choose(&wanted);
+                // An upgrade is worth the wait for one that carries it.
+                other.is_ok_and(|other| other.is_of_ours || !wanted.upgrade)
+            });
             if is_replaceable {
                 return;
             }
@@ -329,48 +310,25 @@ impl Sending<'_> {
         }
     }
 
-    /// Whether the next attempt may show that a replica that was left out is well again.
-    fn trier(&self, last: Option<Failure>, source: Option<&Source>) -> Trier {
-        if last.is_some() {
-            Trier::No
-        } else if self.sent.method.is_idempotent() && Source::held(source) == Held::Whole {
-            Trier::Repeatable
-        } else {
-            Trier::Once
+    fn wanted<'a>(&'a self, tried: &'a Tried, search: Search) -> Wanted<'a> {
+        Wanted {
+            tunnel: self.tunnel,
+            host: &self.authority.hostname,
+            tried,
+            trailers: self.sent.trailers,
+            upgrade: self.sent.upgrade.is_some(),
+            search,
         }
     }
 
     /// Says what an attempt has shown of the replica's origin.
-    fn judge(&self, choice: &Choice, outcome: Outcome, sent: Instant) {
-        if matches!(self.aim, Aim::Origin) {
+    fn judge(&self, choice: &Choice, shown: Option<Shown>) {
+        if let Some(shown) = shown {
             let (host, metrics) = (&self.authority.hostname, &self.core.metrics);
             self.core
                 .tunnels
-                .judge(self.tunnel, host, choice, (outcome, sent), metrics);
+                .judge(self.tunnel, host, choice, (shown.outcome, shown.sent), metrics);
         }
-    }
-
-    fn verdict(&self, failure: Failure, source: Option<&Source>, record: &Record) -> Verdict {
-        let attempted = Attempted {
-            method: &self.sent.method,
-            held: Source::held(source),
-            attempts: record.attempts(),
-            elapsed: record.elapsed(),
-        };
-        let mut retries = self.core.retries.get();
-        let verdict = decide(failure, &attempted, &mut retries);
-        self.core.retries.set(retries);
-        verdict
-    }
-}
-
-fn code_of(none: NoConnection) -> ErrorCode {
-    match none {
-        NoConnection::Down | NoConnection::NotServed | NoConnection::AllTried | NoConnection::Doubted => {
-            ErrorCode::TunnelNoConnection
-        }
-        NoConnection::NoTrailers => ErrorCode::TrailersNotCarried,
-        NoConnection::Full => ErrorCode::TunnelSaturated,
     }
 }
 
@@ -379,7 +337,7 @@ fn respond(
     answer: Answer,
     unread: Option<Source>,
     version: Version,
-    mut record: Record,
+    (mut record, account): (Record, Rc<Account>),
     upgrade: impl FnOnce(Upgrade),
 ) -> Response<PublicBody> {
     let PublicResponse {
@@ -400,6 +358,7 @@ fn respond(
                 has_half_close: answer.has_half_close,
                 guard: answer.guard,
                 record,
+                account,
             });
             PublicBody::empty()
         }
@@ -419,6 +378,7 @@ fn respond(
             // A body of HTTP/1.1 has a length or trailers.
             has_place_for_trailers: version == Version::HTTP_2,
             record,
+            account,
             upload: answer.upload,
             guard: answer.guard,
         }),

@@ -19,6 +19,7 @@ mod public;
 mod exchange_task;
 mod error_page;
 mod tunnels;
+mod open;
 mod cross_core;
 mod tunnel_http2;
 mod registration;

@@ -7,6 +7,8 @@ pub mod connector;
 pub mod reach;
 pub mod retry;
 pub mod switch;
+pub mod delivery;
+pub mod held_body;
 pub mod error_code;
 pub mod framed_body;
 mod codings;

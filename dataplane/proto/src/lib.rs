@@ -12,6 +12,7 @@ pub mod host_map;
 pub mod directory;
 pub mod ejection;
 pub mod steering;
+pub mod absence;
 pub mod cidr;
 pub mod proxy_protocol;
 pub mod client_hello;

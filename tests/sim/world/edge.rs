@@ -1,5 +1,5 @@
 //! An edge: which connection takes an exchange, whether it is sent again and what the visitor is told is
-//! decided by `proto`, as in `adit_edge::exchange_task`; this only does what it says, in virtual time.
+//! decided by `proto`, as for `adit_edge::exchange_task`; this only does what it says, in virtual time.
 //!
 //! One core. Visitors ask by a call, without a network between.
 
@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use adit_control_api::edge_link::Connection;
 use adit_control_api::snapshot::RouteSnapshot;
 use adit_driver::quic::ResetKey;
+use adit_proto::absence::Absences;
 use adit_proto::directory::{Directory, ServedHosts, Slot};
 use adit_proto::ejection::{Ejections, Settings};
+use adit_proto::exchange::delivery::Due;
 use adit_proto::exchange::edge::Policy;
 use adit_proto::exchange::retry::{Budget, Failure};
 use adit_proto::host_map::HostMap;
@@ -31,9 +33,6 @@ use registration::{Pending, Secret, Tie};
 mod registration;
 mod choice;
 mod exchanges;
-
-/// As the product looks first whether a connector is late.
-const LOOK_AFTER: Duration = ms(100);
 
 /// How long an answer may take to begin; shorter than by default, so that worlds are.
 pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(20);
@@ -64,8 +63,7 @@ pub(super) struct Edge {
     secret: Secret,
     sessions: BTreeMap<LinkId, Session>,
     exchanges: BTreeMap<u64, Exchange>,
-    absent: BTreeMap<TunnelId, Instant>,
-    started: Instant,
+    absences: Absences<()>,
     ejections: Ejections,
     budget: Budget,
     policy: Policy,
@@ -119,8 +117,7 @@ impl Edge {
             routes: HostMap::default(),
             sessions: BTreeMap::new(),
             exchanges: BTreeMap::new(),
-            absent: BTreeMap::new(),
-            started: now,
+            absences: Absences::new(RECONNECT_WAIT, now),
             ejections: Ejections::new(Settings::default()),
             budget: Budget::default(),
             policy: Policy {
@@ -159,8 +156,7 @@ impl Edge {
             .values()
             .filter_map(|exchange| match &exchange.state {
                 State::Waiting { until } => Some(*until),
-                State::Sent(attempt) if !attempt.may_look => Some(attempt.at + LOOK_AFTER),
-                State::Sent(attempt) => Some(attempt.at + HEAD_LIMIT),
+                State::Sent(attempt) => Some(attempt.watch.poll_timeout(attempt.at)),
                 State::Answering { .. } => None,
             });
         let pending = self.pending.values().map(|pending| pending.until);
@@ -194,15 +190,16 @@ impl Edge {
                 continue;
             };
             match &mut exchange.state {
-                State::Waiting { until } if *until <= now => self.give_up_waiting(now, number, ledger),
-                State::Sent(attempt) if attempt.at + HEAD_LIMIT <= now => {
-                    self.fail(now, number, Failure::Silent, ledger);
-                }
-                State::Sent(attempt) if attempt.at + LOOK_AFTER <= now && !attempt.may_look => {
-                    attempt.may_look = true;
-                    self.look(now, number, ledger);
-                }
-                State::Waiting { .. } | State::Sent(_) | State::Answering { .. } => {}
+                State::Waiting { until } if *until <= now => self.end_wait(now, number, false, ledger),
+                State::Sent(attempt) => match attempt.watch.handle_timeout(now, attempt.at) {
+                    Some(Due::Look) => {
+                        attempt.may_look = true;
+                        self.look(now, number, ledger);
+                    }
+                    Some(Due::Silence) => self.fail(now, number, Failure::Silent, ledger),
+                    None => {}
+                },
+                State::Waiting { .. } | State::Answering { .. } => {}
             }
         }
     }
@@ -262,16 +259,17 @@ impl Edge {
 
     /// Expects a tunnel back if it has no connection any more that takes exchanges.
     fn miss(&mut self, now: Instant, tunnel: TunnelId) {
-        self.absent.retain(|_, until| now < *until);
         let mut lives = self.directory.of(tunnel, None);
         if !lives.any(|live| !live.is_draining && !live.is_doubted) {
-            self.absent.entry(tunnel).or_insert(now + RECONNECT_WAIT);
+            self.absences.begin(tunnel, now);
         }
     }
 
     /// All that wait for a tunnel choose again.
     fn come_back(&mut self, now: Instant, tunnel: TunnelId, ledger: &mut Ledger) {
-        self.absent.remove(&tunnel);
+        if self.absences.end(tunnel).is_none() {
+            return;
+        }
         let waiting: Vec<_> = self
             .exchanges
             .iter()
@@ -281,7 +279,7 @@ impl Edge {
             .map(|(number, _)| *number)
             .collect();
         for number in waiting {
-            self.next(now, number, ledger);
+            self.end_wait(now, number, true, ledger);
         }
     }
 
@@ -309,7 +307,7 @@ impl Edge {
         }
         for number in self.exchanges.keys().copied().collect::<Vec<_>>() {
             match &self.exchanges[&number].state {
-                State::Sent(attempt) if attempt.link == link => {
+                State::Sent(attempt) if attempt.chosen.link == link => {
                     self.fail(now, number, Failure::Lost, ledger);
                 }
                 State::Answering {
@@ -341,7 +339,7 @@ impl Edge {
         }
         let place = (link, stream);
         let of = self.exchanges.iter().find(|(_, exchange)| match &exchange.state {
-            State::Sent(attempt) => (attempt.link, attempt.stream) == place,
+            State::Sent(attempt) => (attempt.chosen.link, attempt.stream) == place,
             State::Answering { link, stream, .. } => (*link, *stream) == place,
             State::Waiting { .. } => false,
         });

@@ -101,7 +101,7 @@ impl PublicBody {
     pub(super) fn stream(download: Download) -> Self {
         let handoff = Rc::<Handoff>::default();
         let left = download.left.filter(|_| !download.goes_beyond_length());
-        let account = download.record.account().clone();
+        let account = download.account.clone();
         let progress = download.record.progress().clone();
         let pump = Box::pin(download.run(handoff.clone()));
         let mut body = Self::of(Kind::Stream {

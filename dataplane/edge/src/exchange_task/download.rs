@@ -18,7 +18,8 @@ use tokio::task::spawn_local;
 use super::body::Handoff;
 use super::record::Record;
 use super::upload::Upload;
-use crate::tunnels::stream::{InFlight, RecvHalf};
+use crate::open::stream::{InFlight, RecvHalf};
+use crate::shares::Account;
 
 /// Time for the end of a stream whose response is complete. Stopping it at once would look to the connector
 /// like a visitor that left.
@@ -45,6 +46,7 @@ pub(super) struct Download {
     /// The visitor's protocol has a place for what comes after a body of announced length.
     pub(super) has_place_for_trailers: bool,
     pub(super) record: Record,
+    pub(super) account: Rc<Account>,
     /// Goes on beside the response and ends with it.
     pub(super) upload: Option<Upload>,
     pub(super) guard: InFlight,

@@ -41,7 +41,8 @@ use super::record::{Progress, Record};
 use super::relay::write;
 use crate::access_log::Protocol;
 use crate::core::Core;
-use crate::tunnels::stream::{RecvHalf, SendError, SendHalf};
+use crate::open::stream::{RecvHalf, SendError, SendHalf};
+use crate::shares::Account;
 
 /// In the 101 of a connector that takes a close as the end of one direction.
 const HALF_CLOSE: (&str, &str) = ("adit-half-close", "?1");
@@ -79,9 +80,10 @@ where
 {
     let id = RequestId(rand::random());
     let mut record = Record::begin_flow(core, id, flow.visitor.address, flow.protocol);
+    let account = Account::open(core);
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut early = Early::default();
-    let ended = match open(core, &flow, id, &mut record, &mut reader, &mut early).await {
+    let ended = match open(core, &flow, (id, &account), &mut record, &mut reader, &mut early).await {
         Ok(Some(answer)) => {
             let said = Said {
                 preface: flow.preface,
@@ -130,14 +132,21 @@ struct Said {
 async fn open<R: AsyncRead + Unpin>(
     core: &Rc<Core>,
     flow: &Flow<'_>,
-    id: RequestId,
+    (id, account): (RequestId, &Rc<Account>),
     record: &mut Record,
     reader: &mut R,
     early: &mut Early,
 ) -> Result<Option<Answer>, ErrorCode> {
     let parts = upgrade(flow.hostname);
     // Boxed, so that a running flow does not keep room for it.
-    let mut opening = Box::pin(super::exchange(core, &flow.visitor, &parts, None, id, record));
+    let mut opening = Box::pin(super::exchange(
+        core,
+        &flow.visitor,
+        &parts,
+        None,
+        (id, account),
+        record,
+    ));
     let answered = tokio::select! {
         biased;
         answered = &mut opening => answered,

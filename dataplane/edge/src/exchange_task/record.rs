@@ -14,7 +14,6 @@ use http::{Method, StatusCode};
 
 use crate::access_log::{AccessRecord, Protocol, Via};
 use crate::core::Core;
-use crate::shares::Account;
 use crate::tunnels::Choice;
 
 /// Bytes moved so far, shared between the directions of one exchange.
@@ -102,7 +101,6 @@ pub(crate) struct Record {
     status: Option<StatusCode>,
     code: Option<ErrorCode>,
     is_complete: bool,
-    account: Rc<Account>,
     until_head: Option<Duration>,
     progress: Rc<Progress>,
 }
@@ -150,15 +148,9 @@ impl Record {
             status: None,
             code: None,
             is_complete: false,
-            account: Account::open(core),
             until_head: None,
             progress: Rc::new(progress),
         }
-    }
-
-    /// What it holds.
-    pub(super) fn account(&self) -> &Rc<Account> {
-        &self.account
     }
 
     pub(super) fn id(&self) -> RequestId {
@@ -169,16 +161,8 @@ impl Record {
         &self.progress
     }
 
-    pub(super) fn attempts(&self) -> u32 {
-        self.attempts
-    }
-
     pub(super) fn began(&self) -> Instant {
         self.began
-    }
-
-    pub(super) fn elapsed(&self) -> Duration {
-        self.began.elapsed()
     }
 
     pub(super) fn set_host(&mut self, host: &Hostname) {
@@ -204,7 +188,6 @@ impl Record {
 
     pub(super) fn set_attempt(&mut self, choice: &Choice) {
         self.attempts += 1;
-        self.account.carried_by(choice.load());
         self.connection = Some(Via {
             replica: choice.connector(),
             index: choice.index(),

@@ -5,6 +5,7 @@
 //! the origin still speaks, for a limited time.
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use adit_driver::chunks::Chunks;
@@ -16,7 +17,8 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
 use super::record::{Progress, Record};
-use crate::tunnels::stream::{InFlight, RecvHalf, SendError, SendHalf};
+use crate::open::stream::{InFlight, RecvHalf, SendError, SendHalf};
+use crate::shares::Account;
 
 /// Time for the origin to say its last words after the visitor has ended its side.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -35,6 +37,7 @@ pub(crate) struct Upgrade {
     pub(super) has_half_close: bool,
     pub(super) guard: InFlight,
     pub(super) record: Record,
+    pub(super) account: Rc<Account>,
 }
 
 /// Relays between the visitor's stream and the tunnel until one of them ends. `early` is what the visitor
@@ -47,6 +50,7 @@ pub(crate) async fn relay<S: AsyncRead + AsyncWrite>(visitor: S, early: Bytes, u
         has_half_close,
         guard,
         mut record,
+        account,
     } = upgrade;
     let (reader, writer) = tokio::io::split(visitor);
     let progress = record.progress().clone();
@@ -78,7 +82,7 @@ pub(crate) async fn relay<S: AsyncRead + AsyncWrite>(visitor: S, early: Bytes, u
             record.fail(code);
         }
     }
-    drop(guard);
+    drop((guard, account));
 }
 
 /// How a direction ended.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use adit_driver::time::{Instant, timeout};
 use adit_proto::exchange::edge::{BodyLength, is_grpc};
 use adit_proto::exchange::error_code::ErrorCode;
-use adit_proto::exchange::retry::{HELD_BYTES_MAX, Held};
+use adit_proto::exchange::held_body::{HeldBody, Kept};
+use adit_proto::exchange::retry::Held;
 use adit_proto::shares::Scarcity;
 use bytes::Bytes;
 use http::request::Parts;
@@ -69,11 +70,7 @@ impl Pace {
 pub(super) struct Source {
     body: VisitorBody,
     pace: Pace,
-    held: Vec<Bytes>,
-    held_bytes: usize,
-    is_whole: bool,
-    /// Chunks of `held` given out in this reading.
-    position: usize,
+    held: HeldBody,
     waited: Duration,
     read_bytes: u64,
     progress: Rc<Progress>,
@@ -81,32 +78,26 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(body: VisitorBody, pace: Pace, record: &Record) -> Self {
+    pub(super) fn new(body: VisitorBody, pace: Pace, record: &Record, account: &Rc<Account>) -> Self {
         Self {
             body,
             pace,
-            held: Vec::new(),
-            held_bytes: 0,
-            is_whole: true,
-            position: 0,
+            held: HeldBody::default(),
             waited: Duration::ZERO,
             read_bytes: 0,
             progress: record.progress().clone(),
-            account: record.account().clone(),
+            account: account.clone(),
         }
     }
 
     /// Whether the request can be sent again; one without a body can.
     pub(super) fn held(source: Option<&Self>) -> Held {
-        match source {
-            Some(source) if !source.is_whole => Held::Gone,
-            Some(_) | None => Held::Whole,
-        }
+        source.map_or(Held::Whole, |source| source.held.held())
     }
 
     /// Starts over.
     pub(super) fn rewind(&mut self) {
-        self.position = 0;
+        self.held.rewind();
     }
 
     /// The next chunk, `None` at the end. Cancel-safe as long as the body is held.
@@ -114,9 +105,8 @@ impl Source {
     /// # Errors
     /// What the visitor did wrong.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ErrorCode> {
-        if let Some(chunk) = self.held.get(self.position) {
-            self.position += 1;
-            return Ok(Some(chunk.clone()));
+        if let Some(chunk) = self.held.next_chunk() {
+            return Ok(Some(chunk));
         }
         loop {
             let frame = self.frame().await;
@@ -164,31 +154,17 @@ impl Source {
     fn took(&mut self, chunk: &Bytes) {
         self.read_bytes += chunk.len() as u64;
         self.progress.received(chunk.len());
-        if !self.is_whole {
-            return;
+        match self.held.keep(chunk, self.progress.is_answered()) {
+            Kept::Yes => self.account.hold(chunk.len() as u64),
+            Kept::No(0) => {}
+            Kept::No(released) => self.account.release(released as u64),
         }
-        if self.held_bytes + chunk.len() <= HELD_BYTES_MAX && !self.progress.is_answered() {
-            self.held_bytes += chunk.len();
-            self.account.hold(chunk.len() as u64);
-            self.held.push(chunk.clone());
-            self.position += 1;
-        } else {
-            // Too much, or never to be sent again.
-            self.is_whole = false;
-            self.let_go();
-        }
-    }
-
-    fn let_go(&mut self) {
-        self.held = Vec::new();
-        self.position = 0;
-        self.account.release(std::mem::take(&mut self.held_bytes) as u64);
     }
 }
 
 impl Drop for Source {
     fn drop(&mut self) {
-        self.let_go();
+        self.account.release(self.held.let_go() as u64);
     }
 }
 

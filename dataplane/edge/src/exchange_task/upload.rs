@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, spawn_local};
 
 use super::record::Progress;
 use super::source::Source;
-use crate::tunnels::stream::{SendError, SendHalf};
+use crate::open::stream::{SendError, SendHalf};
 
 /// How an upload ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,6 +24,7 @@ use adit_driver::quic::{
 use adit_driver::tcp::{self, Listener};
 use adit_driver::udp;
 use adit_proto::ejection::{self, Trier};
+use adit_proto::exchange::delivery::{Doubted, Search};
 use adit_proto::exchange::edge::Trailers;
 use adit_proto::steering::{NoConnection, Tried};
 use adit_wire::framing::RPC_READER_OPTIONS;
@@ -44,16 +45,12 @@ use super::{CoreState, serve};
 use crate::control_link::{ControlAddress, Service, ServiceHandle, ServiceSettings};
 use crate::cross_core::{self, CoreMessage, MAILBOX_MESSAGES_MAX};
 use crate::metrics::CoreMetrics;
+use crate::open::stream::{ExchangeStream, RecvError, SendError};
 use crate::state::SnapshotFile;
 use crate::tunnel_http2::accept::{self, Door, TunnelTls};
-use crate::tunnels::stream::{ExchangeStream, RecvError, SendError};
-use crate::tunnels::{Choice, Doubted, Tunnels, Wanted};
+use crate::tunnels::{Choice, Tunnels, Wanted};
 
 const NAME: &str = "quic.cftunnel.com";
-const PLAIN: Wanted = Wanted {
-    trailers: Trailers::Unwanted,
-    upgrade: false,
-};
 const CORES: usize = 2;
 const DEADLINE: Duration = Duration::from_secs(30);
 const TUNNEL: TunnelId = TunnelId(Uuid::from_u128(1));
@@ -220,14 +217,7 @@ impl Core {
     /// Every connection in the order in which attempts would go to them.
     fn choices(&self) -> Vec<Choice> {
         let (mut choices, mut tried) = (Vec::new(), Tried::default());
-        while let Ok(choice) = self.tunnels.choose(
-            TUNNEL,
-            &host("a.test"),
-            &tried,
-            PLAIN,
-            Doubted::Avoided,
-            Trier::No,
-        ) {
+        while let Ok(choice) = self.tunnels.choose(&wanted(&host("a.test"), &tried)) {
             tried.connections.push(choice.id);
             choices.push(choice);
         }
@@ -363,7 +353,7 @@ fn an_exchange_reaches_connections_of_its_own_and_of_the_other_core() {
         );
         for owner in [0, 1] {
             let choice = core.on_core(owner);
-            let mut stream = core.tunnels.open(&choice).await.unwrap();
+            let mut stream = crate::open::open(&core.tunnels, &choice).await.unwrap();
             let body = Bytes::from(vec![b'e'; 3 << 20]);
             let writing = async {
                 for chunk in body.chunks(50_000) {
@@ -394,7 +384,7 @@ fn resets_stops_and_losses_cross_cores() {
         let connectors = core.connect_to_both_cores().await;
         for owner in [0, 1] {
             let choice = core.on_core(owner);
-            let mut reset = core.tunnels.open(&choice).await.unwrap();
+            let mut reset = crate::open::open(&core.tunnels, &choice).await.unwrap();
             reset
                 .send
                 .write(Bytes::from_static(b"r"), &mut patient())
@@ -402,7 +392,7 @@ fn resets_stops_and_losses_cross_cores() {
                 .unwrap();
             assert_eq!(read_all(&mut reset).await, Err(RecvError::Reset));
 
-            let mut stopped = core.tunnels.open(&choice).await.unwrap();
+            let mut stopped = crate::open::open(&core.tunnels, &choice).await.unwrap();
             stopped
                 .send
                 .write(Bytes::from_static(b"s"), &mut patient())
@@ -421,7 +411,7 @@ fn resets_stops_and_losses_cross_cores() {
             };
             assert_eq!(error, SendError::Stopped);
 
-            let mut lost = core.tunnels.open(&choice).await.unwrap();
+            let mut lost = crate::open::open(&core.tunnels, &choice).await.unwrap();
             lost.send
                 .write(Bytes::from_static(b"e"), &mut patient())
                 .await
@@ -431,9 +421,9 @@ fn resets_stops_and_losses_cross_cores() {
             connectors[index].connection.close(0, b"");
             assert_eq!(read_all(&mut lost).await, Err(RecvError::Lost));
             until(|| core.choices().iter().all(|other| other.id != choice.id)).await;
-            match core.tunnels.open(&choice).await {
+            match crate::open::open(&core.tunnels, &choice).await {
                 Ok(mut late) => assert_eq!(read_all(&mut late).await, Err(RecvError::NotOpened)),
-                Err(error) => assert_eq!((error, owner), (crate::tunnels::OpenError::Gone, 0)),
+                Err(error) => assert_eq!((error, owner), (crate::open::OpenError::Gone, 0)),
             }
         }
     });
@@ -445,7 +435,7 @@ fn an_unregistered_connection_gets_nothing_new_and_closes_when_its_exchanges_end
         let connectors = core.connect_to_both_cores().await;
         for owner in [0, 1] {
             let choice = core.on_core(owner);
-            let mut running = core.tunnels.open(&choice).await.unwrap();
+            let mut running = crate::open::open(&core.tunnels, &choice).await.unwrap();
             running
                 .send
                 .write(Bytes::from_static(b"e"), &mut patient())
@@ -484,7 +474,9 @@ fn a_reconnect_replaces_the_connection_of_its_slot_wherever_it_lives() {
             last.connection.closed().await;
             // News of the new connection may come from the other core.
             until(|| matches!(&core.choices()[..], [choice] if choice.id != before)).await;
-            let mut stream = core.tunnels.open(&core.choices()[0]).await.unwrap();
+            let mut stream = crate::open::open(&core.tunnels, &core.choices()[0])
+                .await
+                .unwrap();
             stream
                 .send
                 .write(Bytes::from_static(b"echo"), &mut patient())
@@ -515,14 +507,7 @@ fn strangers_are_refused_with_a_cause_and_leave_nothing_behind() {
         let host = host("a.test");
         assert_eq!(
             core.tunnels
-                .choose(
-                    TUNNEL,
-                    &host,
-                    &Tried::default(),
-                    PLAIN,
-                    Doubted::Avoided,
-                    Trier::No,
-                )
+                .choose(&wanted(&host, &Tried::default()))
                 .unwrap_err(),
             NoConnection::Down
         );
@@ -573,26 +558,12 @@ fn a_replica_gets_only_hostnames_it_told_of_and_a_bad_telling_costs_nothing() {
         until(|| core.choices().is_empty()).await;
         assert!(
             core.tunnels
-                .choose(
-                    TUNNEL,
-                    &host("x.b.test"),
-                    &Tried::default(),
-                    PLAIN,
-                    Doubted::Avoided,
-                    Trier::No,
-                )
+                .choose(&wanted(&host("x.b.test"), &Tried::default()))
                 .is_ok()
         );
         let refused = core
             .tunnels
-            .choose(
-                TUNNEL,
-                &host("a.test"),
-                &Tried::default(),
-                PLAIN,
-                Doubted::Avoided,
-                Trier::No,
-            )
+            .choose(&wanted(&host("a.test"), &Tried::default()))
             .unwrap_err();
         assert_eq!(refused, NoConnection::NotServed);
     });
@@ -718,6 +689,20 @@ fn modes() -> Vec<IoMode> {
         Err(error) => println!("skipped: io_uring mode: {error}"),
     }
     modes
+}
+
+fn wanted<'a>(host: &'a Hostname, tried: &'a Tried) -> Wanted<'a> {
+    Wanted {
+        tunnel: TUNNEL,
+        host,
+        tried,
+        trailers: Trailers::Unwanted,
+        upgrade: false,
+        search: Search {
+            doubted: Doubted::Avoided,
+            trier: Trier::No,
+        },
+    }
 }
 
 fn host(text: &str) -> Hostname {

@@ -28,7 +28,7 @@ use h2::{Reason, RecvStream, SendStream};
 use super::Connection;
 use super::answer::AnswerBody;
 use super::byte_stream::poll_granted;
-use crate::tunnels::stream::{LOST, NOT_OPENED};
+use crate::open::stream::{LOST, NOT_OPENED};
 
 /// The code of all resets and stops that are the connector's.
 const BY_CONNECTOR: u32 = 0;

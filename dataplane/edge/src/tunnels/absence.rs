@@ -1,181 +1,79 @@
-//! Tunnels whose last connection went a moment ago, and the exchanges that wait for the next one.
-//!
-//! ```text
-//! last connection lost or draining, or edge just started ─► absent for `limits.reconnect-wait`
-//!                                           ├► a connection joins: all that wait choose again
-//!                                           └► time is over: they fail, and later ones at once
-//! ```
-//! Most losses are short: a connector is restarted, a path is moved, an address translator forgets. A visitor
-//! who waits a second for that sees nothing of it. A tunnel that has been away for longer fails fast.
+//! Exchanges of one core that wait for a tunnel to come back. Which tunnels are expected is decided by
+//! [`adit_proto::absence`].
 
-use std::collections::{HashMap, VecDeque};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use adit_driver::time::Instant;
+use adit_driver::time::{now, timeout_at};
+use adit_proto::absence::{Absences, WAITING_MAX};
 use adit_wire::TunnelId;
 use tokio::sync::Notify;
 
-/// Exchanges that may wait on one core; more fail at once.
-pub(crate) const WAITING_MAX: usize = 4_096;
-
-/// One core's absent tunnels.
-///
-/// Bounded by the connections that can be lost within one [`limit`](Absences::new). Entries leave when a
-/// connection joins, or by age.
+/// The tunnels that are expected back, and who waits for them. Bounded by [`WAITING_MAX`].
 #[derive(Debug)]
-pub(crate) struct Absences {
-    limit: Duration,
-    started: Instant,
-    absent: HashMap<TunnelId, Absence>,
-    /// Ends in the order in which they come.
-    ends: VecDeque<(Instant, TunnelId)>,
+pub(crate) struct Absent {
+    absences: RefCell<Absences<Rc<Notify>>>,
+    waiting: Cell<usize>,
 }
 
-/// A tunnel is expected back until `until`.
-#[derive(Clone, Debug)]
-pub(crate) struct Absence {
-    pub(crate) until: Instant,
-    pub(crate) back: Rc<Notify>,
-}
-
-impl Absences {
-    /// `limit` is how long a tunnel is expected back; zero turns waiting off.
-    pub(crate) fn new(limit: Duration, now: Instant) -> Self {
+impl Absent {
+    /// `reconnect_wait` is how long exchanges wait for a tunnel that has just lost its last connection.
+    pub(super) fn new(reconnect_wait: Duration) -> Self {
         Self {
-            limit,
-            started: now,
-            absent: HashMap::new(),
-            ends: VecDeque::new(),
+            absences: RefCell::new(Absences::new(reconnect_wait, now())),
+            waiting: Cell::new(0),
         }
     }
 
     /// Changes how long tunnels that are lost from now on are expected back.
-    pub(crate) fn set_limit(&mut self, limit: Duration) {
-        self.limit = limit;
+    pub(super) fn set_limit(&self, limit: Duration) {
+        self.absences.borrow_mut().set_limit(limit);
     }
 
-    /// The last usable connection of `tunnel` is gone. One that is absent already keeps its end.
-    pub(crate) fn begin(&mut self, tunnel: TunnelId, now: Instant) {
-        self.insert(tunnel, now, now + self.limit);
+    /// Waits for a tunnel that has just lost its last connection; true once it has one again, false if it is
+    /// not expected, has not come in time, or too many wait.
+    pub(crate) async fn returned(&self, tunnel: TunnelId) -> bool {
+        let Some(absence) = self.absences.borrow_mut().of(tunnel, now()) else {
+            return false;
+        };
+        if self.waiting.get() >= WAITING_MAX {
+            return false;
+        }
+        let _waiting = Waiting::enter(&self.waiting);
+        timeout_at(absence.until, absence.back.notified()).await.is_ok()
     }
 
-    /// A connection of `tunnel` has joined: wakes all that wait for it.
-    pub(crate) fn end(&mut self, tunnel: TunnelId) {
-        if let Some(absence) = self.absent.remove(&tunnel) {
-            absence.back.notify_waiters();
+    /// Expects a tunnel back whose last connection is lost or late, though the directory may not know it yet.
+    pub(crate) fn expect_back(&self, tunnel: TunnelId) {
+        self.absences.borrow_mut().begin(tunnel, now());
+    }
+
+    /// The tunnel has a connection again: all that wait choose again.
+    pub(super) fn end(&self, tunnel: TunnelId) {
+        if let Some(back) = self.absences.borrow_mut().end(tunnel) {
+            back.notify_waiters();
         }
     }
 
-    /// What to wait for, if a tunnel without connection is expected back. In its first moments an edge
-    /// expects every tunnel.
-    pub(crate) fn of(&mut self, tunnel: TunnelId, now: Instant) -> Option<Absence> {
-        if now < self.started + self.limit {
-            self.insert(tunnel, now, self.started + self.limit);
-        }
-        self.absent
-            .get(&tunnel)
-            .filter(|absence| now < absence.until)
-            .cloned()
-    }
-
-    fn insert(&mut self, tunnel: TunnelId, now: Instant, until: Instant) {
-        self.forget_old(now);
-        if until <= now || self.absent.contains_key(&tunnel) {
-            return;
-        }
-        let back = Rc::new(Notify::new());
-        self.absent.insert(tunnel, Absence { until, back });
-        self.ends.push_back((until, tunnel));
-    }
-
-    /// `ends` is in order but for those of the start and of a limit that has been lowered since. They may
-    /// come behind later ones by as much as the greatest limit.
-    fn forget_old(&mut self, now: Instant) {
-        while let Some((until, tunnel)) = self.ends.front().copied() {
-            if now < until {
-                break;
-            }
-            self.ends.pop_front();
-            if self
-                .absent
-                .get(&tunnel)
-                .is_some_and(|absence| absence.until == until)
-            {
-                self.absent.remove(&tunnel);
-            }
-        }
+    /// Exchanges that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.get()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Counts one exchange that waits, for as long as it does.
+struct Waiting<'a>(&'a Cell<usize>);
 
-    const LIMIT: Duration = Duration::from_secs(10);
-
-    fn tunnel(number: u128) -> TunnelId {
-        TunnelId(uuid::Uuid::from_u128(number))
+impl<'a> Waiting<'a> {
+    fn enter(waiting: &'a Cell<usize>) -> Self {
+        waiting.set(waiting.get() + 1);
+        Self(waiting)
     }
+}
 
-    /// Absences of an edge that started long ago, and the present.
-    fn settled() -> (Absences, Instant) {
-        let start = Instant::now();
-        (Absences::new(LIMIT, start), start + 2 * LIMIT)
-    }
-
-    #[test]
-    fn a_tunnel_is_expected_for_a_while_after_its_loss() {
-        let (mut absences, now) = settled();
-        assert!(absences.of(tunnel(1), now).is_none(), "never seen");
-        absences.begin(tunnel(1), now);
-        absences.begin(tunnel(1), now + LIMIT / 2);
-        let absence = absences.of(tunnel(1), now + LIMIT / 2).unwrap();
-        assert_eq!(absence.until, now + LIMIT, "the first loss counts");
-        assert!(absences.of(tunnel(2), now).is_none());
-        assert!(absences.of(tunnel(1), now + LIMIT).is_none());
-    }
-
-    #[test]
-    fn who_waits_is_woken_by_the_return() {
-        let (mut absences, now) = settled();
-        absences.begin(tunnel(1), now);
-        let absence = absences.of(tunnel(1), now).unwrap();
-        let mut back = std::pin::pin!(absence.back.notified());
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-        assert!(back.as_mut().poll(&mut cx).is_pending());
-        absences.end(tunnel(1));
-        assert!(back.as_mut().poll(&mut cx).is_ready());
-        assert!(absences.of(tunnel(1), now).is_none());
-    }
-
-    #[test]
-    fn a_young_edge_expects_every_tunnel() {
-        let start = Instant::now();
-        let mut absences = Absences::new(LIMIT, start);
-        let absence = absences.of(tunnel(1), start + LIMIT / 2).unwrap();
-        assert_eq!(absence.until, start + LIMIT);
-        assert!(absences.of(tunnel(2), start + LIMIT).is_none());
-    }
-
-    #[test]
-    fn zero_turns_it_off() {
-        let start = Instant::now();
-        let mut absences = Absences::new(Duration::ZERO, start);
-        absences.begin(tunnel(1), start);
-        assert!(absences.of(tunnel(1), start).is_none());
-    }
-
-    #[test]
-    fn old_absences_take_no_memory() {
-        let (mut absences, mut now) = settled();
-        for number in 0..1_000 {
-            absences.begin(tunnel(number), now);
-            if number % 2 == 0 {
-                absences.end(tunnel(number));
-            }
-            now += LIMIT / 10;
-        }
-        assert!(absences.absent.len() <= 10 && absences.ends.len() <= 10);
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }

@@ -19,7 +19,7 @@ use crate::metrics::CoreMetrics;
 impl Tunnels {
     /// Changes what [`Tunnels::new`] was told, for what happens from now on.
     pub(crate) fn set(&self, reconnect_wait: Duration, ejection: Settings) {
-        self.absences.borrow_mut().set_limit(reconnect_wait);
+        self.absent.set_limit(reconnect_wait);
         self.ejections.borrow_mut().set(ejection);
     }
 
@@ -70,9 +70,8 @@ impl Tunnels {
         let (tunnel, connector) = (slot.tunnel, slot.connector);
         let is_all_well = health.is_all_well();
         let is_news = self
-            .directory
-            .borrow_mut()
-            .set_health(tunnel, connector, health.clone());
+            .registry
+            .change(|directory| directory.set_health(tunnel, connector, health.clone()));
         // A replica tells on each of its connections.
         if !is_news {
             return;
@@ -92,7 +91,7 @@ impl Tunnels {
 
     /// Replicas that say that an origin of theirs is down.
     pub(crate) fn told_down(&self) -> usize {
-        self.directory.borrow().told_down()
+        self.registry.directory().told_down()
     }
 
     pub(super) fn begin_trial(&self, tunnel: TunnelId, host: &Hostname, choice: &Choice) {
@@ -107,8 +106,8 @@ impl Tunnels {
     /// A connection has left; a replica without any is forgotten.
     pub(super) fn forget_health(&self, slot: &Slot) {
         let is_gone = self
-            .directory
-            .borrow()
+            .registry
+            .directory()
             .of(slot.tunnel, Some(slot.connector))
             .next()
             .is_none();
@@ -119,7 +118,7 @@ impl Tunnels {
 
     /// Replicas that take exchanges for the hostname.
     fn serving(&self, tunnel: TunnelId, host: &Hostname) -> usize {
-        let directory = self.directory.borrow();
+        let directory = self.registry.directory();
         let serving = directory
             .candidates(tunnel, host)
             .filter(|candidate| candidate.serves);

@@ -42,6 +42,83 @@ pub(crate) enum CoreNews {
 }
 
 impl Tunnels {
+    /// Tells every core, this one at once.
+    pub(crate) fn announce(&self, news: &CoreNews) {
+        self.on_news(news.clone());
+        self.tell_others(news);
+    }
+
+    /// Tells every core but this one.
+    pub(super) fn tell_others(&self, news: &CoreNews) {
+        for (index, core) in self.cores.iter().enumerate() {
+            if index != usize::from(self.context.id.0) {
+                core.send(CoreMessage::News(news.clone()));
+            }
+        }
+    }
+
+    pub(crate) fn on_news(&self, news: CoreNews) {
+        let registry = &self.registry;
+        match news {
+            CoreNews::Joined(live) => {
+                let tunnel = live.slot.tunnel;
+                let loser = registry.change(|directory| directory.join(live));
+                self.absent.end(tunnel);
+                // One that is draining ends by itself: a connector that moves to another transport lets it
+                // finish.
+                if let Some(loser) = loser.filter(|loser| !loser.is_draining) {
+                    registry.close(loser.id, "replaced by a newer connection");
+                }
+            }
+            CoreNews::Left(id) => {
+                if let Some(left) = registry.change(|directory| directory.leave(id)) {
+                    self.miss(left.slot.tunnel);
+                    self.forget_health(&left.slot);
+                }
+            }
+            CoreNews::Draining(id) => {
+                if let Some(slot) = registry.change(|directory| directory.drain(id)) {
+                    self.miss(slot.tunnel);
+                }
+            }
+            CoreNews::Doubted(id) => {
+                if let Some(slot) = registry.change(|directory| directory.doubt(id, true)) {
+                    // What keeps one connection of a replica from answering may have hit the others, which
+                    // nobody asks.
+                    registry.check(slot.tunnel, slot.connector);
+                    self.miss(slot.tunnel);
+                    self.chooser.doubts.notify_waiters();
+                }
+            }
+            CoreNews::Cleared(id) => {
+                if let Some(slot) = registry.change(|directory| directory.doubt(id, false)) {
+                    self.absent.end(slot.tunnel);
+                }
+            }
+            CoreNews::Suspected { tunnel, connector } => registry.check(tunnel, connector),
+            CoreNews::Hosts {
+                tunnel,
+                connector,
+                hosts,
+            } => registry.change(|directory| directory.set_hosts(tunnel, connector, hosts)),
+            CoreNews::ToldHealth {
+                tunnel,
+                connector,
+                health,
+            } => {
+                registry.change(|directory| directory.set_health(tunnel, connector, health));
+            }
+            CoreNews::Health(news) => self.hear_health(&news),
+        }
+    }
+
+    /// Expects a tunnel back if it has no connection any more that takes exchanges.
+    fn miss(&self, tunnel: TunnelId) {
+        if !self.registry.is_present(tunnel) {
+            self.absent.expect_back(tunnel);
+        }
+    }
+
     /// Hands a datagram to the core it is meant for.
     pub(crate) fn pass_stray(&self, core: CoreId, packet: quic::StrayPacket) {
         if let Some(owner) = self.cores.get(usize::from(core.0)) {

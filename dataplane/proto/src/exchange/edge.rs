@@ -15,6 +15,7 @@
 
 mod forwarded;
 mod http2;
+mod order;
 mod request;
 pub(crate) mod response;
 pub(crate) mod trailers;
@@ -29,6 +30,7 @@ pub use http2::{
     Asked, BodyForm, Http2Request, Http2RequestError, Http2Response, http2_failure, http2_request,
     http2_response,
 };
+pub use order::{Carries, HeadReader, Order};
 pub use request::{Authority, TunnelRequest, UPGRADE_BODY_BYTES_MAX, Upgrade, authority, tunnel_request};
 pub use response::{PublicResponse, ResponseBody, ResponseError, public_response};
 pub use trailers::{Trailers, is_grpc, is_trailers_only};

@@ -364,6 +364,17 @@ impl ErrorCode {
         TABLE[self as usize].slug
     }
 
+    /// What is written on the page for the visitor. Whoever broke off may still read: half a request is no
+    /// good one.
+    #[must_use]
+    pub const fn on_page(self) -> Self {
+        if matches!(self, Self::VisitorGone) {
+            Self::BadRequest
+        } else {
+            self
+        }
+    }
+
     /// Status the visitor gets, if anything can still be sent.
     pub const fn status(self) -> StatusCode {
         TABLE[self as usize].status

@@ -18,9 +18,11 @@
 
 use std::time::Duration;
 
-use http::Method;
+use adit_wire::connect::HeadError;
 
+use super::edge::ResponseError;
 use super::error_code::ErrorCode;
+use super::reach::Reach;
 
 /// Times one exchange is sent at most.
 pub const ATTEMPTS_MAX: u32 = 3;
@@ -86,6 +88,55 @@ impl Failure {
     }
 }
 
+/// What an answer's head means that is none to pass on.
+impl From<&ResponseError> for Failure {
+    fn from(error: &ResponseError) -> Self {
+        match error {
+            ResponseError::Connector(_, Reach::Unknown) => Self::Reported,
+            ResponseError::Connector(_, Reach::Nowhere) => Self::Unreached,
+            ResponseError::Connector(_, Reach::Asked) => Self::Astray,
+            ResponseError::Busy => Self::Busy,
+            ResponseError::Unfit(ErrorCode::OriginHeadTooLarge) => Self::TooLarge,
+            ResponseError::Unfit(_) | ResponseError::Invalid(_) => Self::Invalid,
+        }
+    }
+}
+
+/// What a data stream means that does not begin with an answer's head.
+impl From<&HeadError> for Failure {
+    fn from(error: &HeadError) -> Self {
+        if error.is_too_large() {
+            Self::TooLarge
+        } else {
+            Self::Invalid
+        }
+    }
+}
+
+/// How a data stream ended before the head of an answer had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// In order.
+    Finished,
+    /// By the connector.
+    Reset,
+    /// With its connection.
+    Lost,
+    /// It had never begun.
+    NotOpened,
+}
+
+impl From<StreamEnd> for Failure {
+    fn from(end: StreamEnd) -> Self {
+        match end {
+            StreamEnd::Finished | StreamEnd::Lost => Self::Lost,
+            // A reset may discard a reported failure that was on its way (docs/protocol/data-streams.md §3).
+            StreamEnd::Reset => Self::Reported,
+            StreamEnd::NotOpened => Self::NotOpened,
+        }
+    }
+}
+
 /// What has become of the request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
@@ -97,9 +148,9 @@ pub enum Held {
 
 /// Facts about an exchange after a failed attempt.
 #[derive(Clone, Copy, Debug)]
-pub struct Attempted<'a> {
-    /// The method the origin sees.
-    pub method: &'a Method,
+pub struct Attempted {
+    /// Whether the method that the origin sees is idempotent.
+    pub is_idempotent: bool,
     /// The request body.
     pub held: Held,
     /// Attempts so far, this one included.
@@ -167,9 +218,9 @@ impl Default for Budget {
 
 /// Decides after a failed attempt. Takes a token from `budget` if the answer is to repeat what an origin may
 /// have seen.
-pub fn decide(failure: Failure, attempted: &Attempted<'_>, budget: &mut Budget) -> Verdict {
+pub fn decide(failure: Failure, attempted: &Attempted, budget: &mut Budget) -> Verdict {
     let give_up = Verdict::GiveUp(failure.code());
-    let is_replayable = attempted.held == Held::Whole && attempted.method.is_idempotent();
+    let is_replayable = attempted.held == Held::Whole && attempted.is_idempotent;
     let verdict = match failure {
         Failure::NotOpened if attempted.held == Held::Whole => Verdict::OtherConnection,
         Failure::Lost | Failure::Doubted if is_replayable => Verdict::OtherConnection,
@@ -204,10 +255,11 @@ mod tests {
     use Failure::{Busy, Doubted, Invalid, Lost, NotOpened, Reported, Silent, Unreached};
     use Held::{Gone, Whole};
     use Verdict::{GiveUp, OtherConnection, OtherReplica};
+    use http::Method;
 
     fn after(failure: Failure, method: &Method, held: Held, attempts: u32, seconds: u64) -> Verdict {
         let attempted = Attempted {
-            method,
+            is_idempotent: method.is_idempotent(),
             held,
             attempts,
             elapsed: Duration::from_secs(seconds),
@@ -276,7 +328,7 @@ mod tests {
         ] {
             let mut empty = Budget { tenths: 0 };
             let attempted = Attempted {
-                method: &Method::GET,
+                is_idempotent: true,
                 held: Whole,
                 attempts: 1,
                 elapsed: Duration::ZERO,
@@ -293,7 +345,7 @@ mod tests {
     fn an_empty_budget_stops_retries_until_exchanges_refill_it() {
         let mut budget = Budget { tenths: 0 };
         let attempted = Attempted {
-            method: &Method::GET,
+            is_idempotent: true,
             held: Whole,
             attempts: 1,
             elapsed: Duration::ZERO,

@@ -3,47 +3,59 @@
 use std::time::Instant;
 
 use adit_proto::directory::Slot;
-use adit_proto::ejection::{Outcome as Shown, Standing, Told, Trier};
-use adit_proto::exchange::retry::{ATTEMPTS_MAX, Failure, RETRY_DEADLINE};
-use adit_proto::steering::{Ask, NoConnection, choose};
-use adit_wire::ConnectionId;
+use adit_proto::ejection::{Standing, Told, Trier};
+use adit_proto::exchange::delivery::{Doubted, Search, Shown};
+use adit_proto::exchange::retry::Failure;
+use adit_proto::steering::{Ask, NoConnection, Tried, choose};
 
 use super::super::host::LinkId;
 use super::super::ledger::Ledger;
 use super::Edge;
-use super::exchanges::State;
+use super::exchanges::{Chosen, State};
 
 impl Edge {
     pub(super) fn choose(
         &mut self,
         now: Instant,
         number: u64,
-        takes_doubted: bool,
-    ) -> Result<(ConnectionId, Slot, LinkId), NoConnection> {
+        search: Search,
+    ) -> Result<Chosen, NoConnection> {
+        self.choose_without(
+            now,
+            number,
+            self.exchanges[&number].delivery.tried().clone(),
+            search,
+        )
+    }
+
+    fn choose_without(
+        &mut self,
+        now: Instant,
+        number: u64,
+        tried: Tried,
+        search: Search,
+    ) -> Result<Chosen, NoConnection> {
         self.seed += 1;
         let exchange = &self.exchanges[&number];
-        let trier = if exchange.last.is_some() {
-            Trier::No
-        } else if exchange.request.method.is_idempotent() {
-            Trier::Repeatable
-        } else {
-            Trier::Once
-        };
         let (tunnel, host) = (exchange.tunnel, &exchange.hostname);
-        let known = self.ejections.known(tunnel, host, self.seed, trier, now);
+        let known = self.ejections.known(tunnel, host, self.seed, search.trier, now);
         let ask = Ask {
             tunnel,
             host,
             core: 0,
-            tried: &exchange.tried,
+            tried: &tried,
             needs_trailers: false,
             prefers_ours: false,
-            takes_doubted,
+            takes_doubted: search.doubted == Doubted::Taken,
             known,
             seed: self.seed,
         };
         let live = choose(&self.directory, &ask, |link| self.in_flight(*link))?;
-        let chosen = (live.id, live.slot, live.handle);
+        let chosen = Chosen {
+            id: live.id,
+            slot: live.slot,
+            link: live.handle,
+        };
         let connector = live.slot.connector;
         if known.is_some_and(|known| known.standing(connector) == Standing::Trial) {
             let (tunnel, host) = (tunnel, host.clone());
@@ -54,7 +66,7 @@ impl Edge {
 
     pub(super) fn in_flight(&self, link: LinkId) -> u32 {
         let exchanges = self.exchanges.values().filter(|exchange| match &exchange.state {
-            State::Sent(attempt) => attempt.link == link,
+            State::Sent(attempt) => attempt.chosen.link == link,
             State::Answering { link: of, .. } => *of == link,
             State::Waiting { .. } => false,
         });
@@ -62,8 +74,8 @@ impl Edge {
     }
 
     /// Says what an attempt has shown of the replica's origin.
-    pub(super) fn judge(&mut self, now: Instant, number: u64, slot: Slot, outcome: Shown, sent: Instant) {
-        let Some(exchange) = self.exchanges.get(&number) else {
+    pub(super) fn judge(&mut self, now: Instant, number: u64, slot: Slot, shown: Option<Shown>) {
+        let (Some(exchange), Some(shown)) = (self.exchanges.get(&number), shown) else {
             return;
         };
         let (tunnel, host) = (exchange.tunnel, &exchange.hostname);
@@ -75,8 +87,8 @@ impl Edge {
             tunnel,
             host,
             connector: slot.connector,
-            outcome,
-            sent,
+            outcome: shown.outcome,
+            sent: shown.sent,
         };
         self.ejections.report(&told, replicas.len(), now);
     }
@@ -89,30 +101,21 @@ impl Edge {
         let State::Sent(attempt) = &exchange.state else {
             return;
         };
-        let (id, connector, may_look) = (attempt.id, attempt.slot.connector, attempt.may_look);
-        let may_move = exchange.request.body_bytes == 0
-            && exchange.request.method.is_idempotent()
-            && exchange.attempts < ATTEMPTS_MAX;
-        let is_late = self.directory.get(id).is_some_and(|live| live.is_doubted);
-        let has_time = now - exchange.began < RETRY_DEADLINE;
-        if !(may_look && may_move && is_late && has_time && self.budget.has_token()) {
+        let is_late = self
+            .directory
+            .get(attempt.chosen.id)
+            .is_some_and(|live| live.is_doubted);
+        if !attempt.may_look {
             return;
         }
-        let mut tried = exchange.tried.clone();
-        tried.barred.push(connector);
-        self.seed += 1;
-        let ask = Ask {
-            tunnel: exchange.tunnel,
-            host: &exchange.hostname,
-            core: 0,
-            tried: &tried,
-            needs_trailers: false,
-            prefers_ours: false,
-            takes_doubted: false,
-            known: None,
-            seed: self.seed,
+        let Some(tried) = exchange.delivery.look(now, is_late, &self.budget) else {
+            return;
         };
-        if choose(&self.directory, &ask, |link| self.in_flight(*link)).is_ok() {
+        let search = Search {
+            doubted: Doubted::Avoided,
+            trier: Trier::No,
+        };
+        if self.choose_without(now, number, tried, search).is_ok() {
             self.fail(now, number, Failure::Doubted, ledger);
         }
     }

@@ -1,44 +1,44 @@
 //! The loop around one request: where it goes, what a failure means, what the visitor is told.
 //!
-//! What is decided by `proto` is asked of it; the order of the questions is that of
-//! `adit_edge::exchange_task`.
+//! All of it is said by [`Delivery`], as to `adit_edge::exchange_task`; this performs it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use adit_proto::directory::Slot;
-use adit_proto::ejection::Outcome as Shown;
+use adit_proto::exchange::delivery::{self, Aim, Delivery, Step, Watch};
 use adit_proto::exchange::edge::{
-    BodyLength, PublicRequest, RequestId, ResponseBody, ResponseError, Scheme, TunnelRequest, Visitor,
-    authority, public_response, tunnel_request,
+    BodyLength, Carries, HeadReader, PublicRequest, RequestId, ResponseBody, Scheme, TunnelRequest, Visitor,
+    authority, tunnel_request,
 };
 use adit_proto::exchange::error_code::ErrorCode;
-use adit_proto::exchange::reach::Reach;
-use adit_proto::exchange::retry::{Attempted, Failure, Held, Verdict, decide};
-use adit_proto::steering::{NoConnection, Tried};
-use adit_wire::connect::{ConnectionType, decode_response};
+use adit_proto::exchange::held_body::HeldBody;
+use adit_proto::exchange::retry::{self, Failure};
 use adit_wire::{ConnectionId, Hostname, TunnelId};
-use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Uri, Version};
 use quinn_proto::{Dir, Side, StreamId};
 
 use super::super::connector::REPLICA;
 use super::super::fault::Fault;
 use super::super::host::{LinkId, StreamEnd};
 use super::super::ledger::{Ledger, Outcome, REQUEST, Request};
-use super::{Edge, RECONNECT_WAIT};
+use super::{Edge, HEAD_LIMIT};
+
+/// Connections of this world carry what ours do over QUIC; its requests ask for neither.
+const CARRIES: Carries = Carries {
+    trailers: true,
+    protocols: true,
+};
 
 /// A request without an end.
 pub(super) struct Exchange {
     pub(super) request: Request,
-    pub(super) began: Instant,
     pub(super) tunnel: TunnelId,
     pub(super) hostname: Hostname,
     pub(super) sent: TunnelRequest,
-    pub(super) tried: Tried,
-    pub(super) attempts: u32,
-    pub(super) last: Option<Failure>,
+    pub(super) body: HeldBody,
+    pub(super) delivery: Delivery,
     pub(super) state: State,
 }
 
@@ -59,14 +59,22 @@ pub(super) enum State {
 }
 
 pub(super) struct Attempt {
+    pub(super) chosen: Chosen,
+    pub(super) stream: StreamId,
+    /// When the request was sent.
+    pub(super) at: Instant,
+    pub(super) watch: Watch,
+    /// Whether it is time to look if the connector is late.
+    pub(super) may_look: bool,
+    pub(super) reader: HeadReader,
+}
+
+/// A connection that was picked.
+#[derive(Clone, Copy)]
+pub(super) struct Chosen {
     pub(super) id: ConnectionId,
     pub(super) slot: Slot,
     pub(super) link: LinkId,
-    pub(super) stream: StreamId,
-    pub(super) at: Instant,
-    /// Whether it is time to look if the connector is late.
-    pub(super) may_look: bool,
-    pub(super) received: Bytes,
 }
 
 impl Edge {
@@ -77,12 +85,11 @@ impl Edge {
             Ok(exchange) => exchange,
             Err(code) => return ledger.end(now, number, Outcome::Failed(code)),
         };
-        self.budget.deposit();
         self.exchanges.insert(number, exchange);
         self.next(now, number, ledger);
     }
 
-    fn admit(&self, now: Instant, request: Request) -> Result<Exchange, ErrorCode> {
+    fn admit(&mut self, now: Instant, request: Request) -> Result<Exchange, ErrorCode> {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static(request.host));
         headers.insert(REQUEST, request.number.into());
@@ -108,93 +115,78 @@ impl Edge {
         };
         let id = RequestId(request.number.into());
         let sent = tunnel_request(&public, &authority, &visitor, &self.policy, id, "")?;
+        let mut held = HeldBody::default();
+        if request.body_bytes > 0 {
+            held.keep(&vec![b'b'; request.body_bytes].into(), false);
+        }
         Ok(Exchange {
-            request,
-            began: now,
             tunnel,
             hostname,
             sent,
-            tried: Tried::default(),
-            attempts: 0,
-            last: None,
+            body: held,
+            delivery: self.delivery(now, &request),
             state: State::Waiting { until: now },
+            request,
         })
     }
 
-    /// Sends the request to a connection that has not seen it, or waits for one.
+    fn delivery(&mut self, now: Instant, request: &Request) -> Delivery {
+        let is_idempotent = request.method.is_idempotent() || self.fault == Some(Fault::PostRetried);
+        let facts = delivery::Request {
+            aim: Aim::Origin,
+            is_idempotent,
+            has_body: request.body_bytes > 0,
+            began: now,
+        };
+        Delivery::new(facts, &mut self.budget)
+    }
+
+    /// Does what is to be done until something has to happen first.
     pub(super) fn next(&mut self, now: Instant, number: u64, ledger: &mut Ledger) {
-        let none = match self.choose(now, number, false) {
-            Ok(live) => match self.attempt(now, number, live, ledger) {
-                None => return,
-                Some(failure) => return self.fail(now, number, failure, ledger),
-            },
-            Err(none) => none,
-        };
-        let Some(exchange) = self.exchanges.get_mut(&number) else {
-            return;
-        };
-        let tunnel = exchange.tunnel;
-        let is_absent = match none {
-            NoConnection::Down => true,
-            NoConnection::Doubted => {
-                self.absent.entry(tunnel).or_insert(now + RECONNECT_WAIT);
-                true
+        let mut chosen = None;
+        while let Some(exchange) = self.exchanges.get_mut(&number) {
+            match (exchange.delivery.poll_step(), chosen) {
+                (Step::Choose(search), _) => {
+                    let found = self.choose(now, number, search);
+                    chosen = found.ok();
+                    let place = found.map(|chosen| (chosen.id, chosen.slot.connector));
+                    if let Some(exchange) = self.exchanges.get_mut(&number) {
+                        exchange.delivery.handle_choice(now, place);
+                    }
+                }
+                (Step::Wait { expects }, _) => {
+                    if expects {
+                        self.absences.begin(exchange.tunnel, now);
+                    }
+                    if let Some(absence) = self.absences.of(exchange.tunnel, now) {
+                        exchange.state = State::Waiting { until: absence.until };
+                        return;
+                    }
+                    exchange.delivery.handle_return(false);
+                }
+                (Step::Send, Some(chosen)) => match self.attempt(now, number, chosen, ledger) {
+                    None => return,
+                    Some(failure) => self.note(now, number, failure),
+                },
+                (Step::Fail(code), _) => self.end(now, number, Outcome::Failed(code), ledger),
+                (Step::ChooseReplica(_) | Step::Send | Step::Answered, _) => {
+                    panic!("request {number} has nothing to do here")
+                }
             }
-            NoConnection::AllTried if matches!(exchange.last, Some(Failure::Lost | Failure::Doubted)) => {
-                self.absent.entry(tunnel).or_insert(now + RECONNECT_WAIT);
-                true
-            }
-            NoConnection::AllTried
-            | NoConnection::NotServed
-            | NoConnection::NoTrailers
-            | NoConnection::Full => false,
-        };
-        if now < self.started + RECONNECT_WAIT {
-            self.absent.entry(tunnel).or_insert(self.started + RECONNECT_WAIT);
-        }
-        match self.absent.get(&tunnel) {
-            Some(until) if is_absent && now < *until => {
-                exchange.state = State::Waiting { until: *until };
-            }
-            Some(_) | None => self.settle_for_any(now, number, none, ledger),
         }
     }
 
-    /// The tunnel has not come back in time.
-    pub(super) fn give_up_waiting(&mut self, now: Instant, number: u64, ledger: &mut Ledger) {
-        let tunnel = self.exchanges[&number].tunnel;
-        if self.absent.get(&tunnel).is_some_and(|until| *until <= now) {
-            self.absent.remove(&tunnel);
-        }
-        match self.choose(now, number, false) {
-            Ok(_) => self.next(now, number, ledger),
-            Err(none) => self.settle_for_any(now, number, none, ledger),
-        }
-    }
-
-    /// Where nobody waits, a connection that may be dead is better than none.
-    fn settle_for_any(&mut self, now: Instant, number: u64, none: NoConnection, ledger: &mut Ledger) {
-        let failure = match self.choose(now, number, true) {
-            Ok(live) => self.attempt(now, number, live, ledger),
-            Err(_) => {
-                let last = self.exchanges[&number].last;
-                let code = last.map_or_else(|| code_of(none), Failure::code);
-                return self.end(now, number, Outcome::Failed(code), ledger);
-            }
-        };
-        if let Some(failure) = failure {
-            self.fail(now, number, failure, ledger);
+    /// The tunnel has come back, or has not in time.
+    pub(super) fn end_wait(&mut self, now: Instant, number: u64, is_back: bool, ledger: &mut Ledger) {
+        if let Some(exchange) = self.exchanges.get_mut(&number) {
+            exchange.delivery.handle_return(is_back);
+            self.next(now, number, ledger);
         }
     }
 
     /// Sends the request; says why it could not.
-    fn attempt(
-        &mut self,
-        now: Instant,
-        number: u64,
-        (id, slot, link): (ConnectionId, Slot, LinkId),
-        ledger: &mut Ledger,
-    ) -> Option<Failure> {
+    fn attempt(&mut self, now: Instant, number: u64, chosen: Chosen, ledger: &mut Ledger) -> Option<Failure> {
+        let Chosen { id, link, .. } = chosen;
         let session = self.sessions.get(&link);
         let session = session.expect("the directory holds what lives");
         assert!(
@@ -211,28 +203,27 @@ impl Edge {
             exchange.hostname
         );
         assert!(
-            !exchange.tried.connections.contains(&id),
+            !exchange.delivery.tried().connections.contains(&id),
             "request {number} goes to one connection twice"
         );
-        exchange.attempts += 1;
         ledger.send(number);
         let opened = self.host.open(link);
         exchange.state = State::Sent(Attempt {
-            id,
-            slot,
-            link,
+            chosen,
             stream: opened.unwrap_or_else(|| StreamId::new(Side::Server, Dir::Bi, 0)),
             at: now,
+            watch: exchange.delivery.watch(now, HEAD_LIMIT),
             may_look: false,
-            received: Bytes::new(),
+            reader: HeadReader::default(),
         });
         let Some(stream) = opened else {
             return Some(Failure::NotOpened);
         };
-        self.host.write(link, stream, &exchange.sent.head);
-        if exchange.request.body_bytes > 0 {
-            let body = vec![b'b'; exchange.request.body_bytes];
-            self.host.write(link, stream, &body.into());
+        let order = exchange.sent.order(CARRIES, Version::HTTP_11);
+        self.host.write(link, stream, order.head);
+        exchange.body.rewind();
+        while let Some(chunk) = exchange.body.next_chunk() {
+            self.host.write(link, stream, &chunk);
         }
         self.host.finish(link, stream);
         None
@@ -246,40 +237,31 @@ impl Edge {
         let State::Sent(attempt) = &exchange.state else {
             return;
         };
-        let (id, slot, link, stream, at) =
-            (attempt.id, attempt.slot, attempt.link, attempt.stream, attempt.at);
         if failure != Failure::NotOpened {
-            self.host.release(link, stream, false);
+            self.host.release(attempt.chosen.link, attempt.stream, false);
         }
-        let method = match self.fault {
-            Some(Fault::PostRetried) => Method::GET,
-            _ => exchange.request.method.clone(),
-        };
-        let attempted = Attempted {
-            method: &method,
-            held: Held::Whole,
-            attempts: exchange.attempts,
-            elapsed: now - exchange.began,
-        };
-        let mut verdict = decide(failure, &attempted, &mut self.budget);
         if self.fault == Some(Fault::NeverRetried) {
-            verdict = Verdict::GiveUp(failure.code());
+            return self.end(now, number, Outcome::Failed(failure.code()), ledger);
         }
-        match verdict {
-            Verdict::GiveUp(_) => {}
-            Verdict::OtherConnection => exchange.tried.avoided.push(slot.connector),
-            Verdict::OtherReplica => exchange.tried.barred.push(slot.connector),
-        }
-        exchange.tried.connections.push(id);
-        exchange.last = Some(failure);
+        self.note(now, number, failure);
+        self.next(now, number, ledger);
+    }
+
+    /// Tells the delivery and the table of ejections.
+    fn note(&mut self, now: Instant, number: u64, failure: Failure) {
+        let Some(exchange) = self.exchanges.get_mut(&number) else {
+            return;
+        };
+        let State::Sent(attempt) = &exchange.state else {
+            return;
+        };
+        let slot = attempt.chosen.slot;
+        let held = exchange.body.held();
         exchange.state = State::Waiting { until: now };
-        if let Some(shown) = Shown::of(failure) {
-            self.judge(now, number, slot, shown, at);
-        }
-        match verdict {
-            Verdict::GiveUp(code) => self.end(now, number, Outcome::Failed(code), ledger),
-            Verdict::OtherConnection | Verdict::OtherReplica => self.next(now, number, ledger),
-        }
+        let shown = exchange
+            .delivery
+            .handle_failure(now, failure, held, &mut self.budget);
+        self.judge(now, number, slot, shown);
     }
 
     fn end(&mut self, now: Instant, number: u64, outcome: Outcome, ledger: &mut Ledger) {
@@ -289,7 +271,13 @@ impl Edge {
     }
 
     pub(super) fn break_off(&mut self, now: Instant, number: u64, replica: usize, ledger: &mut Ledger) {
-        if self.fault == Some(Fault::AnsweredRetried) {
+        if self.fault == Some(Fault::AnsweredRetried)
+            && let Some(request) = self.exchanges.get(&number).map(|of| of.request.clone())
+        {
+            let delivery = self.delivery(now, &request);
+            if let Some(exchange) = self.exchanges.get_mut(&number) {
+                exchange.delivery = delivery;
+            }
             return self.next(now, number, ledger);
         }
         self.end(now, number, Outcome::Broken { replica }, ledger);
@@ -309,22 +297,15 @@ impl Edge {
         };
         let got = match &mut exchange.state {
             State::Sent(attempt) => {
-                let mut received = BytesMut::from(std::mem::take(&mut attempt.received));
-                received.extend_from_slice(&bytes);
-                let mut received = received.freeze();
-                let response = decode_response(&mut received).expect("a connector writes good heads");
-                attempt.received = received;
-                match response {
-                    Some(response) => {
-                        let version = Version::HTTP_11;
-                        let method = &exchange.request.method;
-                        let response = public_response(response, method, ConnectionType::Http, None, version);
-                        let response = match response {
+                let head = attempt.reader.handle_bytes(bytes.into());
+                match head.expect("a connector writes good heads") {
+                    Some((head, rest)) => {
+                        let order = exchange.sent.order(CARRIES, Version::HTTP_11);
+                        let response = match order.response(head) {
                             Ok(response) => response,
-                            Err(error) => return self.fail(now, number, refused(&error), ledger),
+                            Err(error) => return self.fail(now, number, Failure::from(&error), ledger),
                         };
-                        let (slot, at) = (attempt.slot, attempt.at);
-                        let got = attempt.received.len() as u64;
+                        let slot = attempt.chosen.slot;
                         let replica = response
                             .headers
                             .get(REPLICA)
@@ -342,16 +323,18 @@ impl Edge {
                             missing,
                         };
                         ledger.answer(number);
-                        self.judge(now, number, slot, Shown::Answered, at);
-                        got
+                        let shown = exchange.delivery.handle_answer();
+                        self.judge(now, number, slot, shown);
+                        rest.len() as u64
                     }
                     None => {
-                        match end {
-                            None => {}
-                            Some(StreamEnd::Reset) => self.fail(now, number, Failure::Reported, ledger),
-                            Some(StreamEnd::Finished | StreamEnd::Lost) => {
-                                self.fail(now, number, Failure::Lost, ledger);
-                            }
+                        let end = end.map(|end| match end {
+                            StreamEnd::Reset => retry::StreamEnd::Reset,
+                            StreamEnd::Finished => retry::StreamEnd::Finished,
+                            StreamEnd::Lost => retry::StreamEnd::Lost,
+                        });
+                        if let Some(end) = end {
+                            self.fail(now, number, end.into(), ledger);
                         }
                         return;
                     }
@@ -387,26 +370,5 @@ impl Edge {
             self.host.release(link, stream, false);
             self.break_off(now, number, replica, ledger);
         }
-    }
-}
-
-fn refused(error: &ResponseError) -> Failure {
-    match error {
-        ResponseError::Connector(_, Reach::Unknown) => Failure::Reported,
-        ResponseError::Connector(_, Reach::Nowhere) => Failure::Unreached,
-        ResponseError::Connector(_, Reach::Asked) => Failure::Astray,
-        ResponseError::Busy => Failure::Busy,
-        ResponseError::Unfit(ErrorCode::OriginHeadTooLarge) => Failure::TooLarge,
-        ResponseError::Unfit(_) | ResponseError::Invalid(_) => Failure::Invalid,
-    }
-}
-
-fn code_of(none: NoConnection) -> ErrorCode {
-    match none {
-        NoConnection::Down | NoConnection::NotServed | NoConnection::AllTried | NoConnection::Doubted => {
-            ErrorCode::TunnelNoConnection
-        }
-        NoConnection::NoTrailers => ErrorCode::TrailersNotCarried,
-        NoConnection::Full => ErrorCode::TunnelSaturated,
     }
 }

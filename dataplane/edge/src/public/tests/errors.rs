@@ -222,7 +222,7 @@ fn heads_above_the_limits_are_refused_and_the_connection_survives_over_http2() {
 fn a_request_waits_for_a_tunnel_that_was_just_lost() {
     run(async {
         let lab = Lab::start_with(Duration::from_secs(15));
-        let waits = |lab: &Lab| lab.core.tunnels.waiting();
+        let waits = |lab: &Lab| lab.core.tunnels.absent.waiting();
         // An edge that has just started expects every tunnel. One that drains does not wait any longer.
         let asked = async { ask(&lab, "POST", "app.example").await };
         let joins = async {
@@ -257,8 +257,8 @@ fn a_wait_for_a_tunnel_ends() {
         let answer = ask(&lab, "GET", "app.example").await;
         assert_eq!(answer, (503, "tunnel-no-connection".to_owned()));
         // Nobody waits for a tunnel that has been away for so long, whoever has waited before.
-        assert!(!lab.core.tunnels.returned(super::lab::TUNNEL).await);
-        assert_eq!(lab.core.tunnels.waiting(), 0);
+        assert!(!lab.core.tunnels.absent.returned(super::lab::TUNNEL).await);
+        assert_eq!(lab.core.tunnels.absent.waiting(), 0);
     });
 }
 

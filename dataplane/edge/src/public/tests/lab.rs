@@ -34,10 +34,10 @@ use crate::config::{Config, LiveConfig};
 use crate::core::Core;
 use crate::cross_core::CoreMessage;
 use crate::metrics::CoreMetrics;
+use crate::open::stream::LOST;
 use crate::public::{http2::StreamTasks, listen};
 use crate::tunnels::connection::Transport;
 use crate::tunnels::routes::Routes;
-use crate::tunnels::stream::LOST;
 use crate::tunnels::{CoreNews, Handle, Tunnels};
 
 /// No test takes this long.
@@ -243,8 +243,8 @@ async fn play(
     mut response: PipeWriter,
 ) {
     if matches!(script, Script::Gone) {
-        request.stop(crate::tunnels::stream::NOT_OPENED);
-        return response.abort(crate::tunnels::stream::NOT_OPENED);
+        request.stop(crate::open::stream::NOT_OPENED);
+        return response.abort(crate::open::stream::NOT_OPENED);
     }
     let mut buffer = BytesMut::new();
     let (head, rest) = loop {

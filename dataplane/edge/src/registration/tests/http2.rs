@@ -191,7 +191,9 @@ fn an_exchange_reaches_both_cores_with_its_body_both_ways() {
     on_edge(|core| async move {
         let _connectors = core.connect_http2_to_both_cores().await;
         for owner in [0, 1] {
-            let mut stream = core.tunnels.open(&core.on_core(owner)).await.unwrap();
+            let mut stream = crate::open::open(&core.tunnels, &core.on_core(owner))
+                .await
+                .unwrap();
             ask(&mut stream, "/echo", &[]).await;
             let (head, first) = answered(&mut stream).await.unwrap();
             let metadata: Vec<_> = head.metadata.iter().collect();
@@ -233,17 +235,17 @@ fn resets_refusals_and_losses_are_told_apart() {
         for owner in [0, 1] {
             let choice = core.on_core(owner);
             for (path, expected) in [("/reset", RecvError::Reset), ("/refused", RecvError::NotOpened)] {
-                let mut stream = core.tunnels.open(&choice).await.unwrap();
+                let mut stream = crate::open::open(&core.tunnels, &choice).await.unwrap();
                 ask(&mut stream, path, &[]).await;
                 assert_eq!(answered(&mut stream).await.unwrap_err(), expected);
             }
 
-            let mut none = core.tunnels.open(&choice).await.unwrap();
+            let mut none = crate::open::open(&core.tunnels, &choice).await.unwrap();
             ask(&mut none, "/none", &[]).await;
             let (head, _) = answered(&mut none).await.unwrap();
             assert!(!head.error.is_empty() && head.metadata.is_empty());
 
-            let mut stopped = core.tunnels.open(&choice).await.unwrap();
+            let mut stopped = crate::open::open(&core.tunnels, &choice).await.unwrap();
             ask(&mut stopped, "/stop", &[]).await;
             let (_, first) = answered(&mut stopped).await.unwrap();
             let rest = read_all(&mut stopped).await.unwrap();
@@ -260,7 +262,7 @@ fn resets_refusals_and_losses_are_told_apart() {
             };
             assert_eq!(error, SendError::Stopped);
 
-            let mut lost = core.tunnels.open(&choice).await.unwrap();
+            let mut lost = crate::open::open(&core.tunnels, &choice).await.unwrap();
             ask(&mut lost, "/echo", &[]).await;
             answered(&mut lost).await.unwrap();
             drop(connectors[usize::from(choice.index().0)].hang_up.take());
@@ -278,7 +280,9 @@ fn a_visitor_who_leaves_cancels_the_request() {
         let (arrived, before) = (connector.asked.clone(), CANCELLED.with_borrow(|count| *count));
         for number in 1..=3 {
             arrived.borrow_mut().clear();
-            let mut stream = core.tunnels.open(&core.choices()[0]).await.unwrap();
+            let mut stream = crate::open::open(&core.tunnels, &core.choices()[0])
+                .await
+                .unwrap();
             ask(&mut stream, "/wait", &[("HttpHeader:X-Own", "1")]).await;
             until(|| !arrived.borrow().is_empty()).await;
             drop(stream);
@@ -292,7 +296,9 @@ fn a_visitor_cannot_make_a_request_anything_else() {
     on_edge(|core| async move {
         let connector = core.connect_http2(7, 0).await;
         until(|| core.choices().len() == 1).await;
-        let mut stream = core.tunnels.open(&core.choices()[0]).await.unwrap();
+        let mut stream = crate::open::open(&core.tunnels, &core.choices()[0])
+            .await
+            .unwrap();
         let more = [
             ("HttpHeader:X-Own", "1"),
             (
@@ -313,7 +319,7 @@ fn an_unregistered_connection_finishes_what_it_has_and_is_closed() {
         let mut connectors = core.connect_http2_to_both_cores().await;
         for owner in [0, 1] {
             let choice = core.on_core(owner);
-            let mut running = core.tunnels.open(&choice).await.unwrap();
+            let mut running = crate::open::open(&core.tunnels, &choice).await.unwrap();
             ask(&mut running, "/echo", &[]).await;
             answered(&mut running).await.unwrap();
             let connector = &mut connectors[usize::from(choice.index().0)];
