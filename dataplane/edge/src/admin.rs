@@ -22,7 +22,7 @@ use crate::control_link::Service;
 use crate::memory;
 use crate::metrics::{CoreMetrics, Scrape, render};
 use crate::shares::EXCHANGE_BYTES;
-use crate::validity::Validities;
+use crate::validities::Validities;
 
 /// Connections at once: scrapers and health checks are few.
 const CONNECTIONS_MAX: usize = 64;

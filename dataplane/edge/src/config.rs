@@ -3,12 +3,15 @@
 //! Every error names the file, the key and what would be right; an unknown key names the nearest known
 //! one. `docs/configuration-edge.md` describes each key.
 
+mod control;
 mod ejection;
 mod file;
 mod listeners;
 mod live;
+mod management;
 mod passthrough;
 mod resolve;
+mod shares;
 mod units;
 
 use std::collections::BTreeMap;
@@ -16,7 +19,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use adit_driver::core::{CORES_MAX, default_count};
 use adit_driver::cpus::Cpus;
@@ -26,11 +29,11 @@ use adit_proto::exchange::edge::Cidr;
 use adit_proto::proxy_protocol::Version;
 use adit_wire::Hostname;
 
-use crate::control_link::ControlAddress;
-use crate::management::Names;
-use crate::shares::ShareLimits;
+pub(crate) use control::ControlAddress;
 pub(crate) use live::{Current, LiveConfig};
+pub(crate) use management::Names;
 pub(crate) use passthrough::Passthrough;
+pub(crate) use shares::ShareLimits;
 
 /// Largest configuration file; a larger one is some other file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -213,31 +216,6 @@ impl Config {
         }
         let text = std::fs::read_to_string(file).map_err(read)?;
         Self::parse(file, &text)
-    }
-
-    /// Checks that what the configuration names can be used: CPUs exist; certificates are readable, fit their
-    /// keys and have not expired.
-    ///
-    /// # Errors
-    /// [`ConfigError::Value`] for the first CPU or certificate that cannot be used.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        self.check_cpus()?;
-        let refuse = |key, reason| ConfigError::Value {
-            file: self.file.clone(),
-            key,
-            reason,
-        };
-        let now = SystemTime::now();
-        for files in &self.certificates {
-            let named = crate::public::tls::load_certificate(files)
-                .map_err(|error| refuse("certificates", error.to_string()))?;
-            if let Some((file, complaint)) = named.complaint(now) {
-                return Err(refuse("certificates", format!("{}: {complaint}", file.display())));
-            }
-        }
-        self.control
-            .check(now)
-            .map_err(|reason| refuse("control", reason))
     }
 
     /// Checks that each core can have a CPU of its own among those that were named.

@@ -19,7 +19,6 @@ mod service;
 mod session;
 
 pub use admission::decide as decide_alone;
-pub(crate) use dial::ControlAddress;
 pub(crate) use service::{Service, ServiceHandle, ServiceMetrics, ServiceSettings};
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ mod peers;
 mod access_log;
 mod management;
 mod validity;
+mod validities;
 mod memory;
 mod shares;
 mod metrics;

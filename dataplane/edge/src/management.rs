@@ -11,36 +11,18 @@
 
 use std::cell::Cell;
 
-use adit_control_api::management::{CONNECTOR_HOSTNAME, TOKEN_BYTES_MAX};
+use adit_control_api::management::TOKEN_BYTES_MAX;
 use adit_proto::exchange::edge::Scheme;
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_wire::{ConnectorId, Hostname, TunnelId};
 use http::Uri;
 
-use crate::config::Config;
+use crate::config::{Config, Names};
 use crate::control_link::ServiceHandle;
 
 /// Tokens of one core that are being verified at once. Anybody may send some, and each costs the service
 /// thread a signature.
 const CHECKS_MAX: usize = 4;
-
-/// `management:` of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Names {
-    /// Where operators reach the service; `None` for nowhere.
-    pub(crate) hostname: Option<Hostname>,
-    /// What connectors take for their own service.
-    pub(crate) connector: Hostname,
-}
-
-impl Names {
-    /// What connectors listen to when nobody says otherwise.
-    pub(crate) fn connector_default() -> Hostname {
-        CONNECTOR_HOSTNAME
-            .parse()
-            .expect("the customary hostname is a hostname")
-    }
-}
 
 /// A core's gate to management services.
 pub(crate) struct Management {

@@ -10,6 +10,7 @@
 mod control_stream;
 mod gated;
 mod local_config;
+mod places;
 mod push;
 mod side;
 
@@ -31,10 +32,10 @@ use crate::control_link::ServiceHandle;
 use crate::metrics::CoreMetrics;
 use crate::peers::{Known, Peers};
 use crate::tunnel_http2;
-use crate::tunnel_http2::accept::{Place, Unregistered};
 use crate::tunnels::connection::Connection;
 use crate::tunnels::{CoreNews, Handle, LiveConnection, Tunnels};
 use control_stream::Registration;
+pub(crate) use places::{Place, Places, Unregistered};
 
 /// Why a connection is closed that has not registered after its time.
 const LATE: &str = "no registration in time";

@@ -9,6 +9,8 @@
 //! port in use ends the process at once with its name.
 
 mod bind;
+mod check;
+mod core_task;
 mod reload;
 mod reset_key;
 mod watch;
@@ -28,6 +30,7 @@ use adit_driver::mailbox::mailbox;
 use adit_driver::quic::{self, SettingsError, TransportSettings, WindowBudget};
 use adit_proto::limits::{IDLE_PING_INTERVAL_MAX, SILENCE_MAX, idle_timeout};
 use adit_wire::alpn;
+use core_task::{Report, Seed, Shared};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch as phase};
@@ -39,7 +42,6 @@ use crate::admin::{self, Admin};
 use crate::config::{Config, ConfigError, LiveConfig};
 use crate::control_link::certificate::{self, TunnelCertificate};
 use crate::control_link::{Service, ServiceSettings};
-use crate::core::{self, Report, Seed, Shared};
 use crate::cross_core::{CoreMessage, MAILBOX_MESSAGES_MAX};
 use crate::memory::give_back;
 use crate::metrics::CoreMetrics;
@@ -47,7 +49,7 @@ use crate::peers::{self, Forgotten, Peers};
 use crate::public::tls::{Certificates, PublicTls};
 use crate::state::{SnapshotFile, write_atomically};
 use crate::tunnel_http2::accept::TunnelTls;
-use crate::validity::Validities;
+use crate::validities::Validities;
 use bind::Bound;
 use reload::Reload;
 
@@ -401,7 +403,7 @@ fn spawn(
         let shared = shared.clone();
         async move {
             let seed = seed.expect("every core is started once and has a seed");
-            core::run(context, seed, shared).await;
+            core_task::run(context, seed, shared).await;
         }
     })?;
     Ok(cores)

@@ -6,8 +6,7 @@ use adit_proto::proxy_protocol::Version;
 use adit_wire::{HostPattern, Hostname};
 
 use super::resolve::Resolver;
-use super::{ConfigError, file};
-use crate::management::Names;
+use super::{ConfigError, Names, file};
 
 const KEY: &str = "passthrough";
 

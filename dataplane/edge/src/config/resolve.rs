@@ -9,9 +9,7 @@ use adit_driver::cpus::{Cpus, CpusError};
 use adit_driver::kernel::IoChoice;
 use adit_proto::shares::Share;
 
-use super::{CertificateFiles, Config, ConfigError, Limits, file, units};
-use crate::control_link::ControlAddress;
-use crate::shares::ShareLimits;
+use super::{CertificateFiles, Config, ConfigError, ControlAddress, Limits, ShareLimits, file, units};
 
 const STATE_DIR_DEFAULT: &str = "/var/lib/adit/edge";
 const COLO_DEFAULT: &str = "loc01";

@@ -13,28 +13,11 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::config::ControlAddress;
 use crate::validity;
 
 /// Time for connecting and the TLS handshake together.
 const DIAL_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Where control is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ControlAddress {
-    /// On this machine.
-    Socket(PathBuf),
-    /// Elsewhere; the files come from `adit control issue-edge`.
-    Remote {
-        /// `HOST:PORT`.
-        address: String,
-        /// Root certificate of the private CA, PEM.
-        ca: PathBuf,
-        /// This edge's certificate chain, PEM.
-        cert: PathBuf,
-        /// Its private key, PEM.
-        key: PathBuf,
-    },
-}
 
 impl ControlAddress {
     /// Reads the files it names, or says which of them cannot be used at `now`, and why.

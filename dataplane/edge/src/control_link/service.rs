@@ -18,8 +18,8 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::dial::ControlAddress;
 use super::{admission, session};
+use crate::config::ControlAddress;
 use crate::cross_core::{CoreMessage, Outbox};
 use crate::metrics::Counter;
 use crate::state::SnapshotFile;

@@ -24,7 +24,8 @@ use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 use uuid::Uuid;
 
 use super::certificate::obtain;
-use super::{ControlAddress, Service, ServiceHandle, ServiceSettings};
+use super::{Service, ServiceHandle, ServiceSettings};
+use crate::config::ControlAddress;
 use crate::cross_core::CoreMessage;
 use crate::state::SnapshotFile;
 

@@ -42,7 +42,8 @@ use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 use uuid::Uuid;
 
 use super::{CoreState, serve};
-use crate::control_link::{ControlAddress, Service, ServiceHandle, ServiceSettings};
+use crate::config::ControlAddress;
+use crate::control_link::{Service, ServiceHandle, ServiceSettings};
 use crate::cross_core::{self, CoreMessage, MAILBOX_MESSAGES_MAX};
 use crate::metrics::CoreMetrics;
 use crate::open::stream::{ExchangeStream, RecvError, SendError};

@@ -15,8 +15,8 @@ use adit_driver::{mailbox, tcp, udp};
 use serde::Serialize;
 
 use super::EdgeError;
+use super::core_task::{Seed, Sockets};
 use crate::config::{Config, HttpEntry, Listeners};
-use crate::core::{Seed, Sockets};
 use crate::cross_core::CoreMessage;
 use crate::metrics::CoreMetrics;
 

@@ -3,7 +3,6 @@
 //! Stock connectors offer no ALPN; one that offers it must know `h2`. Nobody is known before it has
 //! registered. So those who have not are bounded on their own, and each has limited time for each step.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -22,13 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Connection;
-use crate::registration::{self, CoreState};
-
-/// Connections of one core over each transport that have not registered; more are closed on arrival.
-const UNREGISTERED_MAX: usize = 2_048;
-
-/// Connections of one core; more are closed on arrival. Each takes a descriptor.
-const CONNECTIONS_MAX: usize = 16_384;
+use crate::registration::{self, CoreState, Place, Places};
 
 /// The TLS side of the tunnel listeners; shared by all cores.
 #[derive(Clone)]
@@ -61,46 +54,6 @@ impl TunnelTls {
         timeout(HEAD_DEADLINE, self.acceptor.accept(stream))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
-    }
-}
-
-/// The places for connections of one core, over all of its listeners.
-#[derive(Default)]
-struct Places {
-    taken: Rc<Cell<usize>>,
-    unregistered: Rc<Cell<usize>>,
-}
-
-impl Places {
-    fn take(&self) -> Option<(Place, Place)> {
-        let is_free = self.taken.get() < CONNECTIONS_MAX && self.unregistered.get() < UNREGISTERED_MAX;
-        is_free.then(|| (Place::of(&self.taken), Place::of(&self.unregistered)))
-    }
-}
-
-/// The places for connections of one core over QUIC that have not registered.
-#[derive(Default)]
-pub(crate) struct Unregistered(Rc<Cell<usize>>);
-
-impl Unregistered {
-    pub(crate) fn take(&self) -> Option<Place> {
-        (self.0.get() < UNREGISTERED_MAX).then(|| Place::of(&self.0))
-    }
-}
-
-/// One of them, given back when dropped.
-pub(crate) struct Place(Rc<Cell<usize>>);
-
-impl Place {
-    fn of(count: &Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Self(count.clone())
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
@@ -185,19 +138,4 @@ async fn serve<S>(
         Err(error) => tracing::debug!(%remote, %error, "connector left at once"),
     }
     drop(place);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn so_many_connections_over_quic_may_be_without_registration() {
-        let unregistered = Unregistered::default();
-        let mut places: Vec<_> = (0..UNREGISTERED_MAX).map_while(|_| unregistered.take()).collect();
-        assert_eq!(places.len(), UNREGISTERED_MAX);
-        assert!(unregistered.take().is_none());
-        places.pop();
-        assert!(unregistered.take().is_some());
-    }
 }
