@@ -1,10 +1,10 @@
 //! Random writes planned into snapshots, and edges that receive them through a link that drops, repeats and
 //! reorders.
 //!
-//! Checked after every step: generations never go back, neither in control nor in an edge; an edge's state is
-//! exactly the plan of the generation it holds; a step of the touched keys comes to the plan of everything;
-//! no hostname leads to another account's tunnel; patterns of different accounts do not overlap; the
-//! indexes of the facts answer what a look at all facts does.
+//! Checked after every step: generations never go back, neither in control nor in an edge; an edge's state,
+//! and the routes it patched, are exactly the plan of the generation it holds; a step of the touched keys
+//! comes to the plan of everything; no hostname leads to another account's tunnel; patterns of different
+//! accounts do not overlap; the indexes of the facts answer what a look at all facts does.
 //! Checked at the end: after a full snapshot every edge has the newest plan.
 
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use adit_control_api::problem::ApiError;
 use adit_control_api::snapshot::{Applied, RouteSnapshot, RouteTarget, SnapshotDelta};
 use adit_control_api::tunnel::CreateTunnel;
 use adit_control_api::{AccountTag, TunnelId};
+use adit_proto::host_map::ShardedHostMap;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use time::OffsetDateTime;
@@ -30,6 +31,7 @@ const SETTINGS: PlanSettings = PlanSettings {
 const EDGES: usize = 3;
 const STEPS: usize = 80;
 const ACCOUNTS: [&str; 2] = ["one", "two"];
+const NAMES: [&str; 5] = ["a.test", "c.a.test", "z.a.test", "z.y.test", "x.other"];
 const HOSTS: [&str; 8] = [
     "a.test",
     "b.test",
@@ -57,6 +59,8 @@ struct World {
 #[derive(Default)]
 struct Edge {
     held: RouteSnapshot,
+    /// What its cores ask, patched by each delta.
+    routes: ShardedHostMap<TunnelId>,
     under_way: Vec<News>,
 }
 
@@ -203,10 +207,20 @@ impl World {
         let gap = match news {
             News::Snapshot(snapshot) => {
                 let newer = snapshot.generation >= before;
+                if newer {
+                    edge.routes = filed(&snapshot);
+                }
                 assert_eq!(edge.held.replace(snapshot) == Applied::Yes, newer);
                 false
             }
-            News::Delta(delta) => edge.held.apply(delta).is_err(),
+            News::Delta(delta) => match edge.held.apply(delta.clone()) {
+                Ok(Applied::Yes) => {
+                    edge.patch(&delta);
+                    false
+                }
+                Ok(Applied::Stale) => false,
+                Err(_) => true,
+            },
         };
         assert!(edge.held.generation >= before, "an edge went back");
         if gap {
@@ -223,6 +237,11 @@ impl World {
                 "generation {} differs",
                 edge.held.generation
             );
+            let anew: ShardedHostMap<TunnelId> = filed(planned);
+            assert_eq!(edge.routes.len(), anew.len());
+            for name in NAMES.map(|name| name.parse().expect("a name")) {
+                assert_eq!(edge.routes.get(&name), anew.get(&name), "{name}");
+            }
         }
         let owner = |id: &TunnelId| &self.facts.tunnels[id].account;
         let newest = self.newest();
@@ -273,6 +292,24 @@ impl World {
             assert!(facts.routes_to(id).eq(led.map(|route| &route.pattern)));
         }
     }
+}
+
+impl Edge {
+    fn patch(&mut self, delta: &SnapshotDelta) {
+        for pattern in &delta.routes_removed {
+            self.routes.remove(pattern);
+        }
+        for (pattern, RouteTarget::Tunnel(tunnel)) in &delta.routes_set {
+            self.routes.insert(pattern.clone(), *tunnel);
+        }
+    }
+}
+
+fn filed(snapshot: &RouteSnapshot) -> ShardedHostMap<TunnelId> {
+    let routes = snapshot.routes.iter();
+    routes
+        .map(|(pattern, RouteTarget::Tunnel(tunnel))| (pattern.clone(), *tunnel))
+        .collect()
 }
 
 fn changes<T>(decided: Result<Decision<T>, ApiError>) -> Result<Vec<Change>, ApiError> {

@@ -9,6 +9,10 @@ use std::collections::HashMap;
 
 use adit_wire::{HostPattern, Hostname};
 
+mod sharded;
+
+pub use self::sharded::ShardedHostMap;
+
 /// Values by hostname pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostMap<T> {
@@ -32,6 +36,14 @@ impl<T> HostMap<T> {
         match pattern {
             HostPattern::Exact(name) => self.exact.insert(name, value),
             HostPattern::Wildcard(suffix) => self.wildcards.insert(suffix, value),
+        }
+    }
+
+    /// Takes away what is filed under `pattern` and returns it.
+    pub fn remove(&mut self, pattern: &HostPattern) -> Option<T> {
+        match pattern {
+            HostPattern::Exact(name) => self.exact.remove(name),
+            HostPattern::Wildcard(suffix) => self.wildcards.remove(suffix),
         }
     }
 

@@ -11,7 +11,8 @@ use adit_control_api::edge_link::{
     Accepted, ConfigurationState, Connection, ConnectionKey, Disconnect, EdgeInfo, EdgeSession,
     REGISTER_DEADLINE, Refused, RegisterOutcome, RemoteConfiguration,
 };
-use adit_control_api::snapshot::{Applied, RouteSnapshot, SnapshotDelta};
+use adit_control_api::persistent::PersistentMap;
+use adit_control_api::snapshot::RouteSnapshot;
 use adit_driver::mailbox;
 use adit_wire::{ConnectionId, ConnectorId, TunnelId};
 use tokio::sync::{Notify, oneshot, watch};
@@ -22,8 +23,10 @@ use super::{admission, session};
 use crate::config::ControlAddress;
 use crate::cross_core::{CoreMessage, Outbox};
 use crate::metrics::Counter;
-use crate::state::SnapshotFile;
+use crate::state::{SnapshotFile, Unsaved};
 use crate::tunnels::routes::Routes;
+
+mod routes;
 
 /// Questions and reports of cores that may wait for the service thread.
 const REQUESTS_MAX: usize = 8_192;
@@ -31,11 +34,8 @@ const REQUESTS_MAX: usize = 8_192;
 /// Pause before the end of a connection is reported again to a full mailbox.
 const REPORT_RETRY: Duration = Duration::from_millis(20);
 
-/// Snapshots are written at most this often; a crash in between costs one delta, which control repeats.
-const SAVE_PAUSE: Duration = Duration::from_millis(200);
-
 /// Versions of the configurations that control holds, by tunnel.
-pub(crate) type ConfigVersions = BTreeMap<TunnelId, i32>;
+pub(crate) type ConfigVersions = PersistentMap<TunnelId, i32>;
 
 /// What became of the configurations of replicas.
 type Told = BTreeMap<(TunnelId, ConnectorId), ConfigurationState>;
@@ -177,6 +177,7 @@ pub(crate) struct ServiceMetrics {
     pub(crate) link_attempts: Counter,
     pub(crate) registrations_decided_alone: Counter,
     pub(crate) snapshot_save_errors: Counter,
+    pub(crate) snapshot_bytes_written: Counter,
     pub(crate) generation: Counter,
     pub(crate) reloads_applied: Counter,
     pub(crate) reloads_refused: Counter,
@@ -188,6 +189,10 @@ pub(crate) struct Service {
     pub(crate) metrics: Arc<ServiceMetrics>,
     cores: Vec<Outbox>,
     snapshot: RefCell<RouteSnapshot>,
+    /// The snapshot's routes as cores have them.
+    routes: RefCell<Arc<Routes>>,
+    /// What of the snapshot is not on disk.
+    unsaved: RefCell<Unsaved>,
     versions: watch::Sender<ConfigVersions>,
     living: RefCell<BTreeMap<ConnectionId, Connection>>,
     /// What became of configurations at the replicas that live here.
@@ -212,6 +217,8 @@ impl Service {
             metrics: Arc::default(),
             cores: cores.into_iter().map(Outbox::new).collect(),
             snapshot: RefCell::new(snapshot),
+            routes: RefCell::default(),
+            unsaved: RefCell::default(),
             versions: watch::Sender::default(),
             living: RefCell::default(),
             told: RefCell::default(),
@@ -274,23 +281,6 @@ impl Service {
         self.living.borrow().values().cloned().collect()
     }
 
-    pub(super) fn on_snapshot(&self, snapshot: RouteSnapshot) {
-        if self.snapshot.borrow_mut().replace(snapshot) == Applied::Yes {
-            self.tell_snapshot();
-            self.is_dirty.notify_one();
-        }
-    }
-
-    /// Returns the held generation when the delta does not fit it.
-    pub(super) fn on_delta(&self, delta: SnapshotDelta) -> Result<(), u64> {
-        let applied = self.snapshot.borrow_mut().apply(delta).map_err(|gap| gap.held)?;
-        if applied == Applied::Yes {
-            self.tell_snapshot();
-            self.is_dirty.notify_one();
-        }
-        Ok(())
-    }
-
     pub(super) fn on_disconnect(&self, target: &Disconnect) {
         tracing::info!(tunnel = %target.tunnel, replica = ?target.connector, reason = target.reason,
             "control closes connections");
@@ -309,30 +299,6 @@ impl Service {
         for core in &self.cores {
             core.send(CoreMessage::Drain);
         }
-    }
-
-    fn tell_snapshot(&self) {
-        let routes = Arc::new(Routes::of(&self.snapshot.borrow()));
-        self.metrics.generation.set(routes.generation);
-        self.tell_versions();
-        for core in &self.cores {
-            core.send(CoreMessage::Routes(routes.clone()));
-        }
-    }
-
-    /// Wakes whoever pushes configurations, if there is one more or a newer one.
-    fn tell_versions(&self) {
-        let snapshot = self.snapshot.borrow();
-        let held = snapshot.tunnels.iter();
-        let versions: ConfigVersions = held
-            .filter(|(_, entry)| entry.config_version >= 0)
-            .map(|(tunnel, entry)| (*tunnel, entry.config_version))
-            .collect();
-        self.versions.send_if_modified(|told| {
-            let is_new = *told != versions;
-            *told = versions;
-            is_new
-        });
     }
 
     async fn answer(self: Rc<Self>, mut inbox: mailbox::Receiver<Request>) {
@@ -482,19 +448,5 @@ impl Service {
                 Err(_) => tracing::debug!("report to control was not answered in time"),
             }
         });
-    }
-
-    async fn save(self: Rc<Self>) {
-        loop {
-            self.is_dirty.notified().await;
-            let snapshot = self.snapshot.borrow().clone();
-            let file = self.settings.snapshot_file.clone();
-            let saved = tokio::task::spawn_blocking(move || file.save(&snapshot)).await;
-            if let Ok(Err(error)) = saved {
-                self.metrics.snapshot_save_errors.add(1);
-                tracing::warn!(%error, "snapshot not saved; after a restart this edge starts from an older one");
-            }
-            tokio::time::sleep(SAVE_PAUSE).await;
-        }
     }
 }

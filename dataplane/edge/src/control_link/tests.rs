@@ -12,7 +12,7 @@ use adit_control_api::edge_link::{
     RegisterOutcome, Rival,
 };
 use adit_control_api::edge_link_capnp::{edge_gate, edge_session};
-use adit_control_api::snapshot::{RouteSnapshot, RouteTarget, TunnelEntry};
+use adit_control_api::snapshot::{RouteSnapshot, RouteTarget, SnapshotDelta, TunnelEntry};
 use adit_driver::mailbox;
 use adit_wire::{ConnIndex, ConnectionId, ConnectorId, TunnelId};
 use capnp_rpc::rpc_twoparty_capnp::Side;
@@ -300,6 +300,66 @@ fn snapshots_and_deltas_reach_every_core_and_the_disk_and_a_gap_asks_for_all() {
         again.attach().await;
         assert_eq!(again.control.attached.borrow()[0].generation, 9);
     });
+}
+
+/// Prints what one more hostname costs an edge beside many:
+/// `cargo test -p adit-edge --lib cost_of_a_delta -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_a_delta() {
+    const ROUTES: u64 = 100_000;
+    const DELTAS: u64 = 40;
+    run(async || {
+        let mut rig = rig();
+        assert_eq!(rig.heard_routes().await, 0);
+        rig.attach().await;
+        rig.control.send(&snapshot(ROUTES)).await;
+        assert_eq!(rig.heard_routes().await, ROUTES);
+        let file = SnapshotFile::in_dir(rig.dir.path());
+        until(|| file.load().is_some()).await;
+        let (started, before) = (Instant::now(), cpu());
+        for from in ROUTES..ROUTES + DELTAS {
+            let delta = SnapshotDelta {
+                from,
+                to: from + 1,
+                routes_set: [(
+                    format!("h{from}.test").parse().unwrap(),
+                    RouteTarget::Tunnel(TUNNEL),
+                )]
+                .into(),
+                ..Default::default()
+            };
+            let body = serde_json::to_vec(&delta).unwrap();
+            rig.control.receiver().delta(&body).await.unwrap();
+            assert_eq!(rig.heard_routes().await, from + 1);
+        }
+        let (heard, spent) = (started.elapsed(), cpu() - before);
+        println!(
+            "a delta heard: {:?}, {:?} of CPU",
+            heard / DELTAS as u32,
+            spent / DELTAS as u32
+        );
+        until(|| {
+            file.load()
+                .is_some_and(|stored| stored.generation == ROUTES + DELTAS)
+        })
+        .await;
+        let written = rig.service.metrics.snapshot_bytes_written.get();
+        println!("bytes written: {written}");
+    });
+}
+
+/// CPU time of all threads that live.
+fn cpu() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let of_task = |task: std::fs::DirEntry| {
+        let line = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        line.split(' ')
+            .next()
+            .and_then(|run| run.parse().ok())
+            .unwrap_or(0)
+    };
+    Duration::from_nanos(tasks.map(|task| of_task(task.unwrap())).sum())
 }
 
 #[test]

@@ -410,6 +410,12 @@ fn service(out: &mut String, scrape: &Scrape<'_>) {
             &service.snapshot_save_errors,
         ),
         (
+            "edge_snapshot_bytes_written_total",
+            C,
+            "Bytes written to keep the snapshot on disk.",
+            &service.snapshot_bytes_written,
+        ),
+        (
             "edge_snapshot_generation",
             G,
             "Generation of the routes served.",

@@ -1,16 +1,17 @@
 //! Routes as a core looks them up: the snapshot's, filed by hostname.
 //!
-//! Built once per snapshot on the service thread and shared by all cores, which never change it.
+//! Built from a whole snapshot, or patched by a delta, on the service thread and shared by all cores, which
+//! never change it. A patched one shares with the one before what the delta did not touch.
 
-use adit_control_api::snapshot::{RouteSnapshot, RouteTarget};
-use adit_proto::host_map::HostMap;
+use adit_control_api::snapshot::{RouteSnapshot, RouteTarget, SnapshotDelta};
+use adit_proto::host_map::ShardedHostMap;
 use adit_wire::{Hostname, TunnelId};
 
 /// Where each hostname leads.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Routes {
     pub(crate) generation: u64,
-    targets: HostMap<TunnelId>,
+    targets: ShardedHostMap<TunnelId>,
 }
 
 impl Routes {
@@ -22,6 +23,20 @@ impl Routes {
             generation: snapshot.generation,
             targets: targets.collect(),
         }
+    }
+
+    /// These routes after a delta that starts from their generation.
+    pub(crate) fn patched(&self, delta: &SnapshotDelta) -> Self {
+        let mut routes = self.clone();
+        for pattern in &delta.routes_removed {
+            routes.targets.remove(pattern);
+        }
+        for (pattern, target) in &delta.routes_set {
+            let RouteTarget::Tunnel(tunnel) = target;
+            routes.targets.insert(pattern.clone(), *tunnel);
+        }
+        routes.generation = delta.to;
+        routes
     }
 
     /// The tunnel that serves `host`: an exact route first, then the longest wildcard.
