@@ -9,6 +9,7 @@ mod up;
 mod readme;
 mod http;
 mod http_kinds;
+mod interim;
 mod upgrades;
 mod origins;
 mod origin_keys;

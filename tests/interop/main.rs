@@ -16,6 +16,7 @@ mod quick;
 mod tail;
 mod shared_port;
 mod upgrades;
+mod interim;
 
 use std::path::PathBuf;
 

@@ -3,6 +3,7 @@
 //! | | QUIC | HTTP/2 |
 //! |---|---|---|
 //! | head of the answer | `ConnectResponse` | response headers |
+//! | interim answers, edge of ours | a `ConnectResponse` each | 1xx, headers as in the answer |
 //! | trailers | behind a body in frames, if the edge is ours and takes them | HTTP/2's own |
 //! | end | FIN | END_STREAM |
 //! | failed, no head sent yet | `ConnectResponse.error`, FIN | 502 that says it is the connector's |
@@ -92,6 +93,12 @@ pub(crate) struct Excuse {
 pub(crate) trait ToEdge {
     /// Before the head: the visitor takes trailers, and there may be some.
     fn expect_trailers(&mut self);
+
+    /// Whether the edge is ours.
+    fn is_for_ours(&self) -> bool;
+
+    /// Sends what comes ahead of the answer. Only an edge of ours that has asked for it is sent any.
+    async fn write_interim(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), SendHeadError>;
 
     /// Sends the head of an answer.
     async fn write_head(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), SendHeadError>;

@@ -13,6 +13,8 @@
 //!
 //! Does not: retry for the visitor (the edge does), parse heads (`adit_proto::exchange::connector` does).
 
+use std::future::{Future, pending};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +37,9 @@ use crate::metrics::CoreMetrics;
 use crate::origin::body::{Progress, RequestBody, StreamBody};
 use crate::origin::builtin::{self, Answer, AnswerBody};
 use crate::origin::http_origin::{HttpOrigin, Reply};
+use crate::origin::interim::Interim;
 use crate::origin::websocket::{self, Early, End, Upgrade};
-use crate::origin::{CoreOrigins, Service, echo, handshake};
+use crate::origin::{CoreOrigins, OriginError, Service, echo, handshake};
 use crate::run::settings::Settings;
 
 mod error;
@@ -187,7 +190,9 @@ async fn http<S: ToEdge, R: FromEdge>(
     first: Bytes,
     stream: &mut Stream<'_, S, R>,
 ) -> Result<(), ExchangeError> {
-    let asked = origin.asked(&head);
+    let mut asked = origin.asked(&head);
+    let takes_interim = head.takes_interim() && stream.send.is_for_ours();
+    asked.interim = takes_interim.then(Interim::default);
     let rules: HeadRules<'_> = origin.head_rules(&core.settings.added_headers);
     let takes_trailers = head.takes_trailers();
     let (mut request, body) = head.into_origin(&rules)?;
@@ -204,18 +209,44 @@ async fn http<S: ToEdge, R: FromEdge>(
         }
     };
     let sending = origin.send(&core.origins, &asked, request.map(|()| body), progress.clone());
-    let reply = tokio::select! {
-        biased;
-        reply = sending => match reply {
-            Err(_) if progress.is_failed() => return Err(ExchangeError::Upload),
-            reply => reply?,
-        },
-        () = stream.gone() => return Err(ExchangeError::Cancelled),
+    let reply = match until_answered(origin, sending, asked.interim.as_ref(), stream).await? {
+        Err(_) if progress.is_failed() => return Err(ExchangeError::Upload),
+        reply => reply?,
     };
     if takes_trailers && reply.may_have_trailers() {
         stream.send.expect_trailers();
     }
     pass_on(origin, reply, stream).await
+}
+
+/// Waits for the answer, and passes on what the origin says before.
+async fn until_answered<S: ToEdge, R: FromEdge>(
+    origin: &HttpOrigin,
+    sending: impl Future<Output = Result<Reply, OriginError>>,
+    interim: Option<&Interim>,
+    stream: &mut Stream<'_, S, R>,
+) -> Result<Result<Reply, OriginError>, ExchangeError> {
+    let mut sending = pin!(sending);
+    let heard = async || match interim {
+        Some(interim) => interim.next().await,
+        None => pending().await,
+    };
+    let answered = loop {
+        tokio::select! {
+            biased;
+            (status, mut headers) = heard() => {
+                headers.remove(ERROR_CODE);
+                origin.edit_interim(&mut headers);
+                stream.send.write_interim(status, &headers).await?;
+            }
+            reply = &mut sending => break reply,
+            () = stream.gone() => return Err(ExchangeError::Cancelled),
+        }
+    };
+    if let Some(dropped) = interim.map(Interim::dropped).filter(|dropped| *dropped > 0) {
+        stream.metrics.interim_dropped.add(dropped);
+    }
+    Ok(answered)
 }
 
 /// Asks for an upgrade and relays what follows it.
@@ -446,12 +477,12 @@ impl<S: ToEdge, R: FromEdge> Stream<'_, S, R> {
 /// thrown away; a half that became a body is watched by whoever reads it.
 async fn reset(recv: Option<&mut impl FromEdge>) {
     let Some(recv) = recv else {
-        return std::future::pending().await;
+        return pending().await;
     };
     loop {
         match recv.read_chunk().await {
             Ok(Some(_)) => {}
-            Ok(None) => return std::future::pending().await,
+            Ok(None) => return pending().await,
             Err(_) => return,
         }
     }

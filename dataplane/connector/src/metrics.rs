@@ -87,6 +87,8 @@ pub(crate) struct CoreMetrics {
     pub(crate) requests: Counter,
     /// Exchanges that ended without an answer of the origin.
     pub(crate) request_errors: Counter,
+    /// Interim answers of origins that were too many or too large to be passed on.
+    pub(crate) interim_dropped: Counter,
     /// Exchanges going on.
     pub(crate) concurrent_requests: Gauge,
     /// TCP connections to origins, carried in WebSockets or as flows, since the start.
@@ -127,6 +129,7 @@ impl Default for CoreMetrics {
         Self {
             requests: Counter::default(),
             request_errors: Counter::default(),
+            interim_dropped: Counter::default(),
             concurrent_requests: Gauge::default(),
             tcp_sessions: Counter::default(),
             tcp_sessions_open: Gauge::default(),

@@ -43,6 +43,7 @@ pub(crate) mod member;
 pub(crate) mod group;
 pub(crate) mod check;
 pub(crate) mod http_origin;
+pub(crate) mod interim;
 pub(crate) mod websocket;
 pub(crate) mod handshake;
 pub(crate) mod tcp;

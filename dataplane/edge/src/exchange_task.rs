@@ -14,6 +14,7 @@
 mod attempt;
 pub(crate) mod body;
 mod download;
+mod hints;
 pub(crate) mod flow;
 mod record;
 pub(crate) mod relay;
@@ -45,21 +46,25 @@ use crate::core::Core;
 use crate::error_page::{Form, render};
 use crate::management::Admitted;
 use crate::public::VisitorBody;
+use crate::public::interim::InterimWay;
 use crate::shares::Account;
 use crate::tunnels::{Choice, Wanted};
 pub(crate) use record::refuse;
 
 use attempt::{Answer, Failed, Order, attempt};
 use body::PublicBody;
+use hints::Hints;
 use record::Record;
 use relay::Upgrade;
 use source::{Pace, Source};
 
-/// Serves one request; always answers. `upgrade` takes the byte flow over if the answer is an upgrade.
+/// Serves one request; always answers. `interim` is where interim answers go, if the visitor takes any.
+/// `upgrade` takes the byte flow over if the answer is an upgrade.
 pub(crate) async fn run(
     core: Rc<Core>,
     visitor: Visitor,
     request: Request<VisitorBody>,
+    interim: Option<InterimWay>,
     upgrade: impl FnOnce(Upgrade),
 ) -> Response<PublicBody> {
     let id = RequestId(rand::random());
@@ -67,7 +72,8 @@ pub(crate) async fn run(
     let form = Form::for_request(&parts.method, &parts.headers);
     let mut record = Record::begin(&core, id, visitor.address, &parts);
     let account = Account::open(&core);
-    match exchange(&core, &visitor, &parts, Some(body), (id, &account), &mut record).await {
+    let body = Some((body, interim));
+    match exchange(&core, &visitor, &parts, body, (id, &account), &mut record).await {
         Ok((answer, source)) => respond(answer, source, parts.version, (record, account), upgrade),
         Err(code) => {
             record.answer_error(code);
@@ -81,10 +87,11 @@ async fn exchange(
     core: &Rc<Core>,
     visitor: &Visitor,
     parts: &Parts,
-    body: Option<VisitorBody>,
+    body: Option<(VisitorBody, Option<InterimWay>)>,
     (id, account): (RequestId, &Rc<Account>),
     record: &mut Record,
 ) -> Result<(Answer, Option<Source>), ErrorCode> {
+    let (body, interim) = body.unzip();
     let length = body.as_ref().map_or(BodyLength::Empty, length_of);
     let request = PublicRequest {
         method: &parts.method,
@@ -149,6 +156,7 @@ async fn exchange(
         sent,
         parts,
         delivery,
+        hints: Hints::new(interim.flatten(), parts),
     }
     .until_answered(source, record)
     .await
@@ -171,6 +179,7 @@ struct Sending<'a> {
     sent: TunnelRequest,
     parts: &'a Parts,
     delivery: Delivery,
+    hints: Hints,
 }
 
 impl Sending<'_> {
@@ -252,6 +261,7 @@ impl Sending<'_> {
         let limit = self.core.live().limits.response_head_timeout;
         let order = Order {
             request: self.sent.order(carries, self.parts.version),
+            hints: &self.hints,
             limit,
             watch: |now| self.delivery.watch(now, limit),
             late: self.late_and_replaceable(choice),

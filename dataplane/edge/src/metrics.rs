@@ -89,6 +89,8 @@ pub(crate) struct CoreMetrics {
     pub(crate) exchanges_in_flight: Counter,
     pub(crate) exchanges_waiting: Counter,
     pub(crate) exchanges_waited: Counter,
+    pub(crate) interim_passed: Counter,
+    pub(crate) interim_dropped: Counter,
     pub(crate) memory_bytes: Counter,
     /// Of the process; set by its first core.
     pub(crate) windows_grown_bytes: Counter,

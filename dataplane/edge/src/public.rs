@@ -22,6 +22,7 @@ mod remainder;
 mod visitor_body;
 mod calm;
 mod http1;
+pub(crate) mod interim;
 mod http2;
 mod raw;
 

@@ -4,6 +4,7 @@
 
 pub mod edge;
 pub mod connector;
+pub mod interim;
 pub mod reach;
 pub mod retry;
 pub mod switch;

@@ -27,7 +27,7 @@ mod encode;
 mod flat;
 mod metadata;
 
-pub use encode::{Entry, encode_request, encode_response};
+pub use encode::{Entry, encode_request, encode_request_for_interim, encode_response, without_interim};
 pub use metadata::Metadata;
 
 use flat::Flat;
@@ -106,6 +106,9 @@ pub struct ConnectRequest {
     pub kind: ConnectionType,
     /// Keys of [`crate::metadata`].
     pub metadata: Metadata,
+    /// The edge takes interim answers ahead of the answer: heads of their own. Only an edge of ours is
+    /// believed.
+    pub takes_interim: bool,
 }
 
 /// First words of the connector on a data stream.
@@ -123,7 +126,12 @@ impl ConnectRequest {
     /// # Errors
     /// As [`encode_request`].
     pub fn encode(&self) -> Result<Bytes, HeadError> {
-        encode_request(&self.dest, self.kind, &self.metadata.entries())
+        let entries = self.metadata.entries();
+        if self.takes_interim {
+            encode_request_for_interim(&self.dest, self.kind, &entries)
+        } else {
+            encode_request(&self.dest, self.kind, &entries)
+        }
     }
 }
 
@@ -167,12 +175,14 @@ pub fn decode_request(buffer: &mut Bytes) -> Result<Option<ConnectRequest>, Head
         2 => ConnectionType::Tcp,
         number => return Err(HeadError::ConnectionType(number)),
     };
+    let takes_interim = Flat::open(&head).is_some_and(Flat::takes_interim);
     let dest = parts.text.of(&head);
     std::str::from_utf8(dest).map_err(HeadError::Destination)?;
     Ok(Some(ConnectRequest {
         dest: head.slice_ref(dest),
         kind,
         metadata: Metadata::new(head, parts.pairs),
+        takes_interim,
     }))
 }
 

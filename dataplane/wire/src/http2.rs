@@ -37,6 +37,10 @@ pub const UPGRADE_PROTOCOL: &str = "cf-cloudflared-adit-upgrade";
 /// request after a `content-length`.
 pub const UPGRADE_BODY_LENGTH: &str = "cf-cloudflared-adit-upgrade-body";
 
+/// Set to [`TRUE`](crate::metadata::TRUE) in a request to a connector of ours: the edge takes interim
+/// answers. No edge passes a header of this family that a visitor has written.
+pub const INTERIM: &str = "cf-cloudflared-adit-interim";
+
 /// Says what kind a request is; one of [`CONTROL_STREAM`], [`UPDATE_CONFIGURATION`] and [`WEBSOCKET`].
 pub const UPGRADE: &str = "cf-cloudflared-proxy-connection-upgrade";
 

@@ -140,6 +140,7 @@ impl KeySet {
         let asked = DialParameters {
             server_name: Some(self.host.clone()),
             visitor: None,
+            interim: None,
         };
         let dialling = self.target.dial(core.io_mode(), core.tls(), &asked, Alpn::Http1);
         let io = dialling.await.map_err(|error| failed(&error))?;

@@ -41,11 +41,6 @@ impl Http2Answer {
         }
     }
 
-    /// Whether the edge is ours.
-    pub(crate) fn is_for_ours(&self) -> bool {
-        self.edge == EdgeKind::Ours
-    }
-
     fn send_head(&mut self, head: Response<()>) -> Result<(), Gone> {
         let Phase::Owed(respond) = &mut self.phase else {
             return Err(Gone);
@@ -59,6 +54,18 @@ impl Http2Answer {
 impl ToEdge for Http2Answer {
     /// HTTP/2 has a place for them anyway.
     fn expect_trailers(&mut self) {}
+
+    fn is_for_ours(&self) -> bool {
+        self.edge == EdgeKind::Ours
+    }
+
+    async fn write_interim(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), SendHeadError> {
+        let Phase::Owed(respond) = &mut self.phase else {
+            return Err(Gone.into());
+        };
+        let sent = respond.send_informational(response(status, headers)?);
+        Ok(sent.map_err(|_| Gone)?)
+    }
 
     async fn write_head(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), SendHeadError> {
         let head = response(status, headers)?;

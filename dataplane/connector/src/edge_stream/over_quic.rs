@@ -54,6 +54,15 @@ impl ToEdge for QuicAnswer {
         }
     }
 
+    fn is_for_ours(&self) -> bool {
+        self.edge == EdgeKind::Ours
+    }
+
+    async fn write_interim(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), SendHeadError> {
+        let head = encode_response_head(status, headers)?;
+        Ok(self.write_all([head]).await?)
+    }
+
     async fn write_head(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), SendHeadError> {
         let head = match self.form {
             Form::Plain => encode_response_head(status, headers)?,

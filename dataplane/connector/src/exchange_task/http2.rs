@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::Request;
 
 use super::{Asked, ExchangeCore, Stream, Told, conclude, exchange};
+use crate::edge_stream::ToEdge as _;
 use crate::edge_stream::http2::{Http2Answer, Http2Body};
 
 /// Serves a request that is for an origin.

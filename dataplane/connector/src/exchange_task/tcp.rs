@@ -43,6 +43,7 @@ pub(super) async fn carry<S: ToEdge, R: FromEdge>(
     let asked = DialParameters {
         server_name: None,
         visitor: place.as_ref().and_then(|_| origin.visitor(&head)),
+        interim: None,
     };
     drop(head);
     // A proxy connects when the visitor has said where to.

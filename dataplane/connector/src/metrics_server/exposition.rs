@@ -67,6 +67,11 @@ fn requests(page: &mut Page, view: &View) {
         "counter",
         sum(view, |core| &core.tcp_sessions),
     );
+    page.single(
+        "connector_interim_answers_dropped_total",
+        "counter",
+        sum(view, |core| &core.interim_dropped),
+    );
     connects(page, view);
     let name = "cloudflared_tunnel_response_by_code";
     page.family(name, "counter");

@@ -129,6 +129,7 @@ async fn ask_http(
     let asked = DialParameters {
         server_name: origin.server_name(&host).map(str::to_owned),
         visitor: None,
+        interim: None,
     };
     let mut request = Request::new(RequestBody::Empty);
     // Checked when the configuration was read.

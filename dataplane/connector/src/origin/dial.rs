@@ -16,6 +16,7 @@ use http::HeaderName;
 use tokio::io::AsyncWriteExt as _;
 
 use super::OriginError;
+use super::interim::Interim;
 use super::io_stream::OriginIo;
 use super::race::{HEAD_START, by_family, race};
 use super::tls::{Alpn, TlsConfigs, TlsOptions};
@@ -66,6 +67,8 @@ pub(crate) struct DialParameters {
     pub(crate) server_name: Option<String>,
     /// Told by the PROXY protocol.
     pub(crate) visitor: Option<IpAddr>,
+    /// Hears of interim answers.
+    pub(crate) interim: Option<Interim>,
 }
 
 /// Where the edge says who the visitor is.

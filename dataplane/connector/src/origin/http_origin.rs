@@ -239,11 +239,19 @@ impl HttpOrigin {
         }
     }
 
+    /// The same for what comes ahead of a response, which gets no headers that the origin has not said.
+    pub(crate) fn edit_interim(&self, headers: &mut HeaderMap) {
+        if let Some(edits) = &self.edits {
+            edits.interim(headers);
+        }
+    }
+
     /// For whom a connection is needed.
     pub(crate) fn asked(&self, head: &RequestHead) -> DialParameters {
         DialParameters {
             server_name: self.server_name(head.host()).map(str::to_owned),
             visitor: self.template.target.visitor(head),
+            interim: None,
         }
     }
 

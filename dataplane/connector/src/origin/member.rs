@@ -66,7 +66,7 @@ impl HttpMember {
         }
         if let Some(connection) = self.pool.take(asked.server_name.as_deref()) {
             let spare = spare(&request);
-            match send_on(connection, request, progress).await {
+            match send_on(connection, asked, request, progress).await {
                 Ok(reply) => return Ok(reply),
                 Err((unsent, error)) => match unsent.or(spare) {
                     Some(again) => {
@@ -78,7 +78,9 @@ impl HttpMember {
             }
         }
         match self.open(core, asked).await {
-            Ok(connection) => send_on(connection, request, progress).await.map_err(Failed::from),
+            Ok(connection) => send_on(connection, asked, request, progress)
+                .await
+                .map_err(Failed::from),
             Err(error) => Err(Failed {
                 unsent: Some(request),
                 error,
@@ -100,7 +102,7 @@ impl HttpMember {
         };
         if let Some(kept) = kept {
             let spare = spare(&request);
-            match self.send_over(kept, request, progress).await {
+            match self.send_over(kept, asked, request, progress).await {
                 Ok(reply) => return Ok(reply),
                 Err((unsent, error)) => match unsent.or(spare) {
                     Some(again) => request = again,
@@ -110,7 +112,7 @@ impl HttpMember {
         }
         match self.open_either(core, asked).await {
             Ok(opened) => self
-                .send_over(opened, request, progress)
+                .send_over(opened, asked, request, progress)
                 .await
                 .map_err(Failed::from),
             Err(error) => Err(Failed {
@@ -123,6 +125,7 @@ impl HttpMember {
     async fn send_over(
         &self,
         opened: Opened,
+        asked: &DialParameters,
         mut request: Request<RequestBody>,
         progress: &Progress,
     ) -> Result<Reply, Unsent> {
@@ -130,7 +133,7 @@ impl HttpMember {
             Opened::Http1(connection) => {
                 // What it says is about HTTP/2 (see `HeadRules`).
                 request.headers_mut().remove(TE);
-                send_on(connection, request, progress).await
+                send_on(connection, asked, request, progress).await
             }
             Opened::Http2(mut lease) => {
                 let is_tls = self.target.tls.is_some();
@@ -259,9 +262,13 @@ async fn begin(io: OriginIo, server_name: Option<&str>) -> Result<OriginConnecti
 
 async fn send_on(
     mut connection: OriginConnection,
-    request: Request<RequestBody>,
+    asked: &DialParameters,
+    mut request: Request<RequestBody>,
     progress: &Progress,
 ) -> Result<Reply, Unsent> {
+    if let Some(interim) = &asked.interim {
+        interim.listen(&mut request);
+    }
     connection.allowance.limit();
     let sent = connection.sender.try_send_request(request).await;
     connection.allowance.lift();

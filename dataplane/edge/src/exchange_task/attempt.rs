@@ -10,10 +10,12 @@ use adit_driver::time::{Instant, sleep_until};
 use adit_proto::exchange::delivery::{Due, Watch};
 use adit_proto::exchange::edge::{self, HeadReader, PublicResponse};
 use adit_proto::exchange::error_code::ErrorCode;
+use adit_proto::exchange::interim::is_interim_response;
 use adit_proto::exchange::retry::{Failure, StreamEnd};
 use adit_wire::connect::{ConnectResponse, ConnectionType};
 use bytes::Bytes;
 
+use super::hints::Hints;
 use super::record::Progress;
 use super::source::Source;
 use super::upload::{End, Upload};
@@ -47,6 +49,8 @@ pub(super) enum Failed {
 /// What one attempt is made with.
 pub(super) struct Order<'a, W, L> {
     pub(super) request: edge::Order<'a>,
+    /// Where interim answers go.
+    pub(super) hints: &'a Hints,
     /// How long the answer may take to begin.
     pub(super) limit: Duration,
     /// Makes the deadlines once the head is sent.
@@ -93,7 +97,10 @@ pub(super) async fn attempt(
         (ConnectionType::Http, None) => send.finish(),
     }
     let watch = (order.watch)(Instant::now());
-    let answered = wait(&mut recv, &mut upload, progress, watch, order.late).await;
+    let head = read_head(&mut recv, async |interim: &ConnectResponse| {
+        order.hints.pass(interim, progress, &core.metrics).await;
+    });
+    let answered = wait(head, &mut upload, progress, watch, order.late).await;
     let answered = answered.and_then(|(head, rest)| match order.request.response(head) {
         Ok(response) => Ok((response, rest)),
         Err(error) => Err(Failed::Tunnel(Failure::from(&error), error.to_string())),
@@ -142,13 +149,13 @@ async fn put(send: &mut SendHalf, bytes: Bytes, patience: &mut Patience) -> Resu
 
 /// Waits for the head; the clock runs from the last byte of the request, as nobody answers before.
 async fn wait(
-    recv: &mut RecvHalf,
+    head: impl Future<Output = Result<(ConnectResponse, Bytes), Failed>>,
     upload: &mut Option<Upload>,
     progress: &Progress,
     mut watch: Watch,
     late: impl Future<Output = ()>,
 ) -> Result<(ConnectResponse, Bytes), Failed> {
-    let mut head = pin!(read_head(recv));
+    let mut head = pin!(head);
     let mut late = Some(late);
     // Boxed, so that the many answers that come in time keep no room for it.
     let mut looking: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
@@ -187,7 +194,11 @@ async fn wait(
     }
 }
 
-async fn read_head(recv: &mut RecvHalf) -> Result<(ConnectResponse, Bytes), Failed> {
+/// Reads the head of the answer; `interim` takes those that come before it.
+async fn read_head(
+    recv: &mut RecvHalf,
+    interim: impl AsyncFn(&ConnectResponse),
+) -> Result<(ConnectResponse, Bytes), Failed> {
     let mut reader = HeadReader::default();
     loop {
         let chunk = match recv.read_chunk().await {
@@ -207,10 +218,17 @@ async fn read_head(recv: &mut RecvHalf) -> Result<(ConnectResponse, Bytes), Fail
                 return Err(Failed::Tunnel(end.into(), error.to_string()));
             }
         };
-        match reader.handle_bytes(chunk) {
-            Ok(Some(answer)) => return Ok(answer),
-            Ok(None) => {}
-            Err(error) => return Err(Failed::Tunnel(Failure::from(&error), error.to_string())),
+        let mut next = Some(chunk);
+        while let Some(bytes) = next.take() {
+            match reader.handle_bytes(bytes) {
+                Ok(Some((head, rest))) if is_interim_response(&head) => {
+                    interim(&head).await;
+                    next = Some(rest);
+                }
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => {}
+                Err(error) => return Err(Failed::Tunnel(Failure::from(&error), error.to_string())),
+            }
         }
     }
 }

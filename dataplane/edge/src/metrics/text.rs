@@ -1,6 +1,7 @@
 //! Writes the counters of all cores in the Prometheus text format.
 
 mod ejections;
+mod interim;
 mod strays;
 mod visitors;
 
@@ -286,7 +287,7 @@ const PER_CORE: &[PerCore] = &[
 /// Renders everything.
 pub(crate) fn render(scrape: &Scrape<'_>) -> String {
     let mut out = String::with_capacity(16 << 10);
-    for &(name, kind, help, of) in PER_CORE {
+    for &(name, kind, help, of) in PER_CORE.iter().chain(interim::PER_CORE) {
         head(&mut out, name, kind.as_str(), help);
         for (core, metrics) in scrape.cores.iter().enumerate() {
             line(

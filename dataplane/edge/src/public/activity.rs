@@ -20,6 +20,8 @@ use std::time::Duration;
 use adit_driver::time::{Instant, Sleep, now, sleep};
 use adit_proto::limits::HEAD_DEADLINE;
 
+use super::interim::Interim;
+
 /// Silence after which a connection dozes. To enter HTTP again costs some microseconds, only for visitors
 /// that pause this long. Each dozing connection saves 20 KiB of buffers and state of HTTP.
 const DOZE_AFTER: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 250 });
@@ -48,6 +50,7 @@ pub(crate) struct Activity {
     pub(super) is_past_http: Cell<bool>,
     pub(super) heads: Heads,
     pub(super) half_close: HalfClose,
+    pub(super) interim: Interim,
 }
 
 /// What is known of the visitor's end of its side.
@@ -94,6 +97,7 @@ impl Activity {
             is_past_http: Cell::new(false),
             heads,
             half_close: HalfClose::default(),
+            interim: Interim::default(),
         }
     }
 

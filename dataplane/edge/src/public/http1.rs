@@ -15,7 +15,7 @@ use adit_proto::limits::HEAD_BYTES_MAX;
 use adit_proto::request_head::Fault;
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HeaderValue};
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,6 +23,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::activity::{Activity, Clock, Expired};
+use super::interim::InterimWay;
 use super::io::PublicIo;
 use super::refusal;
 use super::remainder::Remainder;
@@ -67,6 +68,7 @@ impl Serving {
         let is_awaited = has_body && request.headers().contains_key(EXPECT);
         self.remainder.begin();
         let number = self.activity.begin_body(has_body);
+        let interim = (request.version() == Version::HTTP_11).then(|| InterimWay::new(&self.activity));
         let request = request.map(|body| {
             let end = has_body.then(|| EndInOrder::new(number, &self.activity, &self.remainder, is_awaited));
             VisitorBody::on(body, end)
@@ -77,7 +79,7 @@ impl Serving {
                 *serving.upgrade.borrow_mut() = Some(taken);
             };
             let core = serving.core.clone();
-            let mut response = crate::exchange_task::run(core, serving.visitor, request, keep).await;
+            let mut response = crate::exchange_task::run(core, serving.visitor, request, interim, keep).await;
             if serving.remainder.ends_connection() {
                 let headers = response.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));

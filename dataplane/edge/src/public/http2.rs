@@ -228,7 +228,7 @@ fn answer(
                 spawn_local(follow(taking_over, upgrade, activity));
             }
         };
-        let response = crate::exchange_task::run(core, visitor, request, upgrade).await;
+        let response = crate::exchange_task::run(core, visitor, request, None, upgrade).await;
         Ok(response.map(|body| body.holding(busy).telling(taking)))
     })
 }

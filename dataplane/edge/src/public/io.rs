@@ -205,12 +205,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PublicIo<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> PublicIo<S> {
+    /// Writes an interim answer.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let taken = self.activity.interim.poll_write(cx, &mut self.stream);
+        if taken.is_ready() {
+            self.activity.on_sent();
+        }
+        self.poll_taken(cx, taken)
+    }
+}
+
 impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.activity.is_flushed.set(false);
         if this.is_hushed() {
             return Poll::Ready(Ok(bytes.len()));
+        }
+        if this.activity.interim.is_begun() {
+            ready!(this.poll_interim(cx))?;
         }
         let taken = Pin::new(&mut this.stream).poll_write(cx, bytes);
         if taken.is_ready() {
@@ -230,6 +244,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
         if this.is_hushed() {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
+        if this.activity.interim.is_begun() {
+            ready!(this.poll_interim(cx))?;
+        }
         let taken = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
         if taken.is_ready() {
             this.activity.on_sent();
@@ -244,6 +261,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PublicIo<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.activity.interim.is_waiting() {
+            this.activity.is_flushed.set(false);
+            ready!(this.poll_interim(cx))?;
+        }
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
         this.activity
             .is_flushed

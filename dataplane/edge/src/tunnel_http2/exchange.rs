@@ -13,17 +13,19 @@
 //! HTTP/2 cannot stop one direction of a stream alone. A visitor who gives up either gives the exchange up.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
 use adit_driver::pipe::{PipeClosed, PipeReader, PipeWriter};
 use adit_proto::exchange::edge::{
-    Asked, BodyForm, Http2Request, http2_failure, http2_request, http2_response,
+    Asked, BodyForm, Http2Request, http2_failure, http2_interim, http2_request, http2_response,
 };
 use adit_proto::exchange::framed_body::{data_frame, trailers_frame};
 use adit_wire::connect::{ConnectRequest, decode_request};
 use bytes::{Bytes, BytesMut};
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
+use http::Response;
 
 use super::Connection;
 use super::answer::AnswerBody;
@@ -37,9 +39,10 @@ const BY_CONNECTOR: u32 = 0;
 pub(crate) async fn carry(connection: Connection, mut request: PipeReader, mut response: PipeWriter) {
     let _awaited = connection.0.pulse.enter();
     // Whoever opened the pipes is gone before the head was there: nothing to tell anybody.
-    let Some((head, rest)) = read_head(&mut request).await else {
+    let Some((mut head, rest)) = read_head(&mut request).await else {
         return;
     };
+    head.takes_interim &= connection.is_of_ours();
     let Http2Request {
         request: translated,
         has_body,
@@ -71,7 +74,7 @@ pub(crate) async fn carry(connection: Connection, mut request: PipeReader, mut r
         }
     };
     let sending = send_request(request, rest, send, has_body);
-    let answering = answer_request(answer, asked, wanted, response);
+    let answering = answer_request(answer, (asked, head.takes_interim), wanted, response);
     both(sending, answering).await;
 }
 
@@ -159,15 +162,28 @@ enum Answered {
 
 /// Connector to pipe.
 async fn answer_request(
-    answer: ResponseFuture,
-    asked: Asked,
+    mut answer: ResponseFuture,
+    (asked, takes_interim): (Asked, bool),
     wanted: BodyForm,
     mut response: PipeWriter,
 ) -> Answered {
-    let answer = tokio::select! {
-        biased;
-        _ = response.closed() => return Answered::InVain,
-        answer = answer => answer,
+    let answer = loop {
+        let heard = tokio::select! {
+            biased;
+            _ = response.closed() => return Answered::InVain,
+            heard = poll_fn(|cx| poll_heard(&mut answer, takes_interim, cx)) => heard,
+        };
+        match heard {
+            Heard::Answer(answer) => break answer,
+            Heard::Interim(interim) => {
+                let head = http2_interim(&interim.into_parts().0);
+                if let Some(head) = head
+                    && response.write(head).await.is_err()
+                {
+                    return Answered::InVain;
+                }
+            }
+        }
     };
     let (parts, body) = match answer {
         Ok(answer) => answer.into_parts(),
@@ -192,6 +208,20 @@ async fn answer_request(
         return Answered::ToTheEnd;
     }
     answer_body(body, form, response).await
+}
+
+/// What a connector says.
+enum Heard {
+    Interim(Response<()>),
+    Answer(Result<Response<RecvStream>, h2::Error>),
+}
+
+fn poll_heard(answer: &mut ResponseFuture, takes_interim: bool, cx: &mut Context<'_>) -> Poll<Heard> {
+    // The library throws those away that nobody has asked for.
+    if takes_interim && let Poll::Ready(Some(Ok(interim))) = answer.poll_informational(cx) {
+        return Poll::Ready(Heard::Interim(interim));
+    }
+    Pin::new(answer).poll(cx).map(Heard::Answer)
 }
 
 async fn answer_body(body: RecvStream, form: BodyForm, mut response: PipeWriter) -> Answered {

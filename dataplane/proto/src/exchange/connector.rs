@@ -128,6 +128,7 @@ pub struct RequestHead {
     is_chunked: bool,
     length: Option<u64>,
     takes_trailers: bool,
+    takes_interim: bool,
 }
 
 impl RequestHead {
@@ -152,6 +153,7 @@ impl RequestHead {
             is_chunked: false,
             length: None,
             takes_trailers: false,
+            takes_interim: request.takes_interim,
         };
         for (key, value) in request.metadata.iter() {
             head.add(&request.metadata, key, value)?;
@@ -192,6 +194,11 @@ impl RequestHead {
     /// Whether the visitor wants to know what comes after the body of the answer.
     pub fn takes_trailers(&self) -> bool {
         self.takes_trailers
+    }
+
+    /// Whether the edge says that it takes interim answers. Only one of ours is believed.
+    pub fn takes_interim(&self) -> bool {
+        self.takes_interim
     }
 
     /// A header of the visitor that the origin gets.

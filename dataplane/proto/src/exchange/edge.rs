@@ -27,8 +27,8 @@ use http::{HeaderMap, Method, Uri, Version};
 
 pub use crate::cidr::{Cidr, CidrError};
 pub use http2::{
-    Asked, BodyForm, Http2Request, Http2RequestError, Http2Response, http2_failure, http2_request,
-    http2_response,
+    Asked, BodyForm, Http2Request, Http2RequestError, Http2Response, http2_failure, http2_interim,
+    http2_request, http2_response,
 };
 pub use order::{Carries, HeadReader, Order};
 pub use request::{Authority, TunnelRequest, UPGRADE_BODY_BYTES_MAX, Upgrade, authority, tunnel_request};

@@ -170,6 +170,16 @@ impl Edits {
         self.response.apply(headers);
     }
 
+    /// Changes the headers of an interim answer: what the origin has not said there is not added.
+    pub fn interim(&self, headers: &mut HeaderMap) {
+        let said: Vec<HeaderName> = headers.keys().cloned().collect();
+        self.response.apply(headers);
+        let added = self.response.set.iter().chain(&self.response.add);
+        for (name, _) in added.filter(|(name, _)| !said.contains(name)) {
+            headers.remove(name);
+        }
+    }
+
     /// Only whole segments are cut off: `/api` of `/api/x`, and not of `/apis`.
     fn strip(&self, path: &str) -> String {
         match path.strip_prefix(&self.strip_prefix) {

@@ -12,7 +12,9 @@
 //! ```
 //! Offsets count from the end of the pointer. An empty text is a null pointer.
 
-use bytes::Bytes;
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
 
 use super::{ConnectionType, HEAD_BYTES_MAX, HeadError, METADATA_ENTRIES_MAX, PREAMBLE_SIZE};
 use crate::framing::{FrameError, WORD_SIZE};
@@ -30,6 +32,16 @@ const LIST_OF_BYTES: usize = 2;
 
 /// Kind of a list of structs that starts with a tag word.
 const LIST_OF_STRUCTS: usize = 7;
+
+/// In the data word of a request, above the kind: the edge takes interim answers. No field of cloudflared's
+/// is there. Only peers of ours set it for each other.
+pub(super) const INTERIM: u32 = 1 << 16;
+
+/// Where flags lie: behind the table, the pointer to the root, and the kind.
+const FLAGS: Range<usize> = {
+    let kind = PREAMBLE_SIZE + TABLE_SIZE + WORD_SIZE;
+    kind + 2..kind + 4
+};
 
 /// Bytes of the two pointers of a pair.
 const PAIR_SIZE: usize = STRUCT_POINTERS * WORD_SIZE;
@@ -97,12 +109,36 @@ pub fn encode_request(
     kind: ConnectionType,
     metadata: &[Entry<'_>],
 ) -> Result<Bytes, HeadError> {
-    let kind = match kind {
+    encode(Some(number(kind)), dest.as_ref(), metadata)
+}
+
+/// The same for a connector of ours, which may send interim answers.
+///
+/// # Errors
+/// As [`encode_request`].
+pub fn encode_request_for_interim(
+    dest: &(impl AsRef<[u8]> + ?Sized),
+    kind: ConnectionType,
+    metadata: &[Entry<'_>],
+) -> Result<Bytes, HeadError> {
+    encode(Some(number(kind) | INTERIM as usize), dest.as_ref(), metadata)
+}
+
+/// What [`encode_request_for_interim`] has written, as [`encode_request`] would have.
+pub fn without_interim(head: &Bytes) -> Bytes {
+    let mut head = BytesMut::from(&head[..]);
+    if let Some(flags) = head.get_mut(FLAGS) {
+        flags.copy_from_slice(&[0; 2]);
+    }
+    head.freeze()
+}
+
+const fn number(kind: ConnectionType) -> usize {
+    match kind {
         ConnectionType::Http => 0,
         ConnectionType::WebSocket => 1,
         ConnectionType::Tcp => 2,
-    };
-    encode(Some(kind), dest.as_ref(), metadata)
+    }
 }
 
 /// Writes signature, version and a framed `ConnectResponse`; an empty `error` means success.
@@ -114,7 +150,7 @@ pub fn encode_response(error: &[u8], metadata: &[Entry<'_>]) -> Result<Bytes, He
 }
 
 /// Writes a root with `data` as its only data field, if any, then `text` and the pairs.
-fn encode(data: Option<u16>, text: &[u8], metadata: &[Entry<'_>]) -> Result<Bytes, HeadError> {
+fn encode(data: Option<usize>, text: &[u8], metadata: &[Entry<'_>]) -> Result<Bytes, HeadError> {
     let count = metadata.len();
     if count > METADATA_ENTRIES_MAX {
         return Err(HeadError::TooManyEntries { count });
@@ -148,7 +184,7 @@ fn encode(data: Option<u16>, text: &[u8], metadata: &[Entry<'_>]) -> Result<Byte
     out.put_word(0, words);
     out.put_word(0, struct_size(data_words));
     if let Some(data) = data {
-        out.put_word(usize::from(data), 0);
+        out.put_word(data, 0);
     }
     // The text follows the second pointer, the list follows the text.
     out.put(&text_pointer(1, text.len()));

@@ -11,6 +11,7 @@
 //! ```
 //! Offsets are signed and count from the end of the pointer. A null pointer is an empty text or list.
 
+use super::encode::INTERIM;
 use super::metadata::{Pair, Span};
 use super::{HEAD_BYTES_MAX, METADATA_ENTRIES_MAX, PREAMBLE_SIZE, Parts};
 use crate::framing::WORD_SIZE;
@@ -62,6 +63,13 @@ impl<'a> Flat<'a> {
             _ => self.word(root.data)? as u16,
         };
         self.parts(root, kind)
+    }
+
+    /// Whether the writer of a request takes interim answers. Writers who are not ours say nothing of it.
+    pub(super) fn takes_interim(mut self) -> bool {
+        let root = self.root().filter(|root| root.data_words > 0);
+        root.and_then(|root| self.word(root.data))
+            .is_some_and(|word| word & u64::from(INTERIM) != 0)
     }
 
     /// Reads the message as a response.

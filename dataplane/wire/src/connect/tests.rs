@@ -22,6 +22,7 @@ fn captured_request() -> ConnectRequest {
             ("HttpHeader:X-Test", "1"),
             ("HttpHeader:User-Agent", "lab/1"),
         ]),
+        takes_interim: false,
     }
 }
 
@@ -74,6 +75,23 @@ fn captured_heads_decode_and_encode_to_the_same_bytes() {
     let mut buffer = Bytes::from_static(RESPONSE);
     assert_eq!(decode_response(&mut buffer).unwrap(), Some(captured_response()));
     assert_eq!(captured_response().encode().unwrap(), RESPONSE);
+}
+
+#[test]
+fn the_mark_for_interim_answers_is_one_bit_that_can_be_taken_away() {
+    let marked = ConnectRequest {
+        takes_interim: true,
+        ..captured_request()
+    };
+    let encoded = marked.encode().unwrap();
+    let differing = encoded.iter().zip(REQUEST).filter(|(a, b)| a != b).count();
+    assert_eq!((encoded.len(), differing), (REQUEST.len(), 1));
+    assert_eq!(decode_request(&mut encoded.clone()).unwrap(), Some(marked));
+    assert_eq!(without_interim(&encoded), REQUEST);
+    // Whoever knows of no mark reads the same request.
+    let message = open(&encoded).unwrap();
+    let root: schema::connect_request::Reader<'_> = message.get_root().unwrap();
+    assert_eq!(root.get_type(), Ok(schema::ConnectionType::Http));
 }
 
 #[test]
@@ -134,6 +152,7 @@ fn values_are_raw_bytes_and_empty_ones_survive() {
         ]
         .into_iter()
         .collect(),
+        takes_interim: false,
     };
     let mut buffer = request.encode().unwrap();
     assert_eq!(decode_request(&mut buffer).unwrap(), Some(request));

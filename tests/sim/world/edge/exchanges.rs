@@ -220,7 +220,7 @@ impl Edge {
             return Some(Failure::NotOpened);
         };
         let order = exchange.sent.order(CARRIES, Version::HTTP_11);
-        self.host.write(link, stream, order.head);
+        self.host.write(link, stream, &order.head);
         exchange.body.rewind();
         while let Some(chunk) = exchange.body.next_chunk() {
             self.host.write(link, stream, &chunk);

@@ -166,6 +166,7 @@ async fn ask(stream: &mut ExchangeStream, path: &str, more: &[(&str, &str)]) {
         dest: format!("http://a.test{path}").into(),
         kind: ConnectionType::Http,
         metadata: metadata.iter().chain(more).copied().collect(),
+        takes_interim: false,
     };
     stream
         .send

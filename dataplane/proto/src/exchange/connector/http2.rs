@@ -36,6 +36,9 @@ const KIND: HeaderName = HeaderName::from_static(adit_wire::http2::UPGRADE);
 const PROTOCOL: HeaderName = HeaderName::from_static(adit_wire::http2::UPGRADE_PROTOCOL);
 const BODY_LENGTH: HeaderName = HeaderName::from_static(adit_wire::http2::UPGRADE_BODY_LENGTH);
 
+/// Whether an edge of ours takes interim answers.
+const INTERIM: HeaderName = HeaderName::from_static(adit_wire::http2::INTERIM);
+
 /// What an edge wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -93,6 +96,7 @@ impl RequestHead {
             is_chunked: false,
             length: None,
             takes_trailers: false,
+            takes_interim: false,
         };
         if head.host.is_empty()
             && let Some(host) = parts.headers.get(HOST)
@@ -104,6 +108,7 @@ impl RequestHead {
             match *name {
                 _ if is_marked && *name == PROTOCOL => head.protocol = Some(Box::new(value.clone())),
                 _ if is_marked && *name == BODY_LENGTH => head.add_length(value)?,
+                _ if is_edge_ours && *name == INTERIM => head.takes_interim = true,
                 CONTENT_LENGTH => head.add_length(value)?,
                 // RFC 9113 §8.2.2: there is none.
                 TRANSFER_ENCODING => {}

@@ -19,6 +19,7 @@ fn request(kind: ConnectionType, dest: &str, metadata: &[(&str, &str)]) -> Conne
         dest: Bytes::copy_from_slice(dest.as_bytes()),
         kind,
         metadata: metadata.iter().copied().collect(),
+        takes_interim: false,
     }
 }
 

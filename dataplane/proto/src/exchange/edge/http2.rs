@@ -11,8 +11,8 @@
 
 use adit_wire::connect::{ConnectRequest, ConnectionType, Entry, HeadError, encode_response};
 use adit_wire::http2::{
-    Headers, HeadersError, PROXY_SRC, RESPONSE_HEADERS, RESPONSE_META, ResponseMeta, TRACE_ID, UPGRADE,
-    UPGRADE_BODY_LENGTH, UPGRADE_PROTOCOL, WEBSOCKET,
+    Headers, HeadersError, INTERIM, PROXY_SRC, RESPONSE_HEADERS, RESPONSE_META, ResponseMeta, TRACE_ID,
+    UPGRADE, UPGRADE_BODY_LENGTH, UPGRADE_PROTOCOL, WEBSOCKET,
 };
 use adit_wire::metadata::{
     self, FLOW_CONNECT_RATE_LIMITED, HTTP_HOST, HTTP_METHOD, HTTP_STATUS, TRAILERS, TRUE, UNREACHED,
@@ -22,6 +22,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderVa
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, StatusCode, Uri, Version, response};
 
+use crate::exchange::interim::is_interim;
 use crate::exchange::names;
 use crate::exchange::reach::Reach;
 
@@ -131,6 +132,10 @@ pub fn http2_request(head: &ConnectRequest) -> Result<Http2Request, Http2Request
     let authority = host.or(dest.authority).ok_or(Http2RequestError("host"))?;
     *request.uri_mut() = uri(dest.scheme.unwrap_or(Scheme::HTTPS), authority, path)?;
     say_kind(request.headers_mut(), asked);
+    if head.takes_interim {
+        let name = HeaderName::from_static(INTERIM);
+        request.headers_mut().insert(name, HeaderValue::from_static(TRUE));
+    }
     Ok(Http2Request {
         request,
         has_body: asked != Asked::Http || is_announced,
@@ -250,6 +255,18 @@ pub fn http2_response(answer: &response::Parts, asked: Asked, form: BodyForm) ->
             has_body: false,
         },
     }
+}
+
+/// Writes an interim answer of a connector of ours as the head of a data stream; `None` if it is none.
+#[must_use]
+pub fn http2_interim(answer: &response::Parts) -> Option<Bytes> {
+    let headers = Headers::decode(answer.headers.get(RESPONSE_HEADERS)?.as_bytes()).ok()?;
+    let mut metadata = Vec::with_capacity(1 + headers.len());
+    metadata.push(Entry::new(HTTP_STATUS, answer.status.as_str()));
+    metadata.extend(headers.iter().map(|(name, value)| Entry::header(name, value)));
+    encode_response(b"", &metadata)
+        .ok()
+        .filter(|_| is_interim(answer.status))
 }
 
 /// The head of a data stream that tells why there is no answer.

@@ -1,6 +1,6 @@
 //! What of a request goes down one chosen connection, and what its answer's head then means.
 
-use adit_wire::connect::{ConnectResponse, ConnectionType, HeadError, decode_response};
+use adit_wire::connect::{ConnectResponse, ConnectionType, HeadError, decode_response, without_interim};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Version};
 
@@ -9,10 +9,10 @@ use super::response::{PublicResponse, ResponseBody, ResponseError, public_respon
 use super::trailers::{Trailers, is_trailers_only};
 
 /// One attempt's form of a request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Order<'a> {
     /// The first bytes of the data stream.
-    pub head: &'a Bytes,
+    pub head: Bytes,
     /// What the exchange carries.
     pub kind: ConnectionType,
     /// Whether the head says that the answer may be in frames.
@@ -30,7 +30,7 @@ pub struct Order<'a> {
 pub struct Carries {
     /// Trailers.
     pub trailers: bool,
-    /// Other protocols than WebSocket: the connector is of ours, as far as the transport tells.
+    /// Other protocols than WebSocket, and interim answers: the connector is of ours.
     pub protocols: bool,
 }
 
@@ -40,11 +40,16 @@ impl TunnelRequest {
     pub fn order(&self, carries: Carries, version: Version) -> Order<'_> {
         let marked = self.head_for_trailers.as_ref().filter(|_| carries.trailers);
         let upgrade = self.upgrade.as_ref().filter(|_| carries.protocols);
+        // A stock connector gets no other bytes than ever. Over HTTP/2 the carrying task sees to it.
+        let is_unmarked = self.takes_interim && !carries.protocols;
+        let head = match (upgrade, marked) {
+            (Some(upgrade), _) => upgrade.head.clone(),
+            (None, Some(marked)) => marked.clone(),
+            (None, None) if is_unmarked => without_interim(&self.head),
+            (None, None) => self.head.clone(),
+        };
         Order {
-            head: match upgrade {
-                Some(upgrade) => &upgrade.head,
-                None => marked.unwrap_or(&self.head),
-            },
+            head,
             takes_trailers: marked.is_some() && upgrade.is_none(),
             trailers: self.trailers,
             kind: upgrade.map_or(self.kind, |_| ConnectionType::WebSocket),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use adit_wire::Hostname;
-use adit_wire::connect::{ConnectionType, Entry, encode_request};
+use adit_wire::connect::{ConnectionType, Entry, encode_request, encode_request_for_interim};
 use adit_wire::metadata::{self, HTTP_HOST, HTTP_METHOD, TRAILERS, TRUE};
 use bytes::Bytes;
 use http::header::{
@@ -46,6 +46,8 @@ pub struct Authority<'a> {
 pub struct TunnelRequest {
     /// The first bytes of the data stream.
     pub head: Bytes,
+    /// Whether the heads say that interim answers are taken, which only a connector of ours may be told.
+    pub takes_interim: bool,
     /// The same for a connection that carries trailers, if the visitor takes them.
     pub head_for_trailers: Option<Bytes>,
     /// The same for a connector of ours, if the visitor asks for another protocol than WebSocket.
@@ -230,14 +232,19 @@ pub fn tunnel_request(
         metadata.push(Entry::header("Cf-Access-Jwt-Assertion", assertion));
     }
 
-    let kind = if is_websocket {
-        ConnectionType::WebSocket
-    } else {
-        ConnectionType::Http
+    let kind = match is_websocket {
+        true => ConnectionType::WebSocket,
+        false => ConnectionType::Http,
     };
     let dest = [visitor.scheme.as_str(), "://", &authority.text, &in_ascii(path)].concat();
-    let encode =
-        |metadata: &[Entry<'_>]| encode_request(&dest, kind, metadata).map_err(|_| ErrorCode::HeadTooLarge);
+    // Visitors over HTTP/1.0 know of none, and the HTTP/2 library has no way for them.
+    let takes_interim = request.version == Version::HTTP_11 && kind == ConnectionType::Http;
+    let encoder = if takes_interim {
+        encode_request_for_interim
+    } else {
+        encode_request
+    };
+    let encode = |metadata: &[Entry<'_>]| encoder(&dest, kind, metadata).map_err(|_| ErrorCode::HeadTooLarge);
     let head = encode(&metadata)?;
     let trailers = if is_websocket {
         Trailers::Unwanted
@@ -255,6 +262,7 @@ pub fn tunnel_request(
     }
     Ok(TunnelRequest {
         head,
+        takes_interim,
         head_for_trailers,
         upgrade,
         trailers,
@@ -290,7 +298,7 @@ fn put_visitor_headers<'a>(metadata: &mut Vec<Entry<'a>>, headers: &'a HeaderMap
     let hop_by_hop = HopByHop::of(headers);
     for (name, value) in headers {
         let text = name.as_str();
-        // Expect is answered here: the origin's 100 could not come back through the tunnel.
+        // Expect is answered here: the body is on its way already when the origin is asked.
         let is_ours = matches!(text, "host" | "content-length" | "expect" | "cookie");
         if !is_ours && !hop_by_hop.contains(text) && !is_reserved(text) {
             metadata.push(Entry::header(text, value));

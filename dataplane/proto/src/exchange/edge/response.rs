@@ -148,7 +148,7 @@ pub(crate) fn is_internal(name: &str) -> bool {
 }
 
 /// What the metadata of a response say.
-struct Read {
+pub(crate) struct Read {
     status: StatusCode,
     headers: HeaderMap,
     is_framed: bool,
@@ -158,8 +158,14 @@ struct Read {
     lists_more: bool,
 }
 
+impl Read {
+    pub(crate) fn into_head(self) -> (StatusCode, HeaderMap) {
+        (self.status, self.headers)
+    }
+}
+
 /// Status and headers, without those of the origin's connection, in their order.
-fn read(metadata: &Metadata) -> Result<Read, ResponseError> {
+pub(crate) fn read(metadata: &Metadata) -> Result<Read, ResponseError> {
     let read = read_but(metadata, &HopByHop::default())?;
     if !read.lists_more {
         return Ok(read);

@@ -11,6 +11,7 @@ fn head(kind: ConnectionType, dest: &str, metadata: &[(&str, &str)]) -> ConnectR
         dest: Bytes::copy_from_slice(dest.as_bytes()),
         kind,
         metadata: metadata.iter().copied().collect(),
+        takes_interim: false,
     }
 }
 
