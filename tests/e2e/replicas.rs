@@ -27,6 +27,12 @@ impl Pair {
 
     /// The same with `keys` in the `originRequest` of each connector.
     fn with_keys(settings: SiteSettings, protocol: &str, keys: &str) -> Self {
+        let rule = |url: &str| format!("  - service: {url}\n    originRequest: {keys}\n");
+        Self::with_rules(settings, protocol, rule)
+    }
+
+    /// The same with the `ingress` that `rules` makes of the origin's URL.
+    fn with_rules(settings: SiteSettings, protocol: &str, rules: impl Fn(&str) -> String) -> Self {
         let origins = [Nginx::start(), Nginx::start()];
         for (number, origin) in origins.iter().enumerate() {
             std::fs::write(origin.root().join("who"), number.to_string()).expect("a fresh file");
@@ -35,10 +41,8 @@ impl Pair {
         let site = settings.start();
         let tunnel = site.tunnel("lab");
         let connectors = [0, 1].map(|number: usize| {
-            let url = origins[number].url();
-            let connector = site
-                .connector(&tunnel)
-                .ingress(&format!("  - service: {url}\n    originRequest: {keys}\n"));
+            let rules = rules(&origins[number].url());
+            let connector = site.connector(&tunnel).ingress(&rules);
             let connector = connector
                 .run_flags(["--protocol", protocol, "--idle-ping-interval", "2s"])
                 .start();
@@ -55,9 +59,13 @@ impl Pair {
 
     /// How many of so many visits each origin answers.
     fn asked(&self, times: usize) -> [usize; 2] {
+        self.asked_for("/who", times)
+    }
+
+    fn asked_for(&self, path: &str, times: usize) -> [usize; 2] {
         let mut counts = [0; 2];
         for _ in 0..times {
-            let answer = self.site.visit("/who").run();
+            let answer = self.site.visit(path).run();
             assert_eq!(answer.status, 200, "{answer:?}");
             let who: usize = answer.text().parse().expect("a number");
             counts[who] += 1;
@@ -216,6 +224,29 @@ fn a_replica_whose_checks_fail_is_left_out(io: IoMode, protocol: &str) {
     pair.load();
 }
 
+/// A check fails of a rule for some paths. The replica gets no more requests for these, and those for other
+/// paths as before.
+fn a_rule_for_some_paths_whose_check_fails_takes_no_other_path_along(io: IoMode) {
+    let checked = "{healthCheck: {path: /up, interval: 200ms, timeout: 2s, expectedStatus: 200}}";
+    let pair = Pair::with_rules(SiteSettings::new(io).cores(2), "quic", |url| {
+        format!("  - path: ^/api/\n    service: {url}\n    originRequest: {checked}\n  - service: {url}\n")
+    });
+    for (number, origin) in pair.origins.iter().enumerate() {
+        std::fs::create_dir(origin.root().join("api")).expect("a fresh folder");
+        std::fs::write(origin.root().join("api/who"), number.to_string()).expect("a fresh file");
+    }
+    std::fs::remove_file(sign(&pair.origins[0])).expect("the sign");
+    deadline::until_true("one replica to be told down", deadline::STEP, || {
+        pair.edge("edge_replicas_told_down") == 1.0
+    });
+    deadline::until_true("the other to get all for the path", deadline::STEP, || {
+        pair.asked_for("/api/who", 20) == [0, 20]
+    });
+    let counts = pair.asked(40);
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    assert_eq!(pair.asked_for("/api/who", 20), [0, 20]);
+}
+
 fn checks_over_quic(io: IoMode) {
     a_replica_whose_checks_fail_is_left_out(io, "quic");
 }
@@ -227,6 +258,7 @@ fn checks_over_http2(io: IoMode) {
 adit_tests::in_both_modes!(
     checks_over_quic,
     checks_over_http2,
+    a_rule_for_some_paths_whose_check_fails_takes_no_other_path_along,
     over_quic,
     over_http2,
     replicas_without_any_origin_are_asked_all_the_same,

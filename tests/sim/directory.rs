@@ -17,7 +17,7 @@ use adit_control_api::snapshot::{RouteSnapshot, RouteTarget, SnapshotDelta};
 use adit_proto::directory::{Directory, Live, ServedHosts, Slot};
 use adit_proto::host_map::HostMap;
 use adit_proto::limits::EXCHANGES_PER_CONNECTION_MAX;
-use adit_proto::steering::{Ask, NoConnection, Tried, choose};
+use adit_proto::steering::{Ask, NoConnection, PolicyName, Tried, choose};
 use adit_wire::{ConnIndex, ConnectionId, ConnectorId, HostPattern, Hostname, TunnelId};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -208,7 +208,7 @@ impl World {
                 None
             }
             News::Hosts(tunnel, connector, hosts) => {
-                heard.directory.set_hosts(tunnel, connector, hosts);
+                heard.directory.set_served(tunnel, connector, hosts);
                 None
             }
         };
@@ -282,6 +282,8 @@ fn check_choices(core: &Core, here: u16, tunnel: TunnelId, host: &Hostname, seed
         let ask = Ask {
             tunnel,
             host,
+            path: "/",
+            policy: PolicyName::default(),
             core: here,
             tried: &tried,
             needs_trailers: false,

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use adit_proto::directory::RulePath;
 use adit_proto::ejection::{Ejections, Event, News, Outcome, Report, Settings, Standing, Told, Trier};
 use adit_wire::{ConnectorId, Hostname, TunnelId};
 use rand::rngs::SmallRng;
@@ -60,7 +61,9 @@ impl Edge {
 
     fn standing(&self, core: usize, replica: usize, seed: u64, trier: Trier) -> Standing {
         let known = self.cores[core].known(TUNNEL, &self.host, seed, trier, self.now);
-        known.map_or(Standing::In, |known| known.standing(connector(replica)))
+        known.map_or(Standing::In, |known| {
+            known.standing((connector(replica), RulePath::EVERY))
+        })
     }
 
     /// One exchange as steering would place it.
@@ -84,7 +87,7 @@ impl Edge {
             .min_by_key(|replica| order(self.standing(core, *replica, seed, trier)))
             .expect("there are replicas");
         if self.standing(core, chosen, seed, trier) == Standing::Trial {
-            self.cores[core].begin_trial(TUNNEL, &self.host, connector(chosen), self.now);
+            self.cores[core].begin_trial(TUNNEL, &self.host, (connector(chosen), RulePath::EVERY), self.now);
             let next = self.standing(core, chosen, seed, Trier::Repeatable);
             assert_eq!(next, Standing::Out, "one exchange at a time tries a replica");
         }
@@ -94,11 +97,15 @@ impl Edge {
             tunnel: TUNNEL,
             host: &self.host,
             connector: connector(chosen),
+            path: RulePath::EVERY,
             outcome: if fails { Outcome::Failed } else { Outcome::Answered },
             sent: self.now,
         };
+        let serving: Vec<_> = (0..self.replicas)
+            .map(|replica| (connector(replica), RulePath::EVERY))
+            .collect();
         let before = self.cores[core].out();
-        let report = self.cores[core].report(&told, self.replicas, self.now);
+        let report = self.cores[core].report(&told, &serving, self.now);
         if let Report::News(news) = report {
             self.check(core, before, &news);
             for other in (0..self.cores.len()).filter(|other| *other != core) {

@@ -324,6 +324,7 @@ impl Sending<'_> {
         Wanted {
             tunnel: self.tunnel,
             host: &self.authority.hostname,
+            path: self.parts.uri.path(),
             tried,
             trailers: self.sent.trailers,
             upgrade: self.sent.upgrade.is_some(),
@@ -334,7 +335,8 @@ impl Sending<'_> {
     /// Says what an attempt has shown of the replica's origin.
     fn judge(&self, choice: &Choice, shown: Option<Shown>) {
         if let Some(shown) = shown {
-            let (host, metrics) = (&self.authority.hostname, &self.core.metrics);
+            let host = (&self.authority.hostname, self.parts.uri.path());
+            let metrics = &self.core.metrics;
             self.core
                 .tunnels
                 .judge(self.tunnel, host, choice, (shown.outcome, shown.sent), metrics);

@@ -12,6 +12,7 @@
 //! Does not: choose among connections (see [`steering`](crate::steering)) or know routes, which are
 //! control's.
 
+mod served;
 mod told_health;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use adit_wire::{ConnIndex, ConnectionId, ConnectorId, HostPattern, Hostname, Tun
 
 use crate::host_map::HostMap;
 use crate::limits::SERVED_HOSTS_MAX;
+use served::Taken;
+pub use served::{RulePath, Served};
 pub use told_health::ToldHealth;
 
 /// Where a connection belongs.
@@ -99,20 +102,11 @@ impl ServedHosts {
             Self::Only(patterns) => patterns.get(host).is_some(),
         }
     }
-
-    /// Whether both are one and the same list; equal lists need not be.
-    fn is_shared_with(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::All, Self::All) => true,
-            (Self::Only(a), Self::Only(b)) => Arc::ptr_eq(a, b),
-            (Self::All, Self::Only(_)) | (Self::Only(_), Self::All) => false,
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
 struct Replica<T> {
-    hosts: ServedHosts,
+    served: Served,
     /// What it says of its own origins.
     health: ToldHealth,
     slots: BTreeMap<ConnIndex, Live<T>>,
@@ -127,10 +121,16 @@ pub struct Candidate<'a, T> {
     pub live: &'a Live<T>,
     /// Whether its replica serves the hostname.
     pub serves: bool,
+    /// Whether its replica serves the path of it. Without, its closing rule would answer.
+    pub serves_path: bool,
+    /// The rule of its replica that takes the exchange.
+    pub path: RulePath,
     /// Whether some connection of its replica is doubted: what has befallen that one may have befallen all.
     pub is_suspect: bool,
-    /// Whether its replica says that the hostname's origin is down.
+    /// Whether its replica says that the origin of that rule is down.
     pub is_told_down: bool,
+    /// Whether nothing of all this speaks against its replica.
+    pub is_well: bool,
 }
 
 /// All living connections of one edge.
@@ -157,7 +157,7 @@ impl<T> Directory<T> {
         let slot = live.slot;
         let replicas = self.tunnels.entry(slot.tunnel).or_default();
         let replica = replicas.entry(slot.connector).or_insert_with(|| Replica {
-            hosts: ServedHosts::All,
+            served: Served::default(),
             health: ToldHealth::default(),
             slots: BTreeMap::new(),
             doubted: 0,
@@ -222,15 +222,16 @@ impl<T> Directory<T> {
     }
 
     /// Sets what a replica serves; ignored for a replica that is not connected.
-    pub fn set_hosts(&mut self, tunnel: TunnelId, connector: ConnectorId, hosts: ServedHosts) {
+    pub fn set_served(&mut self, tunnel: TunnelId, connector: ConnectorId, served: impl Into<Served>) {
         let Some(replicas) = self.tunnels.get_mut(&tunnel) else {
             return;
         };
+        let served = served.into();
         // Replicas mostly serve the same, and then one look-up tells for all of them.
-        let same = replicas.values().find(|replica| replica.hosts == hosts);
-        let hosts = same.map_or(hosts, |replica| replica.hosts.clone());
+        let same = replicas.values().find(|replica| replica.served == served);
+        let served = same.map_or_else(|| served.of_this_core(), |replica| replica.served.clone());
         if let Some(replica) = replicas.get_mut(&connector) {
-            replica.hosts = hosts;
+            replica.served = served;
         }
     }
 
@@ -266,25 +267,36 @@ impl<T> Directory<T> {
             .get(&slot.index)
     }
 
+    /// The rule of a connection's replica that takes `path` of `host`.
+    #[must_use]
+    pub fn path_rule(&self, slot: &Slot, host: &Hostname, path: &str) -> RulePath {
+        let replicas = self.tunnels.get(&slot.tunnel);
+        let replica = replicas.and_then(|replicas| replicas.get(&slot.connector));
+        replica.map_or(RulePath::UNKNOWN, |replica| replica.served.take(host, path).by)
+    }
+
     /// Connections of a tunnel that are not draining, with what is known of their replica.
     pub fn candidates<'a>(
         &'a self,
         tunnel: TunnelId,
-        host: &'a Hostname,
+        host: &Hostname,
+        path: &str,
     ) -> impl Iterator<Item = Candidate<'a, T>> {
-        let mut asked: Option<(&ServedHosts, bool)> = None;
+        let mut asked: Option<(&Served, bool, Taken)> = None;
         self.tunnels
             .get(&tunnel)
             .into_iter()
             .flat_map(|replicas| replicas.values())
             .flat_map(move |replica| {
-                let serves = match asked {
-                    Some((hosts, serves)) if hosts.is_shared_with(&replica.hosts) => serves,
-                    Some(_) | None => replica.hosts.serves(host),
+                let served = &replica.served;
+                let (serves, taken) = match asked {
+                    Some((same, serves, taken)) if same.is_shared_with(served) => (serves, taken),
+                    Some(_) | None => (served.serves(host), served.take(host, path)),
                 };
-                asked = Some((&replica.hosts, serves));
+                asked = Some((served, serves, taken));
                 let is_suspect = replica.doubted > 0;
-                let is_told_down = replica.health.is_down(host);
+                let is_told_down = replica.health.is_down(host, taken.by);
+                let is_well = serves && taken.is_served && !is_suspect && !is_told_down;
                 replica
                     .slots
                     .values()
@@ -292,8 +304,11 @@ impl<T> Directory<T> {
                     .map(move |live| Candidate {
                         live,
                         serves,
+                        serves_path: taken.is_served,
+                        path: taken.by,
                         is_suspect,
                         is_told_down,
+                        is_well,
                     })
             })
     }
@@ -395,7 +410,7 @@ mod tests {
         directory.drain(ConnectionId(Uuid::from_u128(100)));
         let tunnel = TunnelId(Uuid::from_u128(1));
         let ids: Vec<_> = directory
-            .candidates(tunnel, &host("a.test"))
+            .candidates(tunnel, &host("a.test"), "/")
             .map(|candidate| candidate.live.id)
             .collect();
         assert_eq!(ids, [ConnectionId(Uuid::from_u128(101))]);
@@ -411,7 +426,7 @@ mod tests {
         directory.join(live(8, 0, 102));
         let suspects = |directory: &Directory<()>| -> Vec<_> {
             directory
-                .candidates(tunnel, &name)
+                .candidates(tunnel, &name, "/")
                 .map(|candidate| candidate.is_suspect)
                 .collect()
         };
@@ -436,9 +451,9 @@ mod tests {
         let (tunnel, name) = (TunnelId(Uuid::from_u128(1)), host("a.test"));
         let replica = ConnectorId(Uuid::from_u128(7));
         directory.join(live(7, 0, 100));
-        let down = |revision| ToldHealth::new(revision, [("a.test", false, true)]);
+        let down = |revision| ToldHealth::new(revision, [("a.test", RulePath::EVERY, true)]);
         let is_down = |directory: &Directory<()>| {
-            let mut candidates = directory.candidates(tunnel, &name);
+            let mut candidates = directory.candidates(tunnel, &name, "/");
             candidates.next().is_some_and(|candidate| candidate.is_told_down)
         };
         assert!(!is_down(&directory));
@@ -464,10 +479,10 @@ mod tests {
         directory.join(live(7, 0, 100));
         let tunnel = TunnelId(Uuid::from_u128(1));
         let hosts = ServedHosts::from_rules([Some("a.test"), Some("*.b.test")]);
-        directory.set_hosts(tunnel, ConnectorId(Uuid::from_u128(7)), hosts);
+        directory.set_served(tunnel, ConnectorId(Uuid::from_u128(7)), hosts);
         let serves = |name: &str| {
             directory
-                .candidates(tunnel, &host(name))
+                .candidates(tunnel, &host(name), "/")
                 .next()
                 .is_some_and(|candidate| candidate.serves)
         };

@@ -1,5 +1,5 @@
 //! Which replicas are left out for which hostname, because exchanges with them fail although the connection
-//! works.
+//! works. Where a replica's rules for some paths of a hostname are known, each of them is left out by itself.
 //!
 //! ```text
 //! report ─► a replica fails ─► may one more go? ─► out ─► news for the other cores
@@ -27,6 +27,7 @@ use adit_wire::{ConnectorId, Hostname, TunnelId};
 
 mod replica;
 
+use crate::directory::RulePath;
 use crate::exchange::retry::Failure;
 pub use replica::{BACK_PERCENT_MIN, Standing, TRIAL_PATIENCE, Trier, WINDOW, WINDOW_EXCHANGES_MIN};
 use replica::{Change, Replica};
@@ -135,7 +136,20 @@ impl Reason {
     }
 }
 
-/// A replica as one hostname meets it.
+/// A replica, and its rule that takes an exchange of the hostname in question.
+pub type Rule = (ConnectorId, RulePath);
+
+/// Where paths are not known, a rule stands for the whole hostname.
+fn known_as(rule: Rule) -> Rule {
+    let (connector, path) = rule;
+    if path == RulePath::UNKNOWN {
+        (connector, RulePath::EVERY)
+    } else {
+        rule
+    }
+}
+
+/// A replica as one hostname meets it, by one of its rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// The tunnel.
@@ -144,6 +158,8 @@ pub struct Pair {
     pub host: Hostname,
     /// The replica.
     pub connector: ConnectorId,
+    /// Its rule for the hostname.
+    pub path: RulePath,
 }
 
 /// What the other cores must hear.
@@ -196,6 +212,8 @@ pub struct Told<'a> {
     pub host: &'a Hostname,
     /// The replica that was asked.
     pub connector: ConnectorId,
+    /// Its rule that took the exchange.
+    pub path: RulePath,
     /// What it says.
     pub outcome: Outcome,
     /// When it was sent.
@@ -212,7 +230,7 @@ pub struct Ejections {
 
 #[derive(Clone, Debug, Default)]
 struct Tunnel {
-    hosts: BTreeMap<Hostname, Vec<(ConnectorId, Replica)>>,
+    hosts: BTreeMap<Hostname, Vec<(Rule, Replica)>>,
     pairs: usize,
 }
 
@@ -221,7 +239,7 @@ struct Tunnel {
 pub struct Known<'a> {
     settings: &'a Settings,
     /// In order.
-    replicas: &'a [(ConnectorId, Replica)],
+    replicas: &'a [(Rule, Replica)],
     dice: u32,
     trier: Trier,
     now: Instant,
@@ -230,8 +248,9 @@ pub struct Known<'a> {
 impl Known<'_> {
     /// What to do with one of them.
     #[must_use]
-    pub fn standing(&self, connector: ConnectorId) -> Standing {
-        let found = self.replicas.binary_search_by_key(&connector, |(id, _)| *id);
+    pub fn standing(&self, rule: Rule) -> Standing {
+        let rule = known_as(rule);
+        let found = self.replicas.binary_search_by_key(&rule, |(id, _)| *id);
         let replica = found.ok().and_then(|place| self.replicas.get(place));
         replica.map_or(Standing::In, |(_, replica)| {
             replica.standing(self.settings, self.dice, self.trier, self.now)
@@ -279,15 +298,16 @@ impl Ejections {
     }
 
     /// The exchange that tries a replica is on its way.
-    pub fn begin_trial(&mut self, tunnel: TunnelId, host: &Hostname, connector: ConnectorId, now: Instant) {
+    pub fn begin_trial(&mut self, tunnel: TunnelId, host: &Hostname, rule: Rule, now: Instant) {
         let settings = self.settings;
-        if let Some(replica) = self.find(tunnel, host, connector) {
+        if let Some(replica) = self.find(tunnel, host, rule) {
             replica.begin_trial(&settings, now);
         }
     }
 
-    /// What came of an exchange with one of the `replicas` that serve its hostname.
-    pub fn report(&mut self, told: &Told<'_>, replicas: usize, now: Instant) -> Report {
+    /// What came of an exchange with one of those that serve it: each replica with the rule that takes the
+    /// exchange there.
+    pub fn report(&mut self, told: &Told<'_>, serving: &[Rule], now: Instant) -> Report {
         let is_failure = told.outcome == Outcome::Failed;
         if !self.settings.is_on() || (self.tunnels.is_empty() && !is_failure) {
             return Report::Noted;
@@ -296,16 +316,15 @@ impl Ejections {
             tunnel,
             host,
             connector,
+            path,
             ..
         } = *told;
-        if self.find(tunnel, host, connector).is_none()
-            && is_failure
-            && !self.insert(tunnel, host, connector, now)
-        {
+        let rule = (connector, path);
+        if self.find(tunnel, host, rule).is_none() && is_failure && !self.insert(tunnel, host, rule, now) {
             return Report::Overflow;
         }
         let settings = self.settings;
-        let Some(replica) = self.find(tunnel, host, connector) else {
+        let Some(replica) = self.find(tunnel, host, rule) else {
             return Report::Noted;
         };
         let Some(change) = replica.report(&settings, told.outcome, told.sent, now) else {
@@ -315,10 +334,10 @@ impl Ejections {
             Change::Returned => Event::Returned { at: now },
             Change::Fails(reason) => {
                 let was_out = replica.is_out();
-                if !was_out && !self.may_eject(tunnel, host, replicas) {
+                if !was_out && !self.may_eject(tunnel, host, serving) {
                     return Report::Withheld;
                 }
-                let Some(replica) = self.find(tunnel, host, connector) else {
+                let Some(replica) = self.find(tunnel, host, rule) else {
                     return Report::Noted;
                 };
                 let until = replica.eject(&settings, now);
@@ -336,6 +355,7 @@ impl Ejections {
                 tunnel,
                 host,
                 connector,
+                path,
             },
             event,
         })
@@ -347,23 +367,22 @@ impl Ejections {
             tunnel,
             host,
             connector,
+            path,
         } = &news.pair;
-        let settings = self.settings;
+        let (settings, rule) = (self.settings, (*connector, *path));
         match news.event {
             Event::Ejected { until, ejections, .. } => {
-                if self.find(*tunnel, host, *connector).is_none()
-                    && !self.insert(*tunnel, host, *connector, now)
-                {
+                if self.find(*tunnel, host, rule).is_none() && !self.insert(*tunnel, host, rule, now) {
                     return false;
                 }
-                let Some(replica) = self.find(*tunnel, host, *connector) else {
+                let Some(replica) = self.find(*tunnel, host, rule) else {
                     return false;
                 };
                 replica.go_out(until, ejections, now);
                 true
             }
             Event::Returned { at } => self
-                .find(*tunnel, host, *connector)
+                .find(*tunnel, host, rule)
                 .is_some_and(|replica| replica.follow_back(&settings, at)),
         }
     }
@@ -371,7 +390,7 @@ impl Ejections {
     /// A replica has gone: it comes back as another one, or with a clean slate.
     pub fn forget(&mut self, tunnel: TunnelId, connector: ConnectorId) {
         if let Some(entry) = self.tunnels.get_mut(&tunnel) {
-            entry.retain(|id, _| id != connector);
+            entry.retain(|(id, _), _| id != connector);
         }
         self.tidy();
     }
@@ -403,25 +422,27 @@ impl Ejections {
         self.tunnels.is_empty()
     }
 
-    /// Whether one more of the `replicas` of a hostname may go out.
-    fn may_eject(&self, tunnel: TunnelId, host: &Hostname, replicas: usize) -> bool {
+    /// Whether one more of those that serve an exchange may go out.
+    fn may_eject(&self, tunnel: TunnelId, host: &Hostname, serving: &[Rule]) -> bool {
         let known = self.tunnels.get(&tunnel).and_then(|entry| entry.hosts.get(host));
         let out = known
             .into_iter()
             .flatten()
-            .filter(|(_, replica)| replica.is_out());
-        let share = replicas.saturating_mul(self.settings.share_percent as usize) / 100;
-        out.count() < share.max(1).min(replicas.saturating_sub(1))
+            .filter(|(id, replica)| replica.is_out() && serving.iter().any(|rule| known_as(*rule) == *id));
+        let share = serving.len().saturating_mul(self.settings.share_percent as usize) / 100;
+        out.count() < share.max(1).min(serving.len().saturating_sub(1))
     }
 
-    fn find(&mut self, tunnel: TunnelId, host: &Hostname, connector: ConnectorId) -> Option<&mut Replica> {
+    fn find(&mut self, tunnel: TunnelId, host: &Hostname, rule: Rule) -> Option<&mut Replica> {
+        let rule = known_as(rule);
         let replicas = self.tunnels.get_mut(&tunnel)?.hosts.get_mut(host)?;
-        let place = replicas.binary_search_by_key(&connector, |(id, _)| *id).ok()?;
+        let place = replicas.binary_search_by_key(&rule, |(id, _)| *id).ok()?;
         replicas.get_mut(place).map(|(_, replica)| replica)
     }
 
     /// Makes an entry; false if there is no room.
-    fn insert(&mut self, tunnel: TunnelId, host: &Hostname, connector: ConnectorId, now: Instant) -> bool {
+    fn insert(&mut self, tunnel: TunnelId, host: &Hostname, rule: Rule, now: Instant) -> bool {
+        let rule = known_as(rule);
         if self.pairs >= PAIRS_MAX {
             return false;
         }
@@ -430,8 +451,8 @@ impl Ejections {
             return false;
         }
         let replicas = entry.hosts.entry(host.clone()).or_default();
-        if let Err(place) = replicas.binary_search_by_key(&connector, |(id, _)| *id) {
-            replicas.insert(place, (connector, Replica::new(now)));
+        if let Err(place) = replicas.binary_search_by_key(&rule, |(id, _)| *id) {
+            replicas.insert(place, (rule, Replica::new(now)));
             entry.pairs += 1;
             self.pairs += 1;
         }
@@ -446,7 +467,7 @@ impl Ejections {
 }
 
 impl Tunnel {
-    fn retain(&mut self, mut is_kept: impl FnMut(ConnectorId, &mut Replica) -> bool) {
+    fn retain(&mut self, mut is_kept: impl FnMut(Rule, &mut Replica) -> bool) {
         self.hosts.retain(|_, replicas| {
             replicas.retain_mut(|(id, replica)| is_kept(*id, replica));
             !replicas.is_empty()

@@ -23,6 +23,14 @@ pub const REPLICAS_MAX: usize = 100;
 /// Hostname patterns kept of one replica's ingress; a replica with more counts as serving every name.
 pub const SERVED_HOSTS_MAX: usize = 1_000;
 
+/// Rules with a path kept of one replica's ingress. With more, its paths count as unknown. Most ingresses
+/// have a few, and each is an expression of up to 32 KiB.
+pub const SERVED_PATHS_MAX: usize = 32;
+
+/// Longest path that is compared with those rules, so that the worst expression costs little. No rule of a
+/// real ingress needs more to tell one service from another.
+pub const MATCHED_PATH_BYTES_MAX: usize = 1 << 10;
+
 /// Silence after which a tunnel connection is lost if an answer is due, what stock connectors use too.
 pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 

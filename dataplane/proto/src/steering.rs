@@ -2,8 +2,7 @@
 //!
 //! Looks at every connection of the tunnel once. One that was tried before, or is full, takes nothing. Of the
 //! others the best level counts, so a level whose connections are all full spills to the next. Within a level
-//! the less loaded of two random choices is taken: they spread load nearly as well as a comparison of all
-//! loads does, and do not send everybody to the same one. Levels, best first:
+//! a [`policy`] picks. Levels, best first:
 //!
 //! 1. a replica that is to be tried again, with one exchange at a time (see [`ejection`](crate::ejection))
 //! 2. the visitor's core
@@ -15,14 +14,19 @@
 //!    together, but are found dead one by one.
 //! 7. a connector that does not carry the upgrade that is asked for, and answers as if nobody had asked
 //! 8. a connection that is late itself, if the exchange asks for it
+//! 9. a replica that serves the hostname, but not this path of it, while none does: its closing rule answers
 //!
 //! Does not: open the stream (the caller does) or retry (see `exchange`).
+
+mod policy;
 
 use adit_wire::{ConnectionId, ConnectorId, Hostname, TunnelId};
 
 use crate::directory::{Candidate, Directory, Live};
 use crate::ejection::{Known, Standing};
 use crate::limits::EXCHANGES_PER_CONNECTION_MAX;
+use policy::Policy;
+pub use policy::PolicyName;
 
 /// Why no connection can take an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +76,10 @@ pub struct Ask<'a> {
     pub tunnel: TunnelId,
     /// The hostname.
     pub host: &'a Hostname,
+    /// The path that is asked for, as the visitor wrote it.
+    pub path: &'a str,
+    /// How one is picked of those of the best level.
+    pub policy: PolicyName,
     /// The core the visitor is on.
     pub core: u16,
     /// What was tried before.
@@ -86,6 +94,13 @@ pub struct Ask<'a> {
     pub known: Option<Known<'a>>,
     /// Picks the two random choices.
     pub seed: u64,
+}
+
+impl Ask<'_> {
+    /// Whether nothing is known or wanted that tells connections of replicas apart that are well.
+    fn is_plain(&self) -> bool {
+        self.known.is_none() && self.tried.avoided.is_empty() && !self.prefers_ours
+    }
 }
 
 /// Where a connection stands in the order of preference.
@@ -105,12 +120,26 @@ enum Level {
     Uncarried,
     /// It is late with an answer itself.
     Doubted,
+    /// Its replica has no rule for the path.
+    Pathless,
 }
 
 impl Level {
+    /// That of a connection that nothing speaks against.
+    fn by_core<T>(ask: &Ask<'_>, live: &Live<T>) -> Self {
+        if live.core == ask.core {
+            Self::Near
+        } else {
+            Self::Far
+        }
+    }
+
     fn of<T>(ask: &Ask<'_>, candidate: &Candidate<'_, T>) -> Self {
         let live = candidate.live;
         let is_near = live.core == ask.core;
+        if !candidate.serves_path {
+            return Self::Pathless;
+        }
         if live.is_doubted {
             return Self::Doubted;
         }
@@ -128,9 +157,10 @@ impl Level {
             return Self::Out;
         }
         let known = ask.known.as_ref();
-        match known.map_or(Standing::In, |known| known.standing(live.slot.connector)) {
-            Standing::In if is_near => Self::Near,
-            Standing::In => Self::Far,
+        match known.map_or(Standing::In, |known| {
+            known.standing((live.slot.connector, candidate.path))
+        }) {
+            Standing::In => Self::by_core(ask, live),
             Standing::HeldBack => Self::HeldBack,
             Standing::Out => Self::Out,
             Standing::Trial => Self::Trial,
@@ -144,13 +174,23 @@ impl Level {
 /// [`NoConnection`], the most specific reason that holds.
 pub fn choose<'a, T>(
     directory: &'a Directory<T>,
-    ask: &Ask<'a>,
+    ask: &Ask<'_>,
+    load: impl Fn(&T) -> u32,
+) -> Result<&'a Live<T>, NoConnection> {
+    policy::choose_by_name(directory, ask, load)
+}
+
+fn choose_by<'a, T, P: Policy<'a, T>>(
+    directory: &'a Directory<T>,
+    ask: &Ask<'_>,
     load: impl Fn(&T) -> u32,
 ) -> Result<&'a Live<T>, NoConnection> {
     let mut why = NoConnection::Down;
-    let mut best = (Level::Doubted, Pick::new(ask.seed));
+    let is_plain = ask.is_plain();
+    let mut best = (Level::Pathless, P::new(ask.seed));
     // A chain of iterators runs faster from the inside than by a loop around it.
-    directory.candidates(ask.tunnel, ask.host).for_each(|candidate| {
+    let candidates = directory.candidates(ask.tunnel, ask.host, ask.path);
+    candidates.for_each(|candidate| {
         let live = candidate.live;
         let refusal = if !candidate.serves {
             NoConnection::NotServed
@@ -163,21 +203,55 @@ pub fn choose<'a, T>(
         } else if live.is_doubted && !ask.takes_doubted {
             NoConnection::Doubted
         } else {
-            return offer(&mut best, Level::of(ask, &candidate), live, ask.seed);
+            let level = if is_plain && candidate.is_well && !live.is_doubted {
+                Level::by_core(ask, live)
+            } else {
+                Level::of(ask, &candidate)
+            };
+            // One of a better level begins the choice anew.
+            if level < best.0 {
+                best = (level, P::new(ask.seed));
+            }
+            if level == best.0 {
+                best.1.offer(live, &load);
+            }
+            return;
         };
         why = more_specific(why, refusal);
     });
-    best.1.best(&load).ok_or(why)
+    if best.0 == Level::Pathless {
+        let mut candidates = directory.candidates(ask.tunnel, ask.host, ask.path);
+        if candidates.any(|candidate| candidate.serves && candidate.serves_path) {
+            // Whoever serves the path takes nothing now. Another's closing rule is no answer to it.
+            return Err(why);
+        }
+    }
+    best.1.pick(&load).ok_or(why)
 }
 
-/// Takes a candidate of the best level so far into the choice; one of a better level begins it anew.
-fn offer<'a, T>(best: &mut (Level, Pick<'a, T>), level: Level, live: &'a Live<T>, seed: u64) {
-    if level < best.0 {
-        *best = (level, Pick::new(seed));
+/// Picks a connection of one replica, or of any, whatever hostnames they serve, for its management. One that
+/// is late with an answer is taken when there is no other.
+///
+/// # Errors
+/// [`NoConnection::AllTried`] or [`NoConnection::Down`].
+pub fn choose_replica<'a, T>(
+    directory: &'a Directory<T>,
+    (tunnel, connector): (TunnelId, Option<ConnectorId>),
+    tried: &Tried,
+    load: impl Fn(&T) -> u32,
+) -> Result<&'a Live<T>, NoConnection> {
+    let mut why = NoConnection::Down;
+    let [mut well, mut doubted] = [(); 2].map(|()| policy::least_loaded());
+    for live in directory.of(tunnel, connector).filter(|live| !live.is_draining) {
+        if tried.connections.contains(&live.id) {
+            why = NoConnection::AllTried;
+        } else if live.is_doubted {
+            doubted.offer(live, &load);
+        } else {
+            well.offer(live, &load);
+        }
     }
-    if level == best.0 {
-        best.1.offer(live);
-    }
+    well.pick(&load).or_else(|| doubted.pick(&load)).ok_or(why)
 }
 
 fn more_specific(a: NoConnection, b: NoConnection) -> NoConnection {
@@ -192,71 +266,10 @@ fn more_specific(a: NoConnection, b: NoConnection) -> NoConnection {
     if rank(b) > rank(a) { b } else { a }
 }
 
-/// Keeps two random candidates of a stream of unknown length (reservoir sampling).
-struct Pick<'a, T> {
-    seen: u64,
-    state: u64,
-    first: Option<&'a Live<T>>,
-    second: Option<&'a Live<T>>,
-}
-
-impl<'a, T> Pick<'a, T> {
-    fn new(seed: u64) -> Self {
-        Self {
-            seen: 0,
-            state: seed,
-            first: None,
-            second: None,
-        }
-    }
-
-    fn offer(&mut self, live: &'a Live<T>) {
-        self.seen += 1;
-        if self.first.is_none() {
-            self.first = Some(live);
-        } else if self.second.is_none() {
-            self.second = Some(live);
-        } else {
-            match self.below(self.seen) {
-                0 => self.first = Some(live),
-                1 => self.second = Some(live),
-                _ => {}
-            }
-        }
-    }
-
-    /// The less loaded; a random one of two equals, so that idle connections share the work.
-    fn best(mut self, load: impl Fn(&T) -> u32) -> Option<&'a Live<T>> {
-        let (Some(first), Some(second)) = (self.first, self.second) else {
-            return self.first;
-        };
-        match load(&first.handle).cmp(&load(&second.handle)) {
-            std::cmp::Ordering::Less => Some(first),
-            std::cmp::Ordering::Greater => Some(second),
-            std::cmp::Ordering::Equal if self.random().is_multiple_of(2) => Some(first),
-            std::cmp::Ordering::Equal => Some(second),
-        }
-    }
-
-    /// A number below `limit`, by a multiplication: this is asked for nearly every candidate.
-    fn below(&mut self, limit: u64) -> u64 {
-        ((u128::from(self.random()) * u128::from(limit)) >> 64) as u64
-    }
-
-    /// SplitMix64: enough to spread choices, and reproducible.
-    fn random(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::{ServedHosts, Slot, ToldHealth};
+    use crate::directory::{RulePath, Served, ServedHosts, Slot, ToldHealth};
     use crate::ejection::{Ejections, Outcome, Settings, Told, Trier};
     use adit_wire::ConnIndex;
     use std::collections::BTreeMap;
@@ -319,6 +332,8 @@ mod tests {
         let ask = Ask {
             tunnel: TUNNEL,
             host: &host,
+            path: "/",
+            policy: PolicyName::default(),
             core: 0,
             tried,
             needs_trailers: false,
@@ -396,7 +411,7 @@ mod tests {
         // It is near and idle, the other one far and busy.
         let mut directory = directory(&[0], &[0]);
         join(&mut directory, OTHER_CONNECTOR, 1, 1, 1_000);
-        let down = |revision| ToldHealth::new(revision, [("a.test", false, true)]);
+        let down = |revision| ToldHealth::new(revision, [("a.test", RulePath::EVERY, true)]);
         assert!(directory.set_health(TUNNEL, CONNECTOR, down(1)));
         assert!((0..100).all(|seed| pick(&directory, &[], seed) == Ok(id(1))));
         assert_eq!(pick(&directory, &[id(1)], 1), Ok(id(0)));
@@ -434,6 +449,8 @@ mod tests {
             let ask = Ask {
                 tunnel: TUNNEL,
                 host: &host,
+                path: "/",
+                policy: PolicyName::default(),
                 core: 0,
                 tried: &Tried::default(),
                 needs_trailers: false,
@@ -476,15 +493,22 @@ mod tests {
                 tunnel: TUNNEL,
                 host: &host,
                 connector: CONNECTOR,
+                path: RulePath::EVERY,
                 outcome: Outcome::Failed,
                 sent: now,
             };
-            ejections.report(&told, 2, now);
+            ejections.report(
+                &told,
+                &[CONNECTOR, OTHER_CONNECTOR].map(|id| (id, RulePath::EVERY)),
+                now,
+            );
         }
         let pick = |ejections: &Ejections, tried: &Tried, trier, now| {
             let ask = Ask {
                 tunnel: TUNNEL,
                 host: &host,
+                path: "/",
+                policy: PolicyName::default(),
                 core: 0,
                 tried,
                 takes_doubted: false,
@@ -511,7 +535,7 @@ mod tests {
         );
         now += Settings::default().time;
         assert_eq!(pick(&ejections, &none, Trier::Repeatable, now), Ok(CONNECTOR));
-        ejections.begin_trial(TUNNEL, &host, CONNECTOR, now);
+        ejections.begin_trial(TUNNEL, &host, (CONNECTOR, RulePath::EVERY), now);
         assert_eq!(
             pick(&ejections, &none, Trier::Repeatable, now),
             Ok(OTHER_CONNECTOR)
@@ -525,6 +549,8 @@ mod tests {
             let ask = Ask {
                 tunnel: TUNNEL,
                 host: &host,
+                path: "/",
+                policy: PolicyName::default(),
                 core: 1,
                 tried,
                 needs_trailers: true,
@@ -557,6 +583,8 @@ mod tests {
             let ask = Ask {
                 tunnel: TUNNEL,
                 host: &host,
+                path: "/",
+                policy: PolicyName::default(),
                 core: 1,
                 tried,
                 needs_trailers: false,
@@ -588,7 +616,7 @@ mod tests {
         assert_eq!(pick(&nothing, &[], 1), Err(NoConnection::Down));
         let mut one = directory(&[0], &[0]);
         assert_eq!(pick(&one, &[id(0)], 1), Err(NoConnection::AllTried));
-        one.set_hosts(
+        one.set_served(
             TUNNEL,
             ConnectorId(Uuid::from_u128(9)),
             ServedHosts::from_rules([Some("other.test")]),
@@ -596,5 +624,167 @@ mod tests {
         assert_eq!(pick(&one, &[], 1), Err(NoConnection::NotServed));
         let full = directory(&[0, 1], &[EXCHANGES_PER_CONNECTION_MAX; 2]);
         assert_eq!(pick(&full, &[], 1), Err(NoConnection::Full));
+    }
+
+    /// What the replica of connection 0 and that of connection 1 serve, each on the visitor's core.
+    fn two(first: &Served, second: &Served) -> Directory<u32> {
+        let mut directory = Directory::default();
+        for (index, (connector, served)) in [(CONNECTOR, first), (OTHER_CONNECTOR, second)].iter().enumerate()
+        {
+            join(&mut directory, *connector, index, 0, 0);
+            directory.set_served(TUNNEL, *connector, Served::clone(served));
+        }
+        directory
+    }
+
+    fn pick_path(
+        directory: &Directory<u32>,
+        path: &str,
+        (tried, takes_doubted): (&Tried, bool),
+        ejections: &Ejections,
+        now: Instant,
+    ) -> Result<ConnectionId, NoConnection> {
+        let host = "a.test".parse().unwrap();
+        let ask = Ask {
+            tunnel: TUNNEL,
+            host: &host,
+            path,
+            policy: PolicyName::default(),
+            core: 0,
+            tried,
+            needs_trailers: false,
+            prefers_ours: false,
+            takes_doubted,
+            known: ejections.known(TUNNEL, &host, 1, Trier::No, now),
+            seed: 1,
+        };
+        choose(directory, &ask, |load| *load).map(|live| live.id)
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any beginning of time will do")]
+    fn a_path_goes_to_the_replica_that_serves_it() {
+        let (none, ejections, now) = (
+            Tried::default(),
+            Ejections::new(Settings::default()),
+            Instant::now(),
+        );
+        let api = Served::from_rules([(Some("a.test"), Some("^/api"))]);
+        let web = Served::from_rules([(Some("a.test"), Some("^/web"))]);
+        let mut directory = two(&api, &web);
+        let pick = |directory: &Directory<u32>, path, tried: &Tried, takes_doubted| {
+            pick_path(directory, path, (tried, takes_doubted), &ejections, now)
+        };
+        assert_eq!(pick(&directory, "/api/x", &none, false), Ok(id(0)));
+        assert_eq!(pick(&directory, "/web", &none, false), Ok(id(1)));
+        assert!(
+            pick(&directory, "/", &none, false).is_ok(),
+            "a closing rule answers"
+        );
+        let tried = Tried {
+            connections: vec![id(0)],
+            ..Tried::default()
+        };
+        let refused = pick(&directory, "/api/x", &tried, false);
+        assert_eq!(
+            refused,
+            Err(NoConnection::AllTried),
+            "not the other's closing rule"
+        );
+        directory.doubt(id(0), true);
+        assert_eq!(
+            pick(&directory, "/api/x", &none, false),
+            Err(NoConnection::Doubted)
+        );
+        assert_eq!(pick(&directory, "/api/x", &none, true), Ok(id(0)));
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any beginning of time will do")]
+    fn a_rule_for_some_paths_that_is_down_or_left_out_takes_no_other_path_along() {
+        let (none, now) = (Tried::default(), Instant::now());
+        let both = Served::from_rules([(Some("a.test"), Some("^/api")), (Some("a.test"), None)]);
+        let api = RulePath::of("^/api");
+        let asked = |directory: &Directory<u32>, ejections: &Ejections, path| -> Vec<_> {
+            let picked = (0..).map(|_| pick_path(directory, path, (&none, false), ejections, now));
+            picked.take(4).collect()
+        };
+        let mut ejections = Ejections::new(Settings::default());
+        let mut directory = two(&both, &both);
+        directory.set_health(
+            TUNNEL,
+            CONNECTOR,
+            ToldHealth::new(1, [("a.test", api, true), ("a.test", RulePath::EVERY, false)]),
+        );
+        assert_eq!(asked(&directory, &ejections, "/api"), [Ok(id(1)); 4]);
+        let others = asked(&directory, &ejections, "/");
+        directory.set_health(TUNNEL, CONNECTOR, ToldHealth::new(2, []));
+        assert_eq!(others, asked(&directory, &ejections, "/"), "as if all was well");
+
+        let host = "a.test".parse().unwrap();
+        for _ in 0..5 {
+            let told = Told {
+                tunnel: TUNNEL,
+                host: &host,
+                connector: CONNECTOR,
+                path: api,
+                outcome: Outcome::Failed,
+                sent: now,
+            };
+            ejections.report(&told, &[(CONNECTOR, api), (OTHER_CONNECTOR, api)], now);
+        }
+        assert_eq!(ejections.out(), 1);
+        assert_eq!(asked(&directory, &ejections, "/api"), [Ok(id(1)); 4]);
+        assert_eq!(asked(&directory, &ejections, "/"), others);
+    }
+
+    #[test]
+    fn each_policy_takes_one_of_the_best_level_and_none_of_nothing() {
+        for policy in PolicyName::ALL {
+            let host = "a.test".parse().unwrap();
+            let tried = Tried::default();
+            let ask = |seed| Ask {
+                tunnel: TUNNEL,
+                host: &host,
+                path: "/",
+                policy: *policy,
+                core: 0,
+                tried: &tried,
+                needs_trailers: false,
+                prefers_ours: false,
+                takes_doubted: false,
+                known: None,
+                seed,
+            };
+            let nothing = directory(&[], &[]);
+            assert!(choose(&nothing, &ask(1), |load| *load).is_err(), "{policy:?}");
+            let mixed = directory(&[0, 0, 0, 1], &[3, 0, 5, 0]);
+            for seed in 0..100 {
+                let chosen = choose(&mixed, &ask(seed), |load| *load).unwrap().id;
+                assert_ne!(chosen, id(3), "{policy:?} leaves the best level");
+                assert!(*policy != PolicyName::LeastLoaded || chosen == id(1));
+            }
+        }
+    }
+
+    #[test]
+    fn management_goes_to_its_replica_and_late_connections_last() {
+        let mut directory = two(&Served::default(), &Served::default());
+        join(&mut directory, CONNECTOR, 2, 0, 7);
+        let pick = |directory: &Directory<u32>, connector, tried: &Tried| {
+            choose_replica(directory, (TUNNEL, connector), tried, |load| *load).map(|live| live.id)
+        };
+        let mut tried = Tried::default();
+        assert_eq!(pick(&directory, Some(CONNECTOR), &tried), Ok(id(0)));
+        directory.doubt(id(0), true);
+        assert_eq!(pick(&directory, Some(CONNECTOR), &tried), Ok(id(2)));
+        assert_eq!(pick(&directory, None, &tried), Ok(id(1)));
+        tried.connections.push(id(2));
+        assert_eq!(pick(&directory, Some(CONNECTOR), &tried), Ok(id(0)));
+        tried.connections.push(id(0));
+        assert_eq!(
+            pick(&directory, Some(CONNECTOR), &tried),
+            Err(NoConnection::AllTried)
+        );
     }
 }

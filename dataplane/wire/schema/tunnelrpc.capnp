@@ -69,6 +69,8 @@ struct RuleHealth @0xb590f5243e54d39a {
   hasPath @1 :Bool;
   # Whether checks of every address of its origin fail.
   isDown @2 :Bool;
+  # The expression for these paths; empty where the connector does not say, or it is too long.
+  path @3 :Text = "";
 }
 
 interface OriginHealthServer @0xcd818d64d83c2b75 extends (RegistrationServer) {

@@ -15,7 +15,7 @@ use crate::tunnelrpc_capnp as schema;
 
 mod origin_health;
 
-pub use origin_health::{HEALTH_RULES_MAX, OriginHealth, RuleHealth};
+pub use origin_health::{HEALTH_PATH_BYTES_MAX, HEALTH_RULES_MAX, OriginHealth, RuleHealth};
 
 /// Longest feature, version, architecture or location name.
 pub const LABEL_BYTES_MAX: usize = 256;

@@ -374,7 +374,7 @@ impl Edge {
                     }
                 }
                 if self.fault != Some(Fault::HostsIgnored) {
-                    self.directory.set_hosts(slot.tunnel, slot.connector, hosts);
+                    self.directory.set_served(slot.tunnel, slot.connector, hosts);
                 }
             }
             (["unregister"], Some((id, _))) => {

@@ -6,7 +6,7 @@ use adit_proto::directory::{Directory, Live, ServedHosts, Slot};
 use adit_proto::host_map::HostMap;
 use adit_proto::ingress::settings::OriginSettings;
 use adit_proto::ingress::{Ingress, RuleText};
-use adit_proto::steering::{Ask, Tried, choose};
+use adit_proto::steering::{Ask, PolicyName, Tried, choose};
 use adit_wire::{ConnIndex, ConnectionId, ConnectorId, Hostname, TunnelId};
 use uuid::Uuid;
 
@@ -53,7 +53,7 @@ impl Where {
                 handle: u32::from(place),
             });
             let hosts = ServedHosts::from_rules([Some(HOST), Some("*.example.org")]);
-            directory.set_hosts(TUNNEL, connector, hosts);
+            directory.set_served(TUNNEL, connector, hosts);
         }
         Self {
             routes,
@@ -72,6 +72,8 @@ impl Where {
         let ask = Ask {
             tunnel,
             host,
+            path: "/",
+            policy: PolicyName::default(),
             core: 0,
             tried: &self.tried,
             needs_trailers: false,

@@ -204,6 +204,10 @@ impl IngressState {
         let told = rules.take(HEALTH_RULES_MAX).map(|(rule, group)| RuleHealth {
             hostname: local_configuration::hostname(rule),
             has_path: rule.path.is_some(),
+            path: rule
+                .path
+                .as_ref()
+                .map_or_else(String::new, |path| path.as_str().to_owned()),
             is_down: group.as_ref().is_some_and(|group| group.is_down()),
         });
         let mut told: Vec<_> = told.collect();

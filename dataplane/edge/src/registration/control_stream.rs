@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use adit_control_api::digest::SecretDigest;
 use adit_control_api::edge_link::{self, ConnectionKey, RegisterOutcome};
-use adit_proto::directory::{Slot, ToldHealth};
+use adit_proto::directory::{RulePath, Slot, ToldHealth};
 use adit_wire::ConnectionId;
 use adit_wire::framing::{FrameGate, MESSAGE_BYTES_MAX, RPC_READER_OPTIONS, UNREGISTERED_MESSAGE_BYTES_MAX};
 use adit_wire::registration::{
-    ConnectionDetails, ConnectionError, OriginHealth, RegisterRequest, RegisterResponse, feature,
+    ConnectionDetails, ConnectionError, OriginHealth, RegisterRequest, RegisterResponse, RuleHealth, feature,
 };
 use adit_wire::tunnelrpc_capnp::{origin_health_server, registration_server};
 use capnp_rpc::rpc_twoparty_capnp::Side;
@@ -25,7 +25,7 @@ use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 use uuid::Uuid;
 
 use super::gated::Gated;
-use super::local_config::served_hosts;
+use super::local_config::served;
 use super::{CoreState, drain, live_connection, push};
 use crate::control_link::ServiceHandle;
 use crate::tunnels::connection::Connection;
@@ -172,7 +172,7 @@ impl registration_server::Server for Server {
             return Err(capnp::Error::failed("register the connection first".into()));
         };
         let config = params.get()?.get_config()?;
-        let hosts = served_hosts(config)
+        let hosts = served(config)
             .map_err(|error| capnp::Error::failed(format!("the configuration is not valid: {error}")))?;
         tracing::debug!(tunnel = %slot.tunnel, replica = %slot.connector, ?hosts, "replica told what it serves");
         let core = &self.registration.core;
@@ -198,10 +198,19 @@ impl origin_health_server::Server for Server {
         };
         let told = OriginHealth::read(params.get()?).map_err(failed)?;
         let rules = told.rules.iter();
-        let rules = rules.map(|rule| (rule.hostname.as_str(), rule.has_path, rule.is_down));
+        let rules = rules.map(|rule| (rule.hostname.as_str(), rule_path(rule), rule.is_down));
         let health = ToldHealth::new(told.revision, rules);
         self.registration.core.tunnels.tell_health(&slot, health);
         Ok(())
+    }
+}
+
+/// An older connector does not say which paths a rule takes.
+fn rule_path(rule: &RuleHealth) -> RulePath {
+    if rule.has_path && rule.path.is_empty() {
+        RulePath::UNKNOWN
+    } else {
+        RulePath::of(&rule.path)
     }
 }
 

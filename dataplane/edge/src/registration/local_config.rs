@@ -1,8 +1,8 @@
-//! Reads from a connector's running configuration which hostnames it serves.
+//! Reads from a connector's running configuration which hostnames and paths it serves.
 //!
 //! Source: docs/protocol/rpc.md §8. Everything else in it is the connector's own business.
 
-use adit_proto::directory::ServedHosts;
+use adit_proto::directory::Served;
 use serde::Deserialize;
 
 /// The part of a running configuration that steering needs (docs/protocol/rpc.md §8).
@@ -17,12 +17,14 @@ struct LocalRule {
     #[serde(default)]
     hostname: Option<String>,
     #[serde(default)]
+    path: Option<String>,
+    #[serde(default)]
     service: String,
 }
 
-/// Names served by a configuration. The closing rule matches every name; when it only answers with a
-/// status it serves nothing, and requests for other names are better sent to a replica that has them.
-pub(super) fn served_hosts(config: &[u8]) -> Result<ServedHosts, serde_json::Error> {
+/// Names and paths served by a configuration. The closing rule matches every name. When it only answers with
+/// a status it serves nothing, and requests for other names are better sent to a replica that has them.
+pub(super) fn served(config: &[u8]) -> Result<Served, serde_json::Error> {
     if !config.trim_ascii_start().starts_with(b"{") {
         // A list would pass for an object whose fields are all left out.
         return Err(serde::de::Error::custom("it is not a JSON object"));
@@ -30,15 +32,14 @@ pub(super) fn served_hosts(config: &[u8]) -> Result<ServedHosts, serde_json::Err
     let config: LocalConfiguration = serde_json::from_slice(config)?;
     let count = config.ingress.len();
     if count == 0 {
-        return Ok(ServedHosts::All);
+        return Ok(Served::from_rules([(None, None)]));
     }
     let rules = config.ingress.iter().enumerate().filter(|(index, rule)| {
         let is_closing = index + 1 == count && count > 1;
         !(is_closing && rule.service.starts_with("http_status:"))
     });
-    Ok(ServedHosts::from_rules(
-        rules.map(|(_, rule)| rule.hostname.as_deref()),
-    ))
+    let rules = rules.map(|(_, rule)| (rule.hostname.as_deref(), rule.path.as_deref()));
+    Ok(Served::from_rules(rules))
 }
 
 #[cfg(test)]
@@ -46,9 +47,7 @@ mod tests {
     use super::*;
 
     fn serves(config: &str, host: &str) -> bool {
-        served_hosts(config.as_bytes())
-            .unwrap()
-            .serves(&host.parse().unwrap())
+        served(config.as_bytes()).unwrap().serves(&host.parse().unwrap())
     }
 
     #[test]
@@ -69,11 +68,7 @@ mod tests {
     #[test]
     fn malformed_configurations_are_errors() {
         for bad in ["", "null", "[]", r#"{"ingress":7}"#, &"[".repeat(10_000)] {
-            assert!(
-                served_hosts(bad.as_bytes()).is_err(),
-                "{}",
-                &bad[..bad.len().min(20)]
-            );
+            assert!(served(bad.as_bytes()).is_err(), "{}", &bad[..bad.len().min(20)]);
         }
     }
 }

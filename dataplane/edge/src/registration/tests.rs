@@ -696,6 +696,7 @@ fn wanted<'a>(host: &'a Hostname, tried: &'a Tried) -> Wanted<'a> {
     Wanted {
         tunnel: TUNNEL,
         host,
+        path: "/",
         tried,
         trailers: Trailers::Unwanted,
         upgrade: false,

@@ -10,13 +10,13 @@ use adit_proto::directory::Slot;
 use adit_proto::ejection::Standing;
 use adit_proto::exchange::delivery::{Doubted, Search};
 use adit_proto::exchange::edge::Trailers;
-use adit_proto::steering::{Ask, NoConnection, Tried, choose};
+use adit_proto::steering::{Ask, NoConnection, PolicyName, Tried, choose, choose_replica};
 use adit_wire::{ConnIndex, ConnectionId, ConnectorId, Hostname, TunnelId};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::connection::{Connection, Transport};
-use super::{LiveConnection, Load, Tunnels};
+use super::{Handle, LiveConnection, Load, Tunnels};
 use crate::cross_core::Outbox;
 
 /// A connection picked for an exchange.
@@ -71,6 +71,7 @@ pub(crate) enum Place<'a> {
 pub(crate) struct Wanted<'a> {
     pub(crate) tunnel: TunnelId,
     pub(crate) host: &'a Hostname,
+    pub(crate) path: &'a str,
     pub(crate) tried: &'a Tried,
     pub(crate) trailers: Trailers,
     /// An upgrade that only connectors of ours carry.
@@ -105,7 +106,11 @@ impl Tunnels {
     /// Picks a connection for one attempt of an exchange.
     pub(crate) fn choose(&self, wanted: &Wanted<'_>) -> Result<Choice, NoConnection> {
         let Wanted {
-            tunnel, host, search, ..
+            tunnel,
+            host,
+            path,
+            search,
+            ..
         } = *wanted;
         let seed = self.chooser.next_seed();
         let directory = self.registry.directory();
@@ -114,6 +119,8 @@ impl Tunnels {
         let ask = Ask {
             tunnel,
             host,
+            path,
+            policy: PolicyName::default(),
             core: self.context.id.0,
             tried: wanted.tried,
             needs_trailers: wanted.trailers == Trailers::Needed,
@@ -126,10 +133,14 @@ impl Tunnels {
             handle.in_flight.load(Ordering::Relaxed)
         })?;
         let choice = Choice::of(live);
-        let is_trial = known.is_some_and(|known| known.standing(choice.connector()) == Standing::Trial);
+        // Which rule it is for is asked again only of a hostname with trouble.
+        let trial = known.and_then(|known| {
+            let rule = (choice.connector(), directory.path_rule(&choice.slot, host, path));
+            (known.standing(rule) == Standing::Trial).then_some(rule)
+        });
         drop(ejections);
-        if is_trial {
-            self.begin_trial(tunnel, host, &choice);
+        if let Some(rule) = trial {
+            self.begin_trial(tunnel, host, rule);
         }
         Ok(choice)
     }
@@ -142,11 +153,8 @@ impl Tunnels {
         tried: &Tried,
     ) -> Result<Choice, NoConnection> {
         let directory = self.registry.directory();
-        let live = directory
-            .of(tunnel, connector)
-            .filter(|live| !live.is_draining && !tried.connections.contains(&live.id))
-            .min_by_key(|live| (live.is_doubted, live.handle.in_flight.load(Ordering::Relaxed)));
-        live.map(Choice::of).ok_or(NoConnection::Down)
+        let load = |handle: &Handle| handle.in_flight.load(Ordering::Relaxed);
+        choose_replica(&directory, (tunnel, connector), tried, load).map(Choice::of)
     }
 
     /// Where the chosen connection lives; `None` if it is gone.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use adit_driver::time::{Instant, now};
 use adit_proto::directory::{Slot, ToldHealth};
-use adit_proto::ejection::{Event, News, Outcome, Report, Settings, Told};
+use adit_proto::ejection::{Event, News, Outcome, Report, Rule, Settings, Told};
 use adit_wire::{Hostname, TunnelId};
 
 use super::{Choice, CoreNews, Tunnels};
@@ -27,7 +27,7 @@ impl Tunnels {
     pub(crate) fn judge(
         &self,
         tunnel: TunnelId,
-        host: &Hostname,
+        (host, path): (&Hostname, &str),
         choice: &Choice,
         (outcome, sent): (Outcome, Instant),
         metrics: &CoreMetrics,
@@ -35,15 +35,17 @@ impl Tunnels {
         if outcome == Outcome::Answered && self.ejections.borrow().is_empty() {
             return;
         }
+        let by = self.registry.directory().path_rule(&choice.slot, host, path);
         let told = Told {
             tunnel,
             host,
             connector: choice.connector(),
+            path: by,
             outcome,
             sent,
         };
-        let replicas = self.serving(tunnel, host);
-        let report = self.ejections.borrow_mut().report(&told, replicas, now());
+        let serving = self.serving(tunnel, host, path);
+        let report = self.ejections.borrow_mut().report(&told, &serving, now());
         match report {
             Report::Noted => {}
             Report::Withheld => metrics.ejections_withheld.add(1),
@@ -94,9 +96,9 @@ impl Tunnels {
         self.registry.directory().told_down()
     }
 
-    pub(super) fn begin_trial(&self, tunnel: TunnelId, host: &Hostname, choice: &Choice) {
+    pub(super) fn begin_trial(&self, tunnel: TunnelId, host: &Hostname, rule: Rule) {
         let mut ejections = self.ejections.borrow_mut();
-        ejections.begin_trial(tunnel, host, choice.connector(), now());
+        ejections.begin_trial(tunnel, host, rule, now());
     }
 
     pub(super) fn hear_health(&self, news: &News) {
@@ -116,16 +118,18 @@ impl Tunnels {
         }
     }
 
-    /// Replicas that take exchanges for the hostname.
-    fn serving(&self, tunnel: TunnelId, host: &Hostname) -> usize {
+    /// Replicas that take exchanges for a path of the hostname, each with the rule that does.
+    fn serving(&self, tunnel: TunnelId, host: &Hostname, path: &str) -> Vec<Rule> {
         let directory = self.registry.directory();
         let serving = directory
-            .candidates(tunnel, host)
-            .filter(|candidate| candidate.serves);
-        let mut replicas: Vec<_> = serving.map(|candidate| candidate.live.slot.connector).collect();
+            .candidates(tunnel, host, path)
+            .filter(|candidate| candidate.serves && candidate.serves_path);
+        let mut replicas: Vec<_> = serving
+            .map(|candidate| (candidate.live.slot.connector, candidate.path))
+            .collect();
         // They come replica by replica.
         replicas.dedup();
-        replicas.len()
+        replicas
     }
 }
 

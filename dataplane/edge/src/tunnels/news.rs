@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use adit_driver::core::CoreId;
 use adit_driver::quic;
-use adit_proto::directory::{ServedHosts, ToldHealth};
+use adit_proto::directory::{Served, ToldHealth};
 use adit_proto::ejection;
 use adit_wire::{ConnectionId, ConnectorId, TunnelId};
 
@@ -29,7 +29,7 @@ pub(crate) enum CoreNews {
     Hosts {
         tunnel: TunnelId,
         connector: ConnectorId,
-        hosts: ServedHosts,
+        hosts: Served,
     },
     /// What a replica says of its own origins.
     ToldHealth {
@@ -100,7 +100,7 @@ impl Tunnels {
                 tunnel,
                 connector,
                 hosts,
-            } => registry.change(|directory| directory.set_hosts(tunnel, connector, hosts)),
+            } => registry.change(|directory| directory.set_served(tunnel, connector, hosts)),
             CoreNews::ToldHealth {
                 tunnel,
                 connector,

@@ -11,6 +11,14 @@ fn connector(number: u128) -> ConnectorId {
     ConnectorId(Uuid::from_u128(number))
 }
 
+/// So many replicas, the first of number 0.
+fn serving(replicas: usize) -> Vec<Rule> {
+    let numbers = 0..replicas as u128;
+    numbers
+        .map(|number| (connector(number), RulePath::EVERY))
+        .collect()
+}
+
 fn host(text: &str) -> Hostname {
     text.parse().unwrap()
 }
@@ -42,10 +50,11 @@ impl Lab {
             tunnel: TUNNEL,
             host: &host,
             connector: connector(number),
+            path: RulePath::EVERY,
             outcome,
             sent,
         };
-        self.table.report(&told, self.replicas, self.now)
+        self.table.report(&told, &serving(self.replicas), self.now)
     }
 
     /// Fails so often that the replica goes out; until when.
@@ -62,7 +71,9 @@ impl Lab {
 
     fn standing_by(&self, number: u128, trier: Trier, seed: u64) -> Standing {
         let known = self.table.known(TUNNEL, &host("a.test"), seed, trier, self.now);
-        known.map_or(Standing::In, |known| known.standing(connector(number)))
+        known.map_or(Standing::In, |known| {
+            known.standing((connector(number), RulePath::EVERY))
+        })
     }
 
     /// Of a hundred exchanges, how many the replica gets that all others get.
@@ -166,7 +177,7 @@ fn one_exchange_tries_a_replica_whose_time_is_up() {
     assert_eq!(lab.standing(1, Trier::No), Standing::Out, "it has failed already");
     assert_eq!(lab.standing(1, Trier::Repeatable), Standing::Trial);
     lab.table
-        .begin_trial(TUNNEL, &host("a.test"), connector(1), lab.now);
+        .begin_trial(TUNNEL, &host("a.test"), (connector(1), RulePath::EVERY), lab.now);
     assert_eq!(
         lab.standing(1, Trier::Repeatable),
         Standing::Out,
@@ -186,13 +197,13 @@ fn an_ejection_is_twice_as_long_as_the_one_before() {
     lab.now = lab.eject(1);
     for seconds in [10, 20, 40, 60, 60] {
         lab.table
-            .begin_trial(TUNNEL, &host("a.test"), connector(1), lab.now);
+            .begin_trial(TUNNEL, &host("a.test"), (connector(1), RulePath::EVERY), lab.now);
         let end = until(&lab.report(1, Outcome::Failed));
         assert_eq!(end - lab.now, seconds * SECOND);
         lab.now = end;
     }
     lab.table
-        .begin_trial(TUNNEL, &host("a.test"), connector(1), lab.now);
+        .begin_trial(TUNNEL, &host("a.test"), (connector(1), RulePath::EVERY), lab.now);
     assert!(matches!(lab.report(1, Outcome::Answered), Report::News(_)));
     // It fails again soon, and so is out for as long as before.
     assert_eq!(lab.eject(1) - lab.now, 60 * SECOND);
@@ -209,7 +220,7 @@ fn who_is_back_gets_its_share_slowly() {
     let mut lab = Lab::new(2);
     lab.now = lab.eject(1);
     lab.table
-        .begin_trial(TUNNEL, &host("a.test"), connector(1), lab.now);
+        .begin_trial(TUNNEL, &host("a.test"), (connector(1), RulePath::EVERY), lab.now);
     lab.report(1, Outcome::Answered);
     for (seconds, share) in [(0, 10), (1, 10), (5, 25), (10, 50), (15, 75), (20, 100)] {
         let mut later = Lab {
@@ -250,9 +261,12 @@ fn cores_follow_each_other() {
     assert!(there.table.hear(&ejected, there.now));
     assert_eq!(there.standing(1, Trier::Repeatable), Standing::Out);
     there.now += 5 * SECOND;
-    there
-        .table
-        .begin_trial(TUNNEL, &host("a.test"), connector(1), there.now);
+    there.table.begin_trial(
+        TUNNEL,
+        &host("a.test"),
+        (connector(1), RulePath::EVERY),
+        there.now,
+    );
     let Report::News(returned) = there.report(1, Outcome::Answered) else {
         panic!("not back");
     };
@@ -274,10 +288,11 @@ fn the_table_is_bounded_and_empties() {
             tunnel: TunnelId(Uuid::from_u128(tunnel)),
             host: &host,
             connector: connector(1),
+            path: RulePath::EVERY,
             outcome: Outcome::Failed,
             sent: lab.now,
         };
-        lab.table.report(&told, 2, lab.now)
+        lab.table.report(&told, &serving(2), lab.now)
     };
     for name in 0..PAIRS_PER_TUNNEL_MAX {
         assert_eq!(fail(1, name), Report::Noted);

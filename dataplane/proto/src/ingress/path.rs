@@ -12,7 +12,8 @@ pub(super) const PROGRAM_BYTES_MAX: usize = 1 << 20;
 ///
 /// Bytes that are not UTF-8 become U+FFFD, and an incomplete escape stays as written: an expression has
 /// to match something, and the origin still gets the path as it came.
-pub(super) fn decode(target: &str) -> Cow<'_, str> {
+#[inline]
+pub(crate) fn decode(target: &str) -> Cow<'_, str> {
     let is_end_or_escape = |byte| matches!(byte, b'?' | b'%');
     let first = target.bytes().position(is_end_or_escape).unwrap_or(target.len());
     let (path, rest) = target.split_at(first);

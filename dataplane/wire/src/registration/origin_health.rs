@@ -4,8 +4,8 @@
 //! ```text
 //! rules in order:  a.test /api  up     a.test  down     *  up
 //! ```
-//! A rule is known by its hostname and by whether it takes only some paths. A choice by hostname needs
-//! nothing else. The list ends with the last rule that is down, so it is empty while all is well.
+//! A rule is known by its hostname and by the expression of its paths, as steering knows it. The list ends
+//! with the last rule that is down, so it is empty while all is well.
 //!
 //! Source: `schema/tunnelrpc.capnp`, `OriginHealthServer`. cloudflared has nothing of the kind.
 
@@ -16,6 +16,9 @@ use crate::tunnelrpc_capnp as schema;
 /// Most rules that are told. Failing exchanges find what is down behind the others, as with other connectors.
 pub const HEALTH_RULES_MAX: usize = 256;
 
+/// Longest expression that is told. The paths of a longer one count as unknown.
+pub const HEALTH_PATH_BYTES_MAX: usize = 1_024;
+
 /// One rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleHealth {
@@ -23,6 +26,8 @@ pub struct RuleHealth {
     pub hostname: String,
     /// It takes only some paths.
     pub has_path: bool,
+    /// The expression for these paths; empty if the connector does not say.
+    pub path: String,
     /// Checks of every address of its origin fail.
     pub is_down: bool,
 }
@@ -59,6 +64,7 @@ impl OriginHealth {
                 // Two bytes more for a wildcard.
                 hostname: text("hostname", rule.get_hostname()?, HOSTNAME_BYTES_MAX + 2)?,
                 has_path: rule.get_has_path(),
+                path: text("path", rule.get_path()?, HEALTH_PATH_BYTES_MAX)?,
                 is_down: rule.get_is_down(),
             })
         };
@@ -81,6 +87,9 @@ impl OriginHealth {
             let mut out = listed.reborrow().get(index);
             out.set_hostname(&*rule.hostname);
             out.set_has_path(rule.has_path);
+            if rule.path.len() <= HEALTH_PATH_BYTES_MAX {
+                out.set_path(&*rule.path);
+            }
             out.set_is_down(rule.is_down);
         }
     }
@@ -94,6 +103,11 @@ mod tests {
         RuleHealth {
             hostname: hostname.to_owned(),
             has_path: is_down,
+            path: if is_down {
+                "^/api".to_owned()
+            } else {
+                String::new()
+            },
             is_down,
         }
     }

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use adit_proto::directory::Slot;
+use adit_proto::directory::{RulePath, Slot};
 use adit_proto::ejection::{Standing, Told, Trier};
 use adit_proto::exchange::delivery::{Doubted, Search, Shown};
 use adit_proto::exchange::retry::Failure;
-use adit_proto::steering::{Ask, NoConnection, Tried, choose};
+use adit_proto::steering::{Ask, NoConnection, PolicyName, Tried, choose};
 
 use super::super::host::LinkId;
 use super::super::ledger::Ledger;
@@ -42,6 +42,8 @@ impl Edge {
         let ask = Ask {
             tunnel,
             host,
+            path: "/",
+            policy: PolicyName::default(),
             core: 0,
             tried: &tried,
             needs_trailers: false,
@@ -57,9 +59,10 @@ impl Edge {
             link: live.handle,
         };
         let connector = live.slot.connector;
-        if known.is_some_and(|known| known.standing(connector) == Standing::Trial) {
+        if known.is_some_and(|known| known.standing((connector, RulePath::EVERY)) == Standing::Trial) {
             let (tunnel, host) = (tunnel, host.clone());
-            self.ejections.begin_trial(tunnel, &host, connector, now);
+            self.ejections
+                .begin_trial(tunnel, &host, (connector, RulePath::EVERY), now);
         }
         Ok(chosen)
     }
@@ -79,18 +82,21 @@ impl Edge {
             return;
         };
         let (tunnel, host) = (exchange.tunnel, &exchange.hostname);
-        let serving = self.directory.candidates(tunnel, host);
+        let serving = self.directory.candidates(tunnel, host, "/");
         let serving = serving.filter(|candidate| candidate.serves);
-        let mut replicas: Vec<_> = serving.map(|candidate| candidate.live.slot.connector).collect();
+        let mut replicas: Vec<_> = serving
+            .map(|candidate| (candidate.live.slot.connector, candidate.path))
+            .collect();
         replicas.dedup();
         let told = Told {
             tunnel,
             host,
             connector: slot.connector,
+            path: RulePath::EVERY,
             outcome: shown.outcome,
             sent: shown.sent,
         };
-        self.ejections.report(&told, replicas.len(), now);
+        self.ejections.report(&told, &replicas, now);
     }
 
     /// Asks elsewhere what a late connector may have lost, if another replica can answer.
