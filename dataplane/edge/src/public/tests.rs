@@ -5,6 +5,7 @@ mod errors;
 mod floods;
 mod heads;
 mod lab;
+mod malformed;
 mod shares;
 mod trailers;
 mod upgrades;

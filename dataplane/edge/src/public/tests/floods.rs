@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::lab::{Lab, Script, connect_h2, full, run};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// ENHANCE_YOUR_CALM, as GOAWAY has it.
 const CALM: [u8; 4] = [0, 0, 0, 0xb];
@@ -13,7 +13,7 @@ const CALM: [u8; 4] = [0, 0, 0, 0xb];
 /// What is sent next of a flood, by its number.
 type Frames = fn(u32) -> Vec<u8>;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let size = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = size[1..].to_vec();
     frame.extend([kind, flags]);
@@ -22,15 +22,20 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A request of literal fields without names in any table (RFC 7541 §6.2.2).
 fn head(stream: u32) -> Vec<u8> {
-    let mut block = Vec::new();
-    for (name, value) in [
+    let fields = [
         (":method", "GET"),
         (":scheme", "http"),
         (":path", "/"),
         (":authority", "app.example"),
-    ] {
+    ];
+    head_of(stream, &fields)
+}
+
+/// A request of literal fields without names in any table (RFC 7541 §6.2.2).
+pub(super) fn head_of(stream: u32, fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
         block.push(0);
         for text in [name, value] {
             block.push(u8::try_from(text.len()).unwrap());
