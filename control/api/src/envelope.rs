@@ -47,6 +47,17 @@ impl<T> Envelope<T> {
         }
     }
 
+    /// A refusal with a reason for each part of the request that is not allowed.
+    pub const fn refusals(errors: Vec<ApiError>) -> Self {
+        Self {
+            success: false,
+            errors,
+            messages: Vec::new(),
+            result: None,
+            result_info: None,
+        }
+    }
+
     /// One page of a list.
     pub const fn page(result: T, info: ResultInfo) -> Self {
         Self {
@@ -55,17 +66,6 @@ impl<T> Envelope<T> {
             messages: Vec::new(),
             result: Some(result),
             result_info: Some(info),
-        }
-    }
-
-    /// A refusal.
-    pub fn refusal(error: ApiError) -> Self {
-        Self {
-            success: false,
-            errors: vec![error],
-            messages: Vec::new(),
-            result: None,
-            result_info: None,
         }
     }
 }

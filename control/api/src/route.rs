@@ -18,6 +18,32 @@ pub enum RouteRequest {
     },
 }
 
+/// Hostnames that one bulk request may name. The difference that they make to a snapshot fits in one message
+/// to an edge, unless the names are longer than they usually are.
+pub const ROUTES_PER_CALL_MAX: usize = 4_000;
+
+/// Body of `POST /zones/Z/tunnels/{id}/routes`: all of the hostnames lead to the tunnel, or none does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BulkRouteRequest {
+    /// The hostnames, or `*.` and a suffix; at most [`ROUTES_PER_CALL_MAX`].
+    pub hostnames: Vec<String>,
+    /// Whether they may be taken from other tunnels of the account.
+    #[serde(default)]
+    pub overwrite_existing: bool,
+}
+
+/// Answer to a bulk request: how many hostnames fared how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkRouteResult {
+    /// They led nowhere before.
+    pub new: usize,
+    /// They led to another tunnel.
+    pub updated: usize,
+    /// They led here already.
+    pub unchanged: usize,
+}
+
 /// Answer to a DNS route request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsRouteResult {

@@ -13,7 +13,7 @@ use adit_control_api::envelope::ResultInfo;
 use adit_control_api::management::Resource;
 use adit_control_api::quick::QuickTunnelView;
 use adit_control_api::replica::ClientView;
-use adit_control_api::route::{DnsRouteResult, RouteRequest};
+use adit_control_api::route::{BulkRouteRequest, BulkRouteResult, DnsRouteResult, RouteRequest};
 use adit_control_api::tunnel::{CreateTunnel, CreatedTunnel, TunnelView};
 use adit_control_api::{ConnectorId, TunnelId};
 use serde::Serialize;
@@ -162,6 +162,22 @@ impl Api {
         };
         let path = format!("/zones/{}/tunnels/{id}/routes", query::encode(&self.access.zone));
         self.call("route tunnel", Method::PUT, &path, Some(&body)).await
+    }
+
+    /// Lets all of these hostnames lead to a tunnel, or none of them.
+    pub(crate) async fn route_many(
+        &self,
+        id: TunnelId,
+        hostnames: &[String],
+        overwrite: bool,
+    ) -> Result<BulkRouteResult, RestError> {
+        let body = BulkRouteRequest {
+            hostnames: hostnames.to_vec(),
+            overwrite_existing: overwrite,
+        };
+        let path = format!("/zones/{}/tunnels/{id}/routes", query::encode(&self.access.zone));
+        self.call("route hostnames", Method::POST, &path, Some(&body))
+            .await
     }
 
     fn tunnels(&self) -> String {

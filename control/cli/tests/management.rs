@@ -248,3 +248,45 @@ fn without_control_or_credential_the_next_command_is_told() {
         text(&without.stderr)
     );
 }
+
+#[test]
+fn hostnames_of_a_file_are_routed_in_lists_and_a_refused_list_says_how_far_it_came() {
+    let control = Control::start();
+    control.succeed(&["create", "lab"]);
+    control.succeed(&["create", "other"]);
+    let file = control.folder.path().join("hosts.txt");
+    let path = file.to_str().expect("a path of text");
+    // More than one call takes.
+    let hosts: String = (0..4_100).map(|n| format!("h{n}.example.test\n")).collect();
+    std::fs::write(&file, &hosts).expect("a file");
+    let routed = control.tunnel(&["route", "bulk", "lab", path]);
+    let said = text(&routed.stderr);
+    assert!(routed.status.success(), "{said}");
+    assert!(
+        said.contains("4100 hostnames added, 0 moved to this tunnel, 0 led to it already"),
+        "{said}"
+    );
+
+    // The second list has hostnames of the other tunnel, so the first counts and the second does not.
+    std::fs::write(
+        &file,
+        (0..4_000)
+            .map(|n| format!("new{n}.example.test\n"))
+            .collect::<String>()
+            + &hosts,
+    )
+    .expect("a file");
+    let refused = control.fail(&["route", "bulk", "other", path], 1);
+    assert!(refused.contains("the first 4000 lead to the tunnel"), "{refused}");
+    assert!(refused.contains("h0.example.test: "), "{refused}");
+    let routed = control.tunnel(&["route", "bulk", "--overwrite-dns", "other", path]);
+    let said = text(&routed.stderr);
+    assert!(
+        said.contains("0 hostnames added, 4100 moved to this tunnel, 4000 led to it already"),
+        "{said}"
+    );
+
+    std::fs::write(&file, "fine.example.test\nno host\n").expect("a file");
+    let bad = control.fail(&["route", "bulk", "lab", path], 1);
+    assert!(bad.contains("line 2") && bad.contains("none was routed"), "{bad}");
+}

@@ -95,7 +95,10 @@ fn router(state: Arc<State>, desk: Option<Arc<Desk>>, signer: Arc<Signer>) -> Ro
             post(management::issue_one),
         )
         .route("/zones/{zone}/tunnels/routes", get(routes::list))
-        .route("/zones/{zone}/tunnels/{id}/routes", put(routes::put))
+        .route(
+            "/zones/{zone}/tunnels/{id}/routes",
+            put(routes::put).post(routes::put_all),
+        )
         .route(
             "/zones/{zone}/tunnels/{id}/routes/{hostname}",
             axum::routing::delete(routes::remove),

@@ -29,6 +29,7 @@ pub(crate) enum Action {
     Delete,
     Cleanup,
     RouteDns,
+    RouteBulk,
     IngressValidate,
     IngressRule,
     Ready,
@@ -200,6 +201,22 @@ pub(crate) const LEAVES: &[Leaf] = &[
         shows: &["origincert", "api-url", "overwrite-dns"],
     },
     Leaf {
+        words: &["route", "bulk"],
+        action: Action::RouteBulk,
+        about: "Route the hostnames of a file to a tunnel",
+        group_about: "Choose which tunnel serves a hostname",
+        arguments: (
+            "TUNNEL FILE",
+            "Name or id of the tunnel, and a file with a hostname on each line; - for standard input",
+        ),
+        counts: (
+            2..=2,
+            "expects the format \"adit tunnel route bulk <tunnel name/id> <file>\"",
+        ),
+        own: &[],
+        shows: &["origincert", "api-url", "overwrite-dns"],
+    },
+    Leaf {
         words: &["ingress", "validate"],
         action: Action::IngressValidate,
         about: "Check the ingress rules of the configuration file",
@@ -275,7 +292,7 @@ impl<'a> Chosen<'a> {
         let (counts, complaint) = &leaf.counts;
         if !counts.contains(&arguments.len()) {
             let command = leaf.command();
-            let subject = if leaf.action == Action::RouteDns {
+            let subject = if matches!(leaf.action, Action::RouteDns | Action::RouteBulk) {
                 "This command".to_owned()
             } else {
                 format!("\"adit {command}\"")

@@ -16,6 +16,7 @@ mod quick;
 mod ready;
 pub(super) mod resolve;
 mod route;
+mod bulk;
 mod run;
 mod search;
 pub(super) mod api_access;
@@ -55,7 +56,8 @@ pub(crate) fn run(
         | Action::Token
         | Action::Delete
         | Action::Cleanup
-        | Action::RouteDns => ConfigFile::find(&chosen.tunnel)?,
+        | Action::RouteDns
+        | Action::RouteBulk => ConfigFile::find(&chosen.tunnel)?,
     };
     let log = log::Options::read(|name| match chosen.tunnel.text(name) {
         Some(text) => Ok(Some(text)),
@@ -81,5 +83,6 @@ pub(crate) fn run(
         Action::Delete => block_on(delete::delete(&chosen, &access()?)),
         Action::Cleanup => block_on(delete::cleanup(&chosen, &access()?)),
         Action::RouteDns => block_on(route::dns(&chosen, &access()?)),
+        Action::RouteBulk => block_on(bulk::run(&chosen, &access()?)),
     }
 }

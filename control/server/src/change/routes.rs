@@ -4,7 +4,7 @@
 //! can take single names out of another account's wildcard, or lay a wildcard over another account's names.
 
 use adit_control_api::problem::{ApiError, Code};
-use adit_control_api::route::{DnsRouteResult, RouteChange};
+use adit_control_api::route::{BulkRouteResult, DnsRouteResult, ROUTES_PER_CALL_MAX, RouteChange};
 use adit_control_api::{AccountTag, HostPattern, TunnelId};
 use time::OffsetDateTime;
 
@@ -13,6 +13,9 @@ use crate::facts::{Change, Facts, Route};
 
 /// Hostnames of one account. Their number costs a write nothing; it bounds memory and snapshots.
 pub const ROUTES_PER_ACCOUNT_MAX: usize = 200_000;
+
+/// Refused hostnames of one list that are told.
+pub const ERRORS_MAX: usize = 100;
 
 /// Lets a hostname lead to a tunnel; `overwrite` allows taking it from another tunnel of the account.
 ///
@@ -59,6 +62,69 @@ pub fn put(
     Ok(Decision {
         changes,
         answer: DnsRouteResult { cname, name },
+    })
+}
+
+/// Lets all of these hostnames lead to a tunnel, each as [`put`] does, in this order. If any is refused the
+/// answer is why, for at most [`ERRORS_MAX`] of them, and nothing changes.
+///
+/// # Errors
+/// `NotFound` and `TunnelDeleted` for the tunnel, `TooLarge` for too many hostnames, `Invalid` for none.
+pub fn put_all(
+    facts: &Facts,
+    account: &AccountTag,
+    tunnel: TunnelId,
+    hostnames: &[String],
+    overwrite: bool,
+    now: OffsetDateTime,
+) -> Decided<Result<BulkRouteResult, Vec<ApiError>>> {
+    tunnels::living(facts, account, tunnel)?;
+    if hostnames.is_empty() {
+        return Err(Code::Invalid.error("there is no hostname in the list"));
+    }
+    if hostnames.len() > ROUTES_PER_CALL_MAX {
+        return Err(Code::TooLarge.error(format!(
+            "the list has {} hostnames; {ROUTES_PER_CALL_MAX} are allowed at once",
+            hostnames.len()
+        )));
+    }
+    // Each is decided on what those before it left, so that counts and repeated names come out right.
+    let mut facts = facts.clone();
+    let (mut changes, mut errors) = (Vec::new(), Vec::new());
+    let mut result = BulkRouteResult::default();
+    for hostname in hostnames {
+        match put(&facts, account, tunnel, hostname, overwrite, now) {
+            Ok(decision) => {
+                match decision.answer.cname {
+                    RouteChange::New => result.new += 1,
+                    RouteChange::Updated => result.updated += 1,
+                    RouteChange::Unchanged => result.unchanged += 1,
+                }
+                for change in decision.changes {
+                    facts.apply(change.clone());
+                    changes.push(change);
+                }
+            }
+            Err(error) => {
+                errors.push(ApiError {
+                    message: format!("{hostname}: {}", error.message),
+                    ..error
+                });
+                if errors.len() == ERRORS_MAX {
+                    break;
+                }
+            }
+        }
+    }
+    if errors.is_empty() {
+        return Ok(Decision {
+            changes,
+            answer: Ok(result),
+        });
+    }
+    Ok(Decision {
+        changes: Vec::new(),
+        answer: Err(errors),
     })
 }
 
@@ -195,6 +261,48 @@ mod tests {
                 "{free}"
             );
         }
+    }
+
+    #[test]
+    fn of_a_list_all_hostnames_change_or_none_and_each_refused_one_is_told() {
+        let mut facts = facts();
+        let account: AccountTag = "a".parse().unwrap();
+        route(&mut facts, "a", 2, "old.test", false).unwrap();
+        route(&mut facts, "b", 3, "*.theirs.test", false).unwrap();
+        let call = |facts: &Facts, hosts: &[&str], overwrite| {
+            let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+            put_all(facts, &account, id(1), &hosts, overwrite, NOW)
+        };
+        let bad = ["new.test", "a.theirs.test", "old.test", "no host"];
+        let decision = call(&facts, &bad, false).unwrap();
+        assert!(decision.changes.is_empty());
+        let told: Vec<_> = decision.answer.unwrap_err();
+        let codes: Vec<_> = told.iter().map(|error| error.code).collect();
+        let (taken, invalid) = (Code::HostnameTaken.number(), Code::Invalid.number());
+        assert_eq!(codes, [taken, taken, invalid]);
+        for (error, host) in told.iter().zip(&bad[1..]) {
+            assert!(error.message.starts_with(&format!("{host}: ")), "{error}");
+        }
+
+        let decision = call(&facts, &["new.test", "old.test", "NEW.test"], true).unwrap();
+        let result = decision.answer.unwrap();
+        assert_eq!((result.new, result.updated, result.unchanged), (1, 1, 1));
+        assert_eq!(decision.changes.len(), 2);
+        decision
+            .changes
+            .into_iter()
+            .for_each(|change| facts.apply(change));
+        assert_eq!(facts.routes_to(id(1)).count(), 2);
+
+        let many = vec!["x"; ROUTES_PER_CALL_MAX + 1];
+        assert_eq!(
+            call(&facts, &many, false).unwrap_err().code,
+            Code::TooLarge.number()
+        );
+        assert_eq!(call(&facts, &[], false).unwrap_err().code, invalid);
+        let all_bad = vec!["no host"; ROUTES_PER_CALL_MAX];
+        let told = call(&facts, &all_bad, false).unwrap().answer.unwrap_err();
+        assert_eq!(told.len(), ERRORS_MAX);
     }
 
     #[test]

@@ -12,18 +12,24 @@ use super::input::Paging;
 /// What a handler gives: an answer or a refusal.
 pub(super) type Answer = Result<Response, Refusal>;
 
-/// An [`ApiError`] on its way out.
-pub(super) struct Refusal(ApiError);
+/// An [`ApiError`] on its way out, or one for each part of the request that is not allowed.
+pub(super) struct Refusal(Vec<ApiError>);
 
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
-        Self(error)
+        Self(vec![error])
+    }
+}
+
+impl From<Vec<ApiError>> for Refusal {
+    fn from(errors: Vec<ApiError>) -> Self {
+        Self(errors)
     }
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        refuse(self.0)
+        refuse_all(self.0)
     }
 }
 
@@ -51,11 +57,17 @@ pub(super) fn page<T: Serialize>(all: Vec<T>, paging: Paging) -> Response {
 
 /// A refusal with its code's status.
 pub(super) fn refuse(error: ApiError) -> Response {
-    let code = Code::ALL.into_iter().find(|code| code.number() == error.code);
+    refuse_all(vec![error])
+}
+
+/// A refusal for several reasons; the first one's code gives the status.
+fn refuse_all(errors: Vec<ApiError>) -> Response {
+    let number = errors.first().map(|error| error.code);
+    let code = Code::ALL.into_iter().find(|code| Some(code.number()) == number);
     let status = code.and_then(|code| StatusCode::from_u16(code.status()).ok());
     (
         status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-        Json(Envelope::<()>::refusal(error)),
+        Json(Envelope::<()>::refusals(errors)),
     )
         .into_response()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adit_control_api::route::{RouteRequest, RouteView};
+use adit_control_api::route::{BulkRouteRequest, RouteRequest, RouteView};
 use axum::extract::{Path, State as Shared};
 use time::OffsetDateTime;
 
@@ -29,6 +29,26 @@ pub(super) async fn put(
         .write(move |facts| change::put(facts, &owner, id, &user_hostname, overwrite_existing, now))
         .await?;
     tracing::info!(hostname = result.name, tunnel = %id, "a hostname leads to a tunnel");
+    Ok(answer::one(result))
+}
+
+pub(super) async fn put_all(
+    Shared(state): Shared<Arc<State>>,
+    caller: Caller,
+    Path((zone, id)): Path<(String, String)>,
+    Body(request): Body<BulkRouteRequest>,
+) -> Answer {
+    caller.in_zone(&zone)?;
+    let (owner, id) = (caller.account, tunnel_id(&id)?);
+    let BulkRouteRequest {
+        hostnames,
+        overwrite_existing,
+    } = request;
+    let now = OffsetDateTime::now_utc();
+    let result = state
+        .write(move |facts| change::put_all(facts, &owner, id, &hostnames, overwrite_existing, now))
+        .await??;
+    tracing::info!(new = result.new, updated = result.updated, tunnel = %id, "hostnames lead to a tunnel");
     Ok(answer::one(result))
 }
 

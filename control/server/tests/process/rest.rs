@@ -90,6 +90,55 @@ fn a_tunnel_is_created_listed_shown_tokened_routed_and_deleted() {
 }
 
 #[test]
+fn a_list_of_hostnames_is_routed_at_once_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let control = Control::start(dir.path());
+    let (one, two) = (create(&control, "one"), create(&control, "two"));
+    let path = |id: &str| control.zone_path(&format!("/tunnels/{id}/routes"));
+    let listed = || control.call("GET", &control.zone_path("/tunnels/routes?per_page=1000"), None);
+    let hosts: Vec<_> = (0..500).map(|n| format!("h{n}.test")).collect();
+    let routed = control.call("POST", &path(&one), Some(&json!({"hostnames": hosts})));
+    assert_eq!(routed.result(), json!({"new": 500, "updated": 0, "unchanged": 0}));
+    let generation = || {
+        let health = control.try_call("GET", "/healthz", "", "").unwrap();
+        serde_json::from_str::<Value>(&health.text).unwrap()["generation"].as_u64()
+    };
+    let before = generation();
+
+    let mixed = json!({"hostnames": ["new.test", "h1.test", "no host", "h2.test"]});
+    let refused = control.call("POST", &path(&two), Some(&mixed));
+    assert_eq!(refused.refusal(), (409, 1014));
+    let envelope: Value = serde_json::from_str(&refused.text).unwrap();
+    let messages = envelope["errors"].as_array().unwrap();
+    let named: Vec<_> = messages
+        .iter()
+        .map(|error| error["message"].as_str().unwrap().split(": ").next().unwrap())
+        .collect();
+    assert_eq!(named, ["h1.test", "no host", "h2.test"]);
+    assert_eq!(listed().result().as_array().unwrap().len(), 500);
+    assert_eq!(generation(), before, "nothing was committed");
+
+    let moved = json!({"hostnames": ["new.test", "h1.test"], "overwrite_existing": true});
+    let routed = control.call("POST", &path(&two), Some(&moved)).result();
+    assert_eq!(routed, json!({"new": 1, "updated": 1, "unchanged": 0}));
+    assert_eq!(
+        generation(),
+        before.map(|before| before + 1),
+        "one commit for all"
+    );
+    let many = json!({"hostnames": vec!["x.test"; 4_001]});
+    assert_eq!(
+        control.call("POST", &path(&two), Some(&many)).refusal(),
+        (413, 1005)
+    );
+    let unknown = json!({"hostname": ["x.test"]});
+    assert_eq!(
+        control.call("POST", &path(&two), Some(&unknown)).refusal(),
+        (400, 1001)
+    );
+}
+
+#[test]
 fn lists_are_filtered_and_paged() {
     let dir = tempfile::tempdir().unwrap();
     let control = Control::start(dir.path());
