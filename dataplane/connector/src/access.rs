@@ -12,11 +12,11 @@
 use std::rc::Rc;
 use std::time::SystemTime;
 
+use adit_proto::error_chain::chain;
 use adit_proto::ingress::access::AccessSettings;
 use adit_proto::ingress::settings::OriginSettings;
 use http::{HeaderName, HeaderValue};
 
-use crate::config::remote::chain;
 use crate::origin::CoreOrigins;
 use keys::KeySet;
 use token::Token;

@@ -40,19 +40,21 @@ mod flows;
 mod identity;
 pub mod ingress_file;
 mod keys;
+mod management;
 mod proxy;
 pub(crate) mod remote;
 mod rules;
 pub(crate) mod source;
 pub(crate) mod transport;
+pub(crate) mod trust;
 
 use crate::edge_proxy::EdgeProxy;
-use crate::management::{HOSTNAME, ManagementSettings, SERVICE_ADDRESS};
-use crate::run::trust;
 
 pub use error::ConfigError;
 pub use flags::{Flags, QuickTunnel};
 pub use identity::Identity;
+pub(crate) use management::ManagementSettings;
+use management::{HOSTNAME, SERVICE_ADDRESS};
 
 /// Longest grace period.
 pub const GRACE_PERIOD_MAX: Duration = Duration::from_secs(3 * 60);

@@ -34,8 +34,10 @@ use tokio::task::{JoinSet, spawn_local};
 
 use crate::exchange_task::ExchangeCore;
 use crate::metrics::CoreMetrics;
-use crate::origin::{CoreOrigins, EXPIRE_INTERVAL, check};
-use crate::run::settings::Settings;
+use crate::origin::{CoreOrigins, EXPIRE_INTERVAL};
+use crate::origin_check;
+use crate::rules::CoreRules;
+use crate::settings::Settings;
 use crate::status::Registered;
 
 pub(crate) mod edge_calls;
@@ -155,6 +157,7 @@ pub(crate) async fn run_core(
         exchanges: Rc::new(ExchangeCore {
             settings: settings.clone(),
             origins: CoreOrigins::new(context.io),
+            rules: CoreRules::default(),
             metrics,
         }),
         settings,
@@ -165,7 +168,7 @@ pub(crate) async fn run_core(
     spawn_local(expire(core.exchanges.clone()));
     // One core checks for all; it ends with the process as well.
     if context.id.0 == 0 {
-        spawn_local(check::run(core.exchanges.clone()));
+        spawn_local(origin_check::run(core.exchanges.clone()));
     }
     let mut slots = JoinSet::new();
     let mut signals: BTreeMap<AttemptId, Rc<DrainSignal>> = BTreeMap::new();
@@ -310,6 +313,6 @@ async fn expire(exchanges: Rc<ExchangeCore>) {
     let mut ticks = interval(EXPIRE_INTERVAL);
     loop {
         ticks.tick().await;
-        exchanges.origins.expire(Instant::now());
+        exchanges.rules.expire(Instant::now());
     }
 }

@@ -39,8 +39,9 @@ use crate::origin::builtin::{self, Answer, AnswerBody};
 use crate::origin::http_origin::{HttpOrigin, Reply};
 use crate::origin::interim::Interim;
 use crate::origin::websocket::{self, Early, End, Upgrade};
-use crate::origin::{CoreOrigins, OriginError, Service, echo, handshake};
-use crate::run::settings::Settings;
+use crate::origin::{CoreOrigins, OriginError, echo, handshake};
+use crate::rules::{CoreRules, Service};
+use crate::settings::Settings;
 
 mod error;
 mod http2;
@@ -65,6 +66,7 @@ const COLLECTED_BYTES_MAX: usize = 1 << 20;
 pub(crate) struct ExchangeCore {
     pub(crate) settings: Arc<Settings>,
     pub(crate) origins: CoreOrigins,
+    pub(crate) rules: CoreRules,
     pub(crate) metrics: Arc<CoreMetrics>,
 }
 
@@ -129,7 +131,7 @@ async fn exchange<S: ToEdge, R: FromEdge>(
         // Boxed, so that other exchanges do not keep room for it.
         return Box::pin(manage::answer(core, head, first, stream)).await;
     }
-    let rules = core.origins.rules(&core.settings.ingress.load());
+    let rules = core.rules.of(&core.settings.ingress.load());
     let (rule, served) = rules.find(head.host(), head.target()).unzip();
     stream.told.of_request(&head, rule);
     tracing::debug!(

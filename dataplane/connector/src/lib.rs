@@ -14,6 +14,9 @@
 
 // Modules in the order of a connector's life, then of an exchange.
 pub mod config;
+mod settings;
+mod ingress_state;
+mod error;
 pub mod run;
 mod status;
 mod metrics;
@@ -26,8 +29,11 @@ pub mod edge_proxy;
 mod exchange_task;
 mod access;
 mod management;
+mod rules;
 mod origin;
+mod origin_check;
 
 pub use config::{Config, ConfigError, Flags, Identity, QuickTunnel};
+pub use error::ConnectorError;
 pub use management::{LiveLog, LogEvent, LogLevel, LogLine};
-pub use run::{ConnectorError, run};
+pub use run::run;

@@ -10,14 +10,13 @@ use std::time::Duration;
 
 use adit_proto::ingress::access::AccessSettings;
 use adit_proto::ingress::edits::HeaderEditsText;
-use adit_proto::ingress::host::HostFilter;
 use adit_proto::ingress::ip_rules::IpRuleText;
 use adit_proto::ingress::settings::OriginSettings;
 use adit_proto::ingress::{Ingress, Rule};
 use adit_proto::origin_pool::settings::{BreakerText, CheckText, PoolText};
 use serde_json::{Map, Value, json};
 
-use crate::run::settings::IngressState;
+use crate::ingress_state::{IngressState, hostname};
 
 /// Stands for what is not told.
 const REDACTED: &str = "[redacted]";
@@ -71,14 +70,6 @@ fn told_rule(rule: &Rule) -> Value {
     settings.retain(|key, value| defaults.get(key) != Some(value));
     told.insert("originRequest".to_owned(), settings.into());
     told.into()
-}
-
-/// The name that edges know a rule by; empty for every name.
-pub(crate) fn hostname(rule: &Rule) -> String {
-    match &rule.hostname {
-        HostFilter::Any => String::new(),
-        filter @ (HostFilter::Exact { .. } | HostFilter::Below { .. }) => filter.to_string(),
-    }
 }
 
 fn all(settings: &OriginSettings) -> Map<String, Value> {

@@ -20,9 +20,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::UdpSocket;
 
+use crate::config::ManagementSettings;
 use crate::origin::builtin::{self, Answer, AnswerBody};
 use crate::origin::handshake;
-use crate::run::Settings;
+use crate::settings::Settings;
 use token::{Claims, TokenError};
 
 pub(crate) mod live_log;
@@ -32,25 +33,6 @@ mod token;
 
 pub use live_log::{LiveLog, LogLine};
 pub use log_stream::{LogEvent, LogLevel};
-
-/// Where the local address is looked for when nobody says otherwise: any address that is not of this network.
-pub(crate) const SERVICE_ADDRESS: &str = "198.41.200.113:80";
-
-/// The hostname of the service when nobody says otherwise.
-pub(crate) const HOSTNAME: &str = "management.argotunnel.com";
-
-/// Settings of the service.
-#[derive(Debug, Clone)]
-pub(crate) struct ManagementSettings {
-    /// Requests for this host are for the service.
-    pub(crate) hostname: String,
-    /// Told in place of the host's name.
-    pub(crate) label: Option<String>,
-    /// `host:port`; the address that leads there is told.
-    pub(crate) service_address: String,
-    /// Edges; without a way to that address, the one that leads to one of these is told.
-    pub(crate) edges: Vec<SocketAddr>,
-}
 
 /// The service, as all cores share it.
 pub(crate) struct Management {

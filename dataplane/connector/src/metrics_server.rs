@@ -34,9 +34,11 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
+use crate::error::ConnectorError;
+use crate::ingress_state::hostname;
 use crate::local_configuration;
 use crate::metrics::CoreMetrics;
-use crate::run::{ConnectorError, Settings};
+use crate::settings::Settings;
 use crate::status::Status;
 
 mod diagnostics;
@@ -205,7 +207,7 @@ fn ready(view: &View, query: &str) -> Response<Full<Bytes>> {
 /// What a person finds a rule by in the configuration.
 fn rule_name(rule: &Rule) -> serde_json::Value {
     serde_json::json!({
-        "hostname": local_configuration::hostname(rule),
+        "hostname": hostname(rule),
         "path": rule.path.as_ref().map(|path| path.as_str()),
         "service": rule.service.to_string(),
     })

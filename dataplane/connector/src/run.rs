@@ -10,28 +10,28 @@
 //! When [`run`] has returned, core threads are parked and the process ends by `std::process::exit`.
 
 use std::cell::RefCell;
-use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use adit_driver::core::{CoreContext, CoreError, Cores};
-use adit_driver::cpus::{Cpus, CpusError};
-use adit_driver::kernel::{ProbeError, probe};
+use adit_driver::core::{CoreContext, Cores};
+use adit_driver::cpus::Cpus;
+use adit_driver::kernel::probe;
 use adit_driver::mailbox::{Receiver, Sender, mailbox};
+use adit_proto::error_chain::chain;
 use adit_proto::supervisor::{Plan, SLOTS_MAX, Supervisor};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, timeout};
 
-use crate::config::remote::chain;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::connections::{self, Command, Event};
+use crate::error::ConnectorError;
 use crate::management::LiveLog;
 use crate::metrics::CoreMetrics;
 use crate::metrics_server::{MetricsServer, View};
+use crate::settings::Settings;
 use crate::status::Status;
 use edges::Edges;
 use reload::Reload;
@@ -43,67 +43,13 @@ mod identity;
 mod reload;
 mod service;
 mod stdin_control;
-pub(crate) mod settings;
-pub(crate) mod trust;
 mod watch;
-
-pub(crate) use settings::Settings;
 
 /// Time between the starts of connections 1, 2, ….
 const SPACING: Duration = Duration::from_secs(1);
 
 /// How long cores may take to flush after their last connection is closed.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// Why a connector could not start or had to end.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectorError {
-    /// The asked-for I/O mode does not work here.
-    #[error("cannot use the kernel as asked")]
-    Probe(#[from] ProbeError),
-    /// The CPUs that were named cannot be used.
-    #[error("invalid value for --cpus")]
-    Cpus(#[from] CpusError),
-    /// The thread's runtime cannot be made.
-    #[error("cannot start the service thread's runtime")]
-    Runtime(#[source] io::Error),
-    /// A file of the configuration cannot be used.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The metrics listener cannot be opened.
-    #[error("cannot serve metrics on {address}")]
-    Metrics {
-        /// As configured.
-        address: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// No edge has an address.
-    #[error("failed to resolve any edge address")]
-    NoEdgeAddress,
-    /// A file cannot be written.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A core cannot be started, or has panicked.
-    #[error("a core failed")]
-    Core(#[from] CoreError),
-    /// A core cannot serve.
-    #[error("a core cannot serve: {0}")]
-    CoreSetup(String),
-    /// Signals cannot be listened for.
-    #[error("cannot listen for signals")]
-    Signals(#[source] io::Error),
-    /// A second signal came while draining.
-    #[error("ended by a second signal before the drain was over")]
-    Interrupted,
-}
 
 /// Runs a connector until it is told to stop. Its management service streams the lines that the logger pushes
 /// into `live_log`.

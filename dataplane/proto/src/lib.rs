@@ -8,6 +8,7 @@
 
 // Modules in the order a request meets them.
 pub mod limits;
+pub mod error_chain;
 pub mod host_map;
 pub mod directory;
 pub mod ejection;

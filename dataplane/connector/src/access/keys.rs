@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use adit_driver::time::timeout;
+use adit_proto::error_chain::chain;
 use bytes::Bytes;
 use http::header::{ACCEPT, HOST};
 use http::{HeaderValue, Request, StatusCode, Uri};
@@ -15,7 +16,6 @@ use tokio::task::spawn_local;
 
 use super::AccessError;
 use super::token::{Key, Token};
-use crate::config::remote::chain;
 use crate::origin::CoreOrigins;
 use crate::origin::dial::{DialParameters, Place, Target};
 use crate::origin::member::builder;

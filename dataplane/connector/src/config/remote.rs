@@ -2,8 +2,6 @@
 //!
 //! Source: cloudflared `orchestration/config.go`.
 
-use std::error::Error;
-
 use adit_proto::ingress::Ingress;
 use adit_proto::ingress::service::OriginService;
 use adit_proto::ingress::settings::{OriginOverrides, OriginSettings};
@@ -29,20 +27,10 @@ pub(super) fn default_ingress() -> Ingress {
     Ingress::single(OriginService::Status(DEFAULT_STATUS), OriginSettings::default())
 }
 
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use adit_proto::error_chain::chain;
+
     use super::*;
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use adit_proto::error_chain::chain;
 use adit_wire::TunnelId;
 use adit_wire::token::TunnelToken;
 use tempfile::TempDir;
@@ -57,7 +58,7 @@ fn token() -> String {
 }
 
 fn error(flags: Flags) -> String {
-    remote::chain(&Config::resolve(flags).unwrap_err())
+    chain(&Config::resolve(flags).unwrap_err())
 }
 
 #[test]
@@ -416,7 +417,7 @@ fn a_file_is_read_again_and_says_what_waits_for_the_next_start() {
         let Err(error) = config.reread(true) else {
             panic!("{text} is not valid");
         };
-        let told = remote::chain(&error);
+        let told = chain(&error);
         assert!(told.contains(complaint), "{told}");
     }
 }
@@ -430,7 +431,7 @@ fn rules_that_a_change_would_lose_are_kept_and_the_slip_is_named() {
         let Err(error) = config.reread(true) else {
             panic!("{text} has no rules");
         };
-        remote::chain(&error)
+        chain(&error)
     };
     for (text, complaint) in [
         (
@@ -456,7 +457,7 @@ fn a_slip_fails_a_check_and_other_unknown_keys_do_not() {
     let rules = "ingress: [{service: http_status:404}]\n";
     let checked = |text: &str| {
         let config = Config::resolve(complete(&Folder::new(text))).unwrap();
-        config.check().map_err(|error| remote::chain(&error))
+        config.check().map_err(|error| chain(&error))
     };
     assert_eq!(checked(&format!("{rules}x-anchors: 1\n")), Ok(()));
     for (text, key) in [

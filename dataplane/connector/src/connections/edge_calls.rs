@@ -21,7 +21,7 @@ use tokio_util::compat::{TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 
 use super::gated::Gated;
 use crate::metrics::{CoreMetrics, RpcMethod};
-use crate::run::settings::Settings;
+use crate::settings::Settings;
 
 /// Such a stream carries one exchange and is ended after this, as the stock connector does.
 const STREAM_TIME_MAX: Duration = Duration::from_secs(5);

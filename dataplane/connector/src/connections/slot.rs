@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use adit_driver::quic::{Connection, DialError};
 use adit_driver::time::{Instant, sleep, timeout, timeout_at};
+use adit_proto::error_chain::chain;
 use adit_proto::supervisor::{AttemptId, End, Protocol};
 use adit_wire::ConnIndex;
 use adit_wire::registration::{ConnectionDetails, ConnectionOptions, RegisterRequest};
@@ -20,11 +21,10 @@ use super::http2::{Http2Connection, Http2Error};
 use super::link::Link;
 use super::streams::Streams;
 use super::{Core, Event};
-use crate::config::remote::chain;
+use crate::config::trust;
 use crate::control_stream::{ControlError, ControlStream};
 use crate::edge_stream::EdgeKind;
 use crate::metrics::{CoreMetrics, Sampler};
-use crate::run::trust;
 use crate::status::Registered;
 
 /// A handshake takes a few round trips; an edge that needs longer is as good as none.

@@ -1,5 +1,6 @@
 //! Why an exchange did not end well, and what the edge is told of it.
 
+use adit_proto::error_chain::chain;
 use adit_proto::exchange::connector::{RequestError, UnknownCoding};
 use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::exchange::reach::{Reach, UNREACHABLE};
@@ -7,7 +8,6 @@ use adit_proto::flow_policy::FlowRefusal;
 use adit_wire::connect::HeadError;
 
 use super::HEAD_DEADLINE;
-use crate::config::remote::chain;
 use crate::edge_stream::{Excuse, Gone, SendHeadError};
 use crate::origin::OriginError;
 use crate::origin::head_limit::TooMuch;

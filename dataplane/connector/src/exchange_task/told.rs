@@ -1,12 +1,12 @@
 //! What lines of the log tell of an exchange, so that they can be found beside the edge's access log.
 
+use adit_proto::error_chain::chain;
 use adit_proto::exchange::connector::RequestHead;
 use adit_wire::ConnIndex;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use super::{ExchangeError, path};
-use crate::config::remote::chain;
 use crate::management::LogEvent;
 use crate::origin::OriginError;
 

@@ -13,11 +13,12 @@ use http_body_util::BodyExt as _;
 use uuid::Uuid;
 
 use super::*;
+use crate::config::ManagementSettings;
 use crate::config::Readiness;
-use crate::management::{LiveLog, Management, ManagementSettings};
+use crate::ingress_state::IngressState;
+use crate::management::{LiveLog, Management};
 use crate::metrics::{RpcMethod, Sampler};
 use crate::origin::group::Groups;
-use crate::run::settings::IngressState;
 use crate::status::{Protocol, Registered};
 
 fn view() -> View {

@@ -54,7 +54,7 @@ pub(super) type Unsent = (Option<Request<RequestBody>>, hyper::Error);
 
 impl HttpMember {
     /// Sends `request` and waits for the head of the answer.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         core: &CoreOrigins,
         asked: &DialParameters,

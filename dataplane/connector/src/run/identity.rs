@@ -12,10 +12,11 @@ use http::{HeaderName, HeaderValue};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::settings::{IngressState, Settings};
 use crate::config::{Config, ConfigError};
+use crate::ingress_state::IngressState;
 use crate::management::{LiveLog, Management};
 use crate::origin::group::Groups;
+use crate::settings::Settings;
 
 /// Tells origins which replica asks.
 const ID_TAG: HeaderName = HeaderName::from_static("cf-warp-tag-id");

@@ -11,12 +11,12 @@
 
 use std::sync::Arc;
 
+use adit_proto::error_chain::chain;
 use tokio::signal::unix::Signal;
 
-use super::Settings;
 use super::watch::Watch;
-use crate::config::remote::chain;
 use crate::config::{Config, ConfigError};
+use crate::settings::Settings;
 
 /// Why the file is read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use adit_control_api::edge_link::{Disconnect, EdgeReceiver, EdgeSession, Link, PING_INTERVAL, Rival};
 use adit_control_api::snapshot::{RouteSnapshot, SnapshotDelta};
+use adit_proto::error_chain::chain;
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
@@ -197,17 +198,6 @@ fn reject(service: &Service, rejected: &[adit_control_api::edge_link::Rejection]
             reason: rejection.refused.cause.clone(),
         });
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 struct Receiver {

@@ -10,6 +10,8 @@
 
 use std::sync::Arc;
 
+use adit_proto::error_chain::chain;
+
 use super::watch;
 use crate::access_log::AccessLog;
 use crate::config::{Config, LiveConfig};
@@ -78,9 +80,4 @@ impl Reload {
         tracing::info!(file, "reloaded the configuration");
         self.metrics.reloads_applied.add(1);
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use adit_driver::quic::WindowBudget;
+use adit_proto::error_chain::chain;
 use adit_proto::flow_policy::FlowPolicy;
-use adit_proto::ingress::{Ingress, Rule};
+use adit_proto::ingress::Ingress;
 use adit_wire::config_push::{ConfigApplied, ConfigUpdate, VERSION_NONE};
-use adit_wire::registration::{ClientInfo, HEALTH_RULES_MAX, OriginHealth, RuleHealth, TunnelAuth};
+use adit_wire::registration::{ClientInfo, OriginHealth, TunnelAuth};
 use adit_wire::{ConnIndex, TunnelId};
 use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
@@ -22,9 +23,10 @@ use tokio::sync::watch;
 
 use crate::config::{Readiness, remote};
 use crate::edge_proxy::EdgeProxy;
+use crate::ingress_state::IngressState;
 use crate::local_configuration;
 use crate::management::Management;
-use crate::origin::group::{Group, Groups};
+use crate::origin::group::Groups;
 
 /// Shared by all cores.
 pub(crate) struct Settings {
@@ -83,14 +85,6 @@ pub(crate) struct Settings {
     pub(crate) reported_flags: BTreeMap<&'static str, String>,
 }
 
-/// The ingress and its version; [`VERSION_NONE`] is the local one.
-pub(crate) struct IngressState {
-    pub(crate) version: i32,
-    pub(crate) ingress: Ingress,
-    /// By position of the rule.
-    groups: Vec<Option<Arc<Group>>>,
-}
-
 impl Settings {
     /// Time from `now` to a slot's first PING by the clock, and the interval of those that follow.
     pub(crate) fn idle_pings(&self, index: ConnIndex, now: Instant) -> (Duration, Duration) {
@@ -112,7 +106,7 @@ impl Settings {
         let ingress = match remote::parse(&update.config) {
             Ok(ingress) => ingress,
             Err(error) => {
-                let text = remote::chain(&error);
+                let text = chain(&error);
                 tracing::error!(
                     version = update.version,
                     error = text,
@@ -173,55 +167,6 @@ impl Settings {
         let state = self.ingress.load();
         let is_local = state.version == VERSION_NONE;
         is_local.then(|| local_configuration::render(&state.ingress, &self.reported_flags))
-    }
-}
-
-impl IngressState {
-    /// The configuration read at start.
-    pub(crate) fn local(ingress: Ingress, groups: &Groups) -> Self {
-        Self {
-            version: VERSION_NONE,
-            groups: groups.follow(&ingress, &[]),
-            ingress,
-        }
-    }
-
-    /// The addresses of the rule at `place`, if there are several or limits.
-    pub(crate) fn group(&self, place: usize) -> Option<&Arc<Group>> {
-        self.groups.get(place)?.as_ref()
-    }
-
-    /// The rules whose origin is down: all of its addresses, by the checks of `healthCheck`.
-    pub(crate) fn down(&self) -> impl Iterator<Item = &Rule> {
-        let rules = self.ingress.rules().iter().zip(&self.groups);
-        let down = rules.filter(|(_, group)| group.as_ref().is_some_and(|group| group.is_down()));
-        down.map(|(rule, _)| rule)
-    }
-
-    /// What edges of ours are told: the rules up to the last one that is down.
-    fn health(&self) -> Vec<RuleHealth> {
-        let rules = self.ingress.rules().iter().zip(&self.groups);
-        let told = rules.take(HEALTH_RULES_MAX).map(|(rule, group)| RuleHealth {
-            hostname: local_configuration::hostname(rule),
-            has_path: rule.path.is_some(),
-            path: rule
-                .path
-                .as_ref()
-                .map_or_else(String::new, |path| path.as_str().to_owned()),
-            is_down: group.as_ref().is_some_and(|group| group.is_down()),
-        });
-        let mut told: Vec<_> = told.collect();
-        let count = told
-            .iter()
-            .rposition(|rule| rule.is_down)
-            .map_or(0, |last| last + 1);
-        told.truncate(count);
-        told
-    }
-
-    /// Every such group.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
-        self.groups.iter().flatten()
     }
 }
 

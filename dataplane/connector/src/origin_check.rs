@@ -2,7 +2,7 @@
 //!
 //! One core does it for the process, with a task for each address. An HTTP origin gets a connection of its
 //! own, a request, and is well with the head of an answer. A TCP service only gets a connection. The
-//! [`group`](super::group) gets the result.
+//! [`group`](crate::origin::group) gets the result.
 //!
 //! Does not: decide what a failed check means (`adit_proto::origin_pool::health` does).
 
@@ -18,13 +18,14 @@ use http::header::{HOST, USER_AGENT};
 use http::{HeaderValue, Request};
 use tokio::task::JoinSet;
 
-use super::body::{Progress, RequestBody};
-use super::dial::{DialParameters, Place};
-use super::group::Group;
-use super::http_origin::HttpOrigin;
-use super::tcp::TcpOrigin;
-use super::{CoreOrigins, OriginError, Service};
 use crate::exchange_task::ExchangeCore;
+use crate::origin::body::{Progress, RequestBody};
+use crate::origin::dial::{DialParameters, Place};
+use crate::origin::group::Group;
+use crate::origin::http_origin::HttpOrigin;
+use crate::origin::tcp::TcpOrigin;
+use crate::origin::{CoreOrigins, OriginError};
+use crate::rules::Service;
 
 /// Tells origins' logs who asks.
 const AGENT: HeaderValue =
@@ -35,7 +36,7 @@ pub(crate) async fn run(core: Rc<ExchangeCore>) {
     let mut changes = core.settings.changes.subscribe();
     loop {
         changes.borrow_and_update();
-        let rules = core.origins.rules(&core.settings.ingress.load());
+        let rules = core.rules.of(&core.settings.ingress.load());
         let mut watched = JoinSet::new();
         for served in rules.served() {
             let group = match &served.service {

@@ -6,7 +6,7 @@ use adit_driver::pem::{self, PemError};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 
-use crate::config::ConfigError;
+use super::ConfigError;
 
 /// Reads them.
 pub(crate) fn roots(cacert: Option<&Path>) -> Result<RootCertStore, ConfigError> {
