@@ -1,7 +1,7 @@
 //! The ingress in force as one core uses it: what is done with the exchanges of each rule, and with whose.
 //!
-//! When a new ingress is seen, the rules' origins are made anew with empty pools, while exchanges under way keep
-//! the old ones until they end. Everything here belongs to one core, so nothing is locked.
+//! When a new ingress is seen, the rules' origins are made anew with empty pools, while exchanges under way
+//! keep the old ones until they end. Everything here belongs to one core, so nothing is locked.
 //!
 //! Does not: match rules (`adit_proto::ingress` does).
 

@@ -9,6 +9,7 @@
 //!
 //! Source: cloudflared `ingress/ingress.go`, `ingress/rule.go`.
 
+mod error;
 pub mod host;
 pub mod path;
 pub mod service;
@@ -21,4 +22,5 @@ pub mod settings;
 pub mod rule;
 mod punycode;
 
-pub use rule::{Ingress, IngressError, Rule, RuleText};
+pub use error::IngressError;
+pub use rule::{Ingress, Rule, RuleText};
