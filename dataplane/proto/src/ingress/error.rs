@@ -1,7 +1,7 @@
 //! What can be wrong with ingress rules, in cloudflared's words where it has some.
 
 /// Most rules of one list.
-pub const RULES_MAX: usize = 1000;
+pub(super) const RULES_MAX: usize = 1000;
 
 /// Why a list of rules cannot be used. Texts begin with what operators know from cloudflared;
 /// the rule's number comes after it.
