@@ -27,7 +27,7 @@ const NAMES_OF_OTHERS: [(&str, &str); 10] = [
     // A part of redb.
     ("control/server/src/store/redb/tests.rs", "backend"),
     // Error texts that must be cloudflared's.
-    ("dataplane/proto/src/ingress/rule.rs", "eyeball"),
+    ("dataplane/proto/src/ingress/error.rs", "eyeball"),
     ("dataplane/proto/src/ingress/service.rs", "eyeball"),
     ("docs/protocol/ingress-config.md", "eyeball"),
     // RFC 8305.
