@@ -6,15 +6,15 @@
 //! them dropped, repeated and reordered.
 //!
 //! Checked after every step, on every core: the directory agrees with a naive list that gets the same news; a
-//! chosen connection is neither draining nor late with an answer, serves the hostname, was not tried before
-//! and lies as near as possible; look-ups of hostnames agree with a scan of all patterns; generations never
-//! decrease. Checked when nothing is under way: every slot is held by its latest connection, or by none if
-//! that one ended, and all cores agree.
+//! chosen connection is neither draining nor late with an answer, serves the hostname and, if any does, the
+//! path, was not tried before and lies as near as possible; look-ups of hostnames agree with a scan of all
+//! patterns; generations never decrease. Checked when nothing is under way: every slot is held by its latest
+//! connection, or by none if that one ended, and all cores agree.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use adit_control_api::snapshot::{RouteSnapshot, RouteTarget, SnapshotDelta};
-use adit_proto::directory::{Directory, Live, ServedHosts, Slot};
+use adit_proto::directory::{Directory, Live, Served, Slot};
 use adit_proto::host_map::HostMap;
 use adit_proto::limits::EXCHANGES_PER_CONNECTION_MAX;
 use adit_proto::steering::{Ask, NoConnection, PolicyName, Tried, choose};
@@ -31,6 +31,9 @@ const CONNECTORS: u128 = 3;
 const INDEXES: u8 = 2;
 const STEPS: usize = 120;
 const HOSTS: [&str; 4] = ["a.test", "b.test", "x.b.test", "y.x.b.test"];
+/// Expressions of rules' paths, which stand for themselves; and paths that are asked for.
+const EXPRESSIONS: [&str; 3] = ["/api", "/api/x", "png"];
+const PATHS: [&str; 4] = ["/", "/api/x", "/a.png", "/api/a.png"];
 const PATTERNS: [&str; 6] = ["a.test", "b.test", "*.b.test", "*.x.b.test", "*.test", "x.b.test"];
 
 #[test]
@@ -43,13 +46,16 @@ fn routes_only_move_forward_and_look_up_as_a_scan_would() {
     for_seeds(2_000, |seed| Routes::new(seed).run());
 }
 
+/// Hostname and path of an ingress rule.
+type Rule = (Option<&'static str>, Option<&'static str>);
+
 #[derive(Clone)]
 enum News {
     Joined(Live<u32>),
     Left(ConnectionId),
     Draining(ConnectionId),
     Doubted(ConnectionId, bool),
-    Hosts(TunnelId, ConnectorId, ServedHosts),
+    Rules(TunnelId, ConnectorId, Vec<Rule>),
 }
 
 #[derive(Default)]
@@ -157,16 +163,14 @@ impl World {
         let Some(slot) = self.cores[core].directory.get(id).map(|live| live.slot) else {
             return;
         };
-        let mut rules: Vec<Option<&str>> = PATTERNS
-            .iter()
-            .filter(|_| self.rng.random())
-            .map(|pattern| Some(*pattern))
-            .collect();
-        if self.rng.random_range(0..4) == 0 {
-            rules.push(None);
+        let mut rules: Vec<Rule> = Vec::new();
+        for _ in 0..self.rng.random_range(1..8) {
+            let pattern = PATTERNS[self.rng.random_range(0..PATTERNS.len())];
+            let expression = EXPRESSIONS[self.rng.random_range(0..EXPRESSIONS.len())];
+            let expression = self.rng.random_bool(0.4).then_some(expression);
+            rules.push((self.rng.random_bool(0.9).then_some(pattern), expression));
         }
-        let hosts = ServedHosts::from_rules(rules);
-        self.tell(core, &News::Hosts(slot.tunnel, slot.connector, hosts));
+        self.tell(core, &News::Rules(slot.tunnel, slot.connector, rules));
     }
 
     /// The whole edge starts anew; connectors come back by themselves.
@@ -207,8 +211,10 @@ impl World {
                 heard.directory.doubt(id, is_doubted);
                 None
             }
-            News::Hosts(tunnel, connector, hosts) => {
-                heard.directory.set_served(tunnel, connector, hosts);
+            News::Rules(tunnel, connector, rules) => {
+                heard
+                    .directory
+                    .set_served(tunnel, connector, Served::from_rules(rules));
                 None
             }
         };
@@ -248,14 +254,10 @@ impl World {
         let host: Hostname = HOSTS[self.rng.random_range(0..HOSTS.len())]
             .parse()
             .expect("a hostname");
+        let path = PATHS[self.rng.random_range(0..PATHS.len())];
         let seed = self.rng.random();
-        check_choices(
-            &self.cores[core],
-            u16::try_from(core).expect("few cores"),
-            tunnel,
-            &host,
-            seed,
-        );
+        let here = u16::try_from(core).expect("few cores");
+        check_choices(&self.cores[core], here, tunnel, (&host, path), seed);
     }
 
     fn check_settled(&self) {
@@ -275,14 +277,14 @@ impl World {
 
 /// Attempts of one exchange until none is left: each candidate once, and no late one. Replicas without a late
 /// connection come first, and the near ones first among them.
-fn check_choices(core: &Core, here: u16, tunnel: TunnelId, host: &Hostname, seed: u64) {
-    let mut left = core.naive.candidates(tunnel, host);
+fn check_choices(core: &Core, here: u16, tunnel: TunnelId, (host, path): (&Hostname, &str), seed: u64) {
+    let mut left = core.naive.candidates(tunnel, host, path);
     let (mut tried, mut last) = (Tried::default(), (false, false));
     loop {
         let ask = Ask {
             tunnel,
             host,
-            path: "/",
+            path,
             policy: PolicyName::default(),
             core: here,
             tried: &tried,
@@ -319,7 +321,7 @@ fn check_choices(core: &Core, here: u16, tunnel: TunnelId, host: &Hostname, seed
 #[derive(Default)]
 struct Naive {
     slots: BTreeMap<Slot, Live<u32>>,
-    hosts: BTreeMap<(TunnelId, ConnectorId), ServedHosts>,
+    rules: BTreeMap<(TunnelId, ConnectorId), Vec<Rule>>,
 }
 
 impl Naive {
@@ -345,28 +347,41 @@ impl Naive {
                     live.is_doubted = *is_doubted;
                 }
             }
-            News::Hosts(tunnel, connector, hosts) => {
-                self.hosts.insert((*tunnel, *connector), hosts.clone());
+            News::Rules(tunnel, connector, rules) => {
+                self.rules.insert((*tunnel, *connector), rules.clone());
             }
         }
         // What a replica serves is known for as long as it is connected.
         let slots = &self.slots;
-        self.hosts.retain(|(tunnel, connector), _| {
+        self.rules.retain(|(tunnel, connector), _| {
             slots
                 .keys()
                 .any(|slot| slot.tunnel == *tunnel && slot.connector == *connector)
         });
     }
 
-    fn candidates(&self, tunnel: TunnelId, host: &Hostname) -> BTreeMap<ConnectionId, u32> {
-        let serves = |live: &Live<u32>| {
-            self.hosts
-                .get(&(live.slot.tunnel, live.slot.connector))
-                .is_none_or(|hosts| hosts.serves(host))
+    fn candidates(&self, tunnel: TunnelId, host: &Hostname, path: &str) -> BTreeMap<ConnectionId, u32> {
+        let has_rule = |live: &Live<u32>, path: Option<&str>| {
+            let rules = self.rules.get(&(live.slot.tunnel, live.slot.connector));
+            let is_meant = |rule: &Rule| {
+                rule.0.is_none_or(|pattern| {
+                    let pattern: HostPattern = pattern.parse().expect("a pattern");
+                    pattern.matches(host)
+                })
+            };
+            let takes = |rule: &Rule| {
+                let expression = rule.1.unwrap_or_default();
+                path.is_none_or(|path| path.contains(expression))
+            };
+            rules.is_none_or(|rules| rules.iter().any(|rule| is_meant(rule) && takes(rule)))
         };
+        let takes_exchanges = |live: &&Live<u32>| live.slot.tunnel == tunnel && !live.is_draining;
+        let mut living = self.slots.values().filter(takes_exchanges);
+        let is_path_served = living.any(|live| has_rule(live, Some(path)));
+        let asked = Some(path).filter(|_| is_path_served);
         self.slots
             .values()
-            .filter(|live| live.slot.tunnel == tunnel && !live.is_draining && serves(live))
+            .filter(|live| takes_exchanges(live) && has_rule(live, asked))
             .filter(|live| live.handle < EXCHANGES_PER_CONNECTION_MAX && !live.is_doubted)
             .map(|live| (live.id, live.handle))
             .collect()

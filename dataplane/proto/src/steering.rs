@@ -14,7 +14,9 @@
 //!    together, but are found dead one by one.
 //! 7. a connector that does not carry the upgrade that is asked for, and answers as if nobody had asked
 //! 8. a connection that is late itself, if the exchange asks for it
-//! 9. a replica that serves the hostname, but not this path of it, while none does: its closing rule answers
+//!
+//! A replica that serves the hostname, but not this path of it, takes nothing while another does. Where none
+//! does, a closing rule answers, and paths do not count.
 //!
 //! Does not: open the stream (the caller does) or retry (see `exchange`).
 
@@ -120,8 +122,6 @@ enum Level {
     Uncarried,
     /// It is late with an answer itself.
     Doubted,
-    /// Its replica has no rule for the path.
-    Pathless,
 }
 
 impl Level {
@@ -137,9 +137,6 @@ impl Level {
     fn of<T>(ask: &Ask<'_>, candidate: &Candidate<'_, T>) -> Self {
         let live = candidate.live;
         let is_near = live.core == ask.core;
-        if !candidate.serves_path {
-            return Self::Pathless;
-        }
         if live.is_doubted {
             return Self::Doubted;
         }
@@ -185,14 +182,28 @@ fn choose_by<'a, T, P: Policy<'a, T>>(
     ask: &Ask<'_>,
     load: impl Fn(&T) -> u32,
 ) -> Result<&'a Live<T>, NoConnection> {
-    let mut why = NoConnection::Down;
-    let is_plain = ask.is_plain();
-    let mut best = (Level::Pathless, P::new(ask.seed));
+    match best_of::<T, P, true>(directory, ask, &load) {
+        // Nobody has a rule for the path.
+        Err(NoConnection::NotServed) => best_of::<T, P, false>(directory, ask, &load),
+        chosen => chosen,
+    }
+}
+
+/// `COUNTS_PATHS` says whether a replica has to have a rule for the path, not only for the hostname. It is
+/// known when this is compiled, so that the usual case is a function of its own.
+fn best_of<'a, T, P: Policy<'a, T>, const COUNTS_PATHS: bool>(
+    directory: &'a Directory<T>,
+    ask: &Ask<'_>,
+    load: impl Fn(&T) -> u32,
+) -> Result<&'a Live<T>, NoConnection> {
+    let (mut why, is_plain) = (NoConnection::Down, ask.is_plain());
+    let mut best = (Level::Doubted, P::new(ask.seed));
     // A chain of iterators runs faster from the inside than by a loop around it.
     let candidates = directory.candidates(ask.tunnel, ask.host, ask.path);
     candidates.for_each(|candidate| {
         let live = candidate.live;
-        let refusal = if !candidate.serves {
+        let refusal = if !candidate.is_well && !(candidate.serves && (candidate.serves_path || !COUNTS_PATHS))
+        {
             NoConnection::NotServed
         } else if ask.needs_trailers && !live.carries_trailers {
             NoConnection::NoTrailers
@@ -219,13 +230,6 @@ fn choose_by<'a, T, P: Policy<'a, T>>(
         };
         why = more_specific(why, refusal);
     });
-    if best.0 == Level::Pathless {
-        let mut candidates = directory.candidates(ask.tunnel, ask.host, ask.path);
-        if candidates.any(|candidate| candidate.serves && candidate.serves_path) {
-            // Whoever serves the path takes nothing now. Another's closing rule is no answer to it.
-            return Err(why);
-        }
-    }
     best.1.pick(&load).ok_or(why)
 }
 
