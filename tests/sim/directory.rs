@@ -477,7 +477,7 @@ impl Routes {
             .held
             .routes
             .iter()
-            .map(|(pattern, RouteTarget::Tunnel(tunnel))| (pattern.clone(), *tunnel))
+            .filter_map(|(pattern, target)| Some((pattern.clone(), target.tunnel()?)))
             .collect();
         for text in HOSTS {
             let host: Hostname = text.parse().expect("a hostname");
@@ -493,7 +493,7 @@ impl Routes {
                         pattern.to_string().len(),
                     )
                 })
-                .map(|(_, RouteTarget::Tunnel(tunnel))| *tunnel);
+                .and_then(|(_, target)| target.tunnel());
             assert_eq!(targets.get(&host).copied(), scanned, "{host}");
         }
     }

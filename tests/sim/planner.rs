@@ -13,7 +13,7 @@ use adit_control::change::{Decision, configurations, routes, tunnels};
 use adit_control::facts::{Change, Facts, Tunnel};
 use adit_control::plan::{PlanSettings, Touched, plan, step};
 use adit_control_api::problem::ApiError;
-use adit_control_api::snapshot::{Applied, RouteSnapshot, RouteTarget, SnapshotDelta};
+use adit_control_api::snapshot::{Applied, RouteSnapshot, SnapshotDelta};
 use adit_control_api::tunnel::CreateTunnel;
 use adit_control_api::{AccountTag, TunnelId};
 use adit_proto::host_map::ShardedHostMap;
@@ -245,14 +245,19 @@ impl World {
         }
         let owner = |id: &TunnelId| &self.facts.tunnels[id].account;
         let newest = self.newest();
-        for (pattern, RouteTarget::Tunnel(tunnel)) in &newest.routes {
-            assert_eq!(owner(tunnel), &self.facts.routes[pattern].account, "{pattern}");
+        let led = || {
+            let routes = newest.routes.iter();
+            routes.filter_map(|(pattern, target)| Some((pattern, target.tunnel()?)))
+        };
+        assert_eq!(led().count(), newest.routes.size());
+        for (pattern, tunnel) in led() {
+            assert_eq!(owner(&tunnel), &self.facts.routes[pattern].account, "{pattern}");
             assert!(
-                newest.tunnels.contains_key(tunnel),
+                newest.tunnels.contains_key(&tunnel),
                 "{pattern} leads to a tunnel that is gone"
             );
-            for (other, RouteTarget::Tunnel(elsewhere)) in &newest.routes {
-                let foreign = owner(tunnel) != owner(elsewhere);
+            for (other, elsewhere) in led() {
+                let foreign = owner(&tunnel) != owner(&elsewhere);
                 assert!(
                     !(foreign && routes::overlap(pattern, other)),
                     "{pattern} overlaps {other}"
@@ -299,8 +304,9 @@ impl Edge {
         for pattern in &delta.routes_removed {
             self.routes.remove(pattern);
         }
-        for (pattern, RouteTarget::Tunnel(tunnel)) in &delta.routes_set {
-            self.routes.insert(pattern.clone(), *tunnel);
+        for (pattern, target) in &delta.routes_set {
+            let tunnel = target.tunnel().expect("control plans what it knows");
+            self.routes.insert(pattern.clone(), tunnel);
         }
     }
 }
@@ -308,7 +314,7 @@ impl Edge {
 fn filed(snapshot: &RouteSnapshot) -> ShardedHostMap<TunnelId> {
     let routes = snapshot.routes.iter();
     routes
-        .map(|(pattern, RouteTarget::Tunnel(tunnel))| (pattern.clone(), *tunnel))
+        .filter_map(|(pattern, target)| Some((pattern.clone(), target.tunnel()?)))
         .collect()
 }
 

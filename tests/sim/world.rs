@@ -220,7 +220,7 @@ impl World {
         for (host, tunnel) in &self.ledger.acknowledged {
             let pattern = host.parse().expect("a hostname");
             let stands = control.snapshot.routes.get(&pattern);
-            let stands = stands.map(|RouteTarget::Tunnel(tunnel)| *tunnel);
+            let stands = stands.and_then(RouteTarget::tunnel);
             assert_eq!(stands, *tunnel, "the acknowledged write of {host} is lost");
         }
     }

@@ -49,6 +49,20 @@ pub struct RouteSnapshot {
 pub enum RouteTarget {
     /// All replicas of one tunnel.
     Tunnel(TunnelId),
+    /// Something that a newer control knows and this program does not, kept as it came. Only its own hostname
+    /// cannot be served.
+    #[serde(untagged)]
+    Newer(serde_json::Value),
+}
+
+impl RouteTarget {
+    /// The tunnel it leads to, if that is known here.
+    pub const fn tunnel(&self) -> Option<TunnelId> {
+        match self {
+            Self::Tunnel(tunnel) => Some(*tunnel),
+            Self::Newer(_) => None,
+        }
+    }
 }
 
 /// One tunnel as an edge knows it.

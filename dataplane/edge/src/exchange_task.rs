@@ -123,10 +123,7 @@ async fn exchange(
         };
         (authority, tunnel, Aim::Management(connector))
     } else {
-        let tunnel = core
-            .tunnels
-            .route(&authority.hostname)
-            .ok_or(ErrorCode::HostnameUnknown)?;
+        let tunnel = core.tunnels.route(&authority.hostname)?;
         (authority, tunnel, Aim::Origin)
     };
     record.set_tunnel(tunnel);

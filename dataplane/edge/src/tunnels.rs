@@ -29,6 +29,7 @@ use adit_driver::core::CoreContext;
 use adit_driver::mailbox;
 use adit_proto::directory::Live;
 use adit_proto::ejection::{self, Ejections};
+use adit_proto::exchange::error_code::ErrorCode;
 use adit_wire::{ConnectionId, Hostname, TunnelId};
 
 use crate::cross_core::{CoreMessage, Outbox};
@@ -96,7 +97,7 @@ impl Tunnels {
     }
 
     /// The tunnel that serves `host`: an exact route first, then the longest wildcard.
-    pub(crate) fn route(&self, host: &Hostname) -> Option<TunnelId> {
+    pub(crate) fn route(&self, host: &Hostname) -> Result<TunnelId, ErrorCode> {
         self.routes.borrow().tunnel(host)
     }
 

@@ -59,6 +59,41 @@ fn a_delta_carries_only_what_differs_and_leads_to_the_newer_state() {
     assert_eq!(held.generation, 7);
 }
 
+/// What this release writes; never to be changed, so that later ones are held to reading it.
+const SNAPSHOT_0_1: &str = include_str!("../../fixtures/snapshot-0.1.json");
+const DELTA_0_1: &str = include_str!("../../fixtures/delta-0.1.json");
+
+#[test]
+fn snapshots_of_release_0_1_are_read_and_written_as_they_were() {
+    let mut held: RouteSnapshot = serde_json::from_str(SNAPSHOT_0_1).unwrap();
+    let known = state(4, &[("*.c.test", 2), ("a.test", 1)], &[(1, "one"), (2, "two")]);
+    assert!(held.same_content(&known) && held.generation == 4);
+    assert_eq!(serde_json::to_string(&held).unwrap(), SNAPSHOT_0_1.trim_end());
+    let delta: SnapshotDelta = serde_json::from_str(DELTA_0_1).unwrap();
+    assert_eq!(serde_json::to_string(&delta).unwrap(), DELTA_0_1.trim_end());
+    assert_eq!(held.apply(delta), Ok(Applied::Yes));
+    let after = state(5, &[("a.test", 3)], &[(1, "one"), (3, "three")]);
+    assert!(held.same_content(&after) && held.generation == 5);
+}
+
+#[test]
+fn what_a_newer_control_says_is_kept_and_spoils_nothing_else() {
+    let text = r#"{"generation":6,"routes":{"a.test":{"tunnel":"00000000-0000-0000-0000-000000000001"},"b.test":{"pool":{"name":"blue","spill":3}},"c.test":"everywhere"},"tunnels":{},"colours":["new"]}"#;
+    let newer: RouteSnapshot = serde_json::from_str(text).unwrap();
+    let target = |held: &RouteSnapshot, host: &str| held.routes[&host.parse().unwrap()].clone();
+    assert_eq!(target(&newer, "a.test").tunnel(), Some(tunnel(1)));
+    assert_eq!(target(&newer, "b.test").tunnel(), None);
+    let disk = serde_json::to_string(&newer).unwrap();
+    assert!(
+        disk.contains(r#""b.test":{"pool":{"name":"blue","spill":3}}"#),
+        "{disk}"
+    );
+    assert!(disk.contains(r#""c.test":"everywhere""#), "{disk}");
+    let mut held = state(5, &[("b.test", 1)], &[]);
+    held.apply(held.delta_to(&newer)).unwrap();
+    assert!(held.same_content(&newer));
+}
+
 #[test]
 fn a_repeated_or_late_delta_changes_nothing() {
     let first = state(1, &[], &[(1, "one")]);

@@ -1,6 +1,6 @@
 //! Answers cores, holds the routes, and keeps the link to control alive.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -191,6 +191,8 @@ pub(crate) struct Service {
     snapshot: RefCell<RouteSnapshot>,
     /// The snapshot's routes as cores have them.
     routes: RefCell<Arc<Routes>>,
+    /// Whether the log has it that control is ahead of this edge.
+    has_told_unreadable: Cell<bool>,
     /// What of the snapshot is not on disk.
     unsaved: RefCell<Unsaved>,
     versions: watch::Sender<ConfigVersions>,
@@ -218,6 +220,7 @@ impl Service {
             cores: cores.into_iter().map(Outbox::new).collect(),
             snapshot: RefCell::new(snapshot),
             routes: RefCell::default(),
+            has_told_unreadable: Cell::new(false),
             unsaved: RefCell::default(),
             versions: watch::Sender::default(),
             living: RefCell::default(),

@@ -3,7 +3,8 @@
 //! Built from a whole snapshot, or patched by a delta, on the service thread and shared by all cores, which
 //! never change it. A patched one shares with the one before what the delta did not touch.
 
-use adit_control_api::snapshot::{RouteSnapshot, RouteTarget, SnapshotDelta};
+use adit_control_api::snapshot::{RouteSnapshot, SnapshotDelta};
+use adit_proto::exchange::error_code::ErrorCode;
 use adit_proto::host_map::ShardedHostMap;
 use adit_wire::{Hostname, TunnelId};
 
@@ -11,14 +12,14 @@ use adit_wire::{Hostname, TunnelId};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Routes {
     pub(crate) generation: u64,
-    targets: ShardedHostMap<TunnelId>,
+    /// `None` for what only a newer edge can serve.
+    targets: ShardedHostMap<Option<TunnelId>>,
 }
 
 impl Routes {
     pub(crate) fn of(snapshot: &RouteSnapshot) -> Self {
-        let targets = snapshot.routes.iter().map(|(pattern, target)| match target {
-            RouteTarget::Tunnel(tunnel) => (pattern.clone(), *tunnel),
-        });
+        let targets = snapshot.routes.iter();
+        let targets = targets.map(|(pattern, target)| (pattern.clone(), target.tunnel()));
         Self {
             generation: snapshot.generation,
             targets: targets.collect(),
@@ -32,15 +33,18 @@ impl Routes {
             routes.targets.remove(pattern);
         }
         for (pattern, target) in &delta.routes_set {
-            let RouteTarget::Tunnel(tunnel) = target;
-            routes.targets.insert(pattern.clone(), *tunnel);
+            routes.targets.insert(pattern.clone(), target.tunnel());
         }
         routes.generation = delta.to;
         routes
     }
 
     /// The tunnel that serves `host`: an exact route first, then the longest wildcard.
-    pub(crate) fn tunnel(&self, host: &Hostname) -> Option<TunnelId> {
-        self.targets.get(host).copied()
+    ///
+    /// # Errors
+    /// [`ErrorCode::HostnameUnknown`]; [`ErrorCode::NeedsNewerEdge`] for a route that this edge cannot read.
+    pub(crate) fn tunnel(&self, host: &Hostname) -> Result<TunnelId, ErrorCode> {
+        let target = self.targets.get(host).ok_or(ErrorCode::HostnameUnknown)?;
+        target.ok_or(ErrorCode::NeedsNewerEdge)
     }
 }

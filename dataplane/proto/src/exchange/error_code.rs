@@ -53,6 +53,8 @@ pub enum ErrorCode {
     BodyTooSlow,
     /// No tunnel serves this hostname.
     HostnameUnknown,
+    /// Control routes this hostname in a way that this edge is too old for.
+    NeedsNewerEdge,
     /// The tunnel has no live connection to any edge that this one can reach.
     TunnelNoConnection,
     /// No connection of the tunnel carries trailers, which the request needs.
@@ -178,6 +180,14 @@ const TABLE: [Row; ErrorCode::COUNT] = [
         Side::Public,
         "Unknown hostname",
         "No tunnel serves this hostname here.",
+    ),
+    row(
+        ErrorCode::NeedsNewerEdge,
+        "needs-newer-edge",
+        StatusCode::SERVICE_UNAVAILABLE,
+        Side::Us,
+        "Not served here yet",
+        "This edge is too old to serve this hostname.",
     ),
     row(
         ErrorCode::TunnelNoConnection,
@@ -347,7 +357,7 @@ const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
 
 impl ErrorCode {
     /// Number of codes: the size of arrays indexed by [`Self::index`].
-    pub const COUNT: usize = 26;
+    pub const COUNT: usize = 27;
 
     /// Every code in table order.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -452,6 +462,7 @@ mod tests {
             (ErrorCode::OriginTimeout, 504),
             (ErrorCode::TunnelNoConnection, 503),
             (ErrorCode::HostnameUnknown, 404),
+            (ErrorCode::NeedsNewerEdge, 503),
             (ErrorCode::Overloaded, 503),
             (ErrorCode::VisitorShare, 429),
             (ErrorCode::TunnelShare, 503),

@@ -8,7 +8,7 @@ use adit_control_api::digest::SecretDigest;
 use adit_control_api::edge_link::{
     Connection, ConnectionKey, Disconnect, EdgeInfo, REGISTER_DEADLINE, RegisterOutcome,
 };
-use adit_control_api::snapshot::{Applied, RouteSnapshot, RouteTarget};
+use adit_control_api::snapshot::{Applied, RouteSnapshot};
 use adit_edge::decide_alone;
 use adit_proto::directory::{Live, Slot};
 use adit_wire::ConnectionId;
@@ -250,9 +250,8 @@ impl Edge {
 
     /// Serves from this snapshot.
     pub(super) fn hold(&mut self, snapshot: RouteSnapshot) {
-        let routes = snapshot.routes.iter().map(|(pattern, target)| match target {
-            RouteTarget::Tunnel(tunnel) => (pattern.clone(), *tunnel),
-        });
+        let routes = snapshot.routes.iter();
+        let routes = routes.filter_map(|(pattern, target)| Some((pattern.clone(), target.tunnel()?)));
         self.routes = routes.collect();
         self.snapshot = snapshot;
     }

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adit_control_api::TunnelId;
-use adit_control_api::snapshot::{Applied, RouteSnapshot, SnapshotDelta, TunnelEntry};
+use adit_control_api::snapshot::{Applied, RouteSnapshot, RouteTarget, SnapshotDelta, TunnelEntry};
+use adit_control_api::{HostPattern, TunnelId};
 
 use super::{ConfigVersions, Service};
 use crate::cross_core::CoreMessage;
@@ -35,6 +35,7 @@ impl Service {
             .apply(delta.clone())
             .map_err(|gap| gap.held)?;
         if applied == Applied::Yes {
+            self.tell_unreadable(delta.routes_set.iter());
             self.patch_versions(&delta);
             let patched = self.routes.borrow().patched(&delta);
             self.tell_routes(patched);
@@ -48,6 +49,7 @@ impl Service {
     /// Tells the cores everything that is held.
     pub(super) fn tell_snapshot(&self) {
         let snapshot = self.snapshot.borrow();
+        self.tell_unreadable(snapshot.routes.iter());
         let versions = snapshot.tunnels.iter();
         let versions: ConfigVersions = versions
             .filter_map(|(tunnel, entry)| Some((*tunnel, version(entry)?)))
@@ -67,6 +69,21 @@ impl Service {
             core.send(CoreMessage::Routes(routes.clone()));
         }
         self.routes.replace(routes);
+    }
+
+    /// Says once in the log that control is ahead of this edge.
+    fn tell_unreadable<'a>(&self, mut routes: impl Iterator<Item = (&'a HostPattern, &'a RouteTarget)>) {
+        if self.has_told_unreadable.get() {
+            return;
+        }
+        if let Some((hostname, _)) = routes.find(|(_, target)| target.tunnel().is_none()) {
+            self.has_told_unreadable.set(true);
+            tracing::warn!(
+                %hostname,
+                "control routes a hostname in a way that this edge is too old for; it answers 503 \
+                 (needs-newer-edge) for such ones, so update the edge"
+            );
+        }
     }
 
     /// Wakes whoever pushes configurations, if there is one more or a newer one.

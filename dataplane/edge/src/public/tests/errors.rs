@@ -48,6 +48,7 @@ fn every_failure_has_its_own_status_and_code() {
         (Some(Script::Silent), "GET", "app.example", 504, "origin-timeout"),
         (None, "GET", "app.example", 503, "tunnel-no-connection"),
         (None, "GET", "other.example", 404, "hostname-unknown"),
+        (None, "GET", "newer.example", 503, "needs-newer-edge"),
         (None, "GET", "a b", 400, "bad-request"),
         (Some(Script::Echo), "GET", "app.example", 200, ""),
     ];

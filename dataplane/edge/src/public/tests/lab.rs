@@ -118,6 +118,10 @@ impl Lab {
         snapshot
             .routes
             .insert_mut("app.example".parse().unwrap(), RouteTarget::Tunnel(TUNNEL));
+        snapshot.routes.insert_mut(
+            "newer.example".parse().unwrap(),
+            serde_json::from_str(r#"{"pool":"blue"}"#).unwrap(),
+        );
         tunnels.set_routes(Arc::new(Routes::of(&snapshot)));
         let log = AccessLog::open(None).unwrap();
         let core = Core::new(
