@@ -210,7 +210,9 @@ impl World {
         let mut watch = self.delivery.watch(sent, limit);
         loop {
             let due = watch.poll_timeout(active_at);
-            let event_at = self.now + Duration::from_millis(self.rng.random_range(0..=30_000));
+            // Most attempts end soon, or a second one would hardly ever fail in time for a third.
+            let scale = [50, 1_000, 30_000][self.rng.random_range(0..3)];
+            let event_at = self.now + Duration::from_millis(self.rng.random_range(0..=scale));
             if event_at < due {
                 self.now = event_at;
                 match self.rng.random_range(0..4) {
