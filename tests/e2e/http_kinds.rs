@@ -611,7 +611,11 @@ fn endless_interim_answers_are_given_up(io: IoMode) {
             let request = format!("GET /endless HTTP/1.1\r\nHost: {HOST}\r\n{lines}\r\n");
             let mut visitor = Raw::connect(site.edge.http());
             visitor.send(request);
-            let answer = visitor.read_until("\r\n\r\n", deadline::STEP);
+            // Those that come before the limit are passed on.
+            let mut answer = visitor.read_until("\r\n\r\n", deadline::STEP);
+            while answer.starts_with("HTTP/1.1 103 ") {
+                answer = visitor.read_until("\r\n\r\n", deadline::STEP);
+            }
             assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
             let answer = site.visit("/endless").run();
             assert_eq!(
@@ -622,7 +626,7 @@ fn endless_interim_answers_are_given_up(io: IoMode) {
         }
         let answer = ask(site, get("/few", ""));
         assert!(
-            answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("fine"),
+            answer.contains("HTTP/1.1 200 ") && answer.ends_with("fine"),
             "{answer}"
         );
     });
